@@ -1,0 +1,81 @@
+"""Ensembles as PyTorch modules: built from a configuration, filled from safetensors, run on any device."""
+
+import numpy
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from smdguard.architectures import ARCHITECTURES
+from smdguard.ensemble import Ensemble
+from smdguard.errors import BackendError, IntegrityError
+from smdguard.manifest import Architecture, Input
+
+
+def torch_device(name: str) -> torch.device:
+    """The device that "auto", "cpu" or "cuda" stands for on this machine.
+
+    Raises:
+        BackendError: "cuda" was asked for and PyTorch cannot use a GPU here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise BackendError(f"device {name!r} was asked for, but PyTorch finds no usable CUDA GPU; use --device cpu")
+    return torch.device(name)
+
+
+def build_ensemble(architecture: Architecture, image_input: Input) -> Ensemble:
+    """An ensemble with fresh weights, drawn from PyTorch's default generator.
+
+    Raises:
+        IntegrityError: The architecture is not one that this version knows.
+    """
+    if architecture.name not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
+        raise IntegrityError(f"architecture {architecture.name!r} is unknown to this version; it knows {known}")
+    image_shape = (image_input.channels, image_input.height, image_input.width)
+    builder = ARCHITECTURES[architecture.name]
+    members = [builder(image_shape, architecture.num_classes) for _ in range(architecture.num_members)]
+    return Ensemble(members, mean=image_input.mean, std=image_input.std)
+
+
+def load_ensemble(architecture: Architecture, image_input: Input, weights: bytes, source: str) -> Ensemble:
+    """The ensemble with the weights of a safetensors file, in evaluation mode and without gradients for its weights.
+
+    Args:
+        architecture: The members.
+        image_input: What they take.
+        weights: Content of the safetensors file.
+        source: What errors call the file.
+
+    Raises:
+        IntegrityError: The content is not safetensors, or not the weights of this architecture.
+    """
+    ensemble = build_ensemble(architecture, image_input)
+    try:
+        ensemble.load_state_dict(load(weights))
+    except SafetensorError as error:
+        raise IntegrityError(f"{source} is not a safetensors file: {error}") from error
+    except RuntimeError as error:
+        raise IntegrityError(f"{source} does not hold the weights of {architecture.name}: {error}") from error
+    return ensemble.eval().requires_grad_(False)
+
+
+class TorchBackend:
+    """Runs an ensemble on numpy images.
+
+    Args:
+        ensemble: In evaluation mode.
+        device: "auto", "cpu" or "cuda".
+    """
+
+    name = "torch"
+
+    def __init__(self, ensemble: Ensemble, device: str) -> None:
+        self._device = torch_device(device)
+        self._ensemble = ensemble.to(self._device)
+
+    def member_log_probabilities(self, images: numpy.ndarray) -> numpy.ndarray:
+        """Images (B, C, H, W) as 32-bit floats in [0, 1] -> log-probabilities of every member (B, M, K)."""
+        with torch.inference_mode():
+            return self._ensemble.member_log_probabilities(torch.from_numpy(images).to(self._device)).cpu().numpy()

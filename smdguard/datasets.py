@@ -1,0 +1,129 @@
+"""The data sets: what is known of each, the bundled test subsets, and the full sets on disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy
+import torch
+from torch import Tensor
+
+from smdguard.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is known of a data set.
+
+    Args:
+        name: As it stands in the names of the zoo.
+        labels: Name of each class.
+        image_shape: Channels, height and width.
+        mean: Mean of each channel on the [0, 1] scale.
+        std: Standard deviation of each channel on the [0, 1] scale.
+        epsilon: Radius in the L-infinity norm that audits use unless told otherwise.
+        folder: Name of torchvision's class and of its folder; None for a folder of images.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    epsilon: float
+    folder: str | None = None
+
+
+_FASHION = "T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Ankle-boot"
+_OBJECTS = "airplane automobile bird cat deer dog frog horse ship truck"
+
+DATASETS = {
+    dataset.name: dataset
+    for dataset in (
+        Dataset("mnist", tuple("0123456789"), (1, 28, 28), (0.1307,), (0.3081,), 0.3, "MNIST"),
+        Dataset("fashion-mnist", tuple(_FASHION.split()), (1, 28, 28), (0.2860,), (0.3530,), 0.1, "FashionMNIST"),
+        Dataset(
+            "cifar10",
+            tuple(_OBJECTS.split()),
+            (3, 32, 32),
+            (0.4914, 0.4822, 0.4465),
+            (0.2470, 0.2435, 0.2616),
+            8 / 255,
+            "CIFAR10",
+        ),
+    )
+}
+
+
+class LabelledImages(NamedTuple):
+    """Images (N, C, H, W) of 8 bits a channel and their classes (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def scaled(self) -> Tensor:
+        """The images as 32-bit floats in [0, 1]."""
+        return self.images.float() / 255
+
+
+def find_dataset(name: str) -> Dataset:
+    """The data set of that name.
+
+    Raises:
+        InvalidInputError: There is none.
+    """
+    if name not in DATASETS:
+        raise InvalidInputError(f"unknown data set {name!r}; known are {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def load_split(dataset: Dataset, root: Path, *, train: bool, download: bool = False) -> LabelledImages:
+    """One half of a data set, whole, in memory.
+
+    Args:
+        dataset: Which one.
+        root: Where torchvision keeps it, or a folder with train/CLASS/IMAGE and test/CLASS/IMAGE, itself or under
+            the data set's name.
+        train: The training half, else the test half.
+        download: Let torchvision fetch it when it is not there.
+
+    Raises:
+        InvalidInputError: It is not there.
+    """
+    half = "train" if train else "test"
+    for folder in (root / str(dataset.folder) / half, root / half):
+        if folder.is_dir():
+            return _from_image_folder(folder, dataset)
+    if dataset.folder is None:
+        raise InvalidInputError(f"{root} holds no folder {half}/ with one folder of images for each class")
+    from torchvision import datasets
+
+    try:
+        source = getattr(datasets, dataset.folder)(str(root), train=train, download=download)
+    except RuntimeError as error:
+        raise InvalidInputError(
+            f"{dataset.name} is not in {root}; add --download to fetch it, or name the folder that holds "
+            f"{dataset.folder} with --data-root"
+        ) from error
+    images = torch.as_tensor(source.data)
+    images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
+    return LabelledImages(images, torch.as_tensor(source.targets))
+
+
+def _from_image_folder(folder: Path, dataset: Dataset) -> LabelledImages:
+    from torchvision.datasets import ImageFolder
+
+    channels, height, width = dataset.image_shape
+    try:
+        source = ImageFolder(str(folder))
+    except FileNotFoundError as error:
+        raise InvalidInputError(f"{folder}: {error}") from error
+    mode = "L" if channels == 1 else "RGB"
+
+    def pixels(path: str) -> Tensor:
+        image = source.loader(path).convert(mode)
+        if image.size != (width, height):
+            image = image.resize((width, height))
+        return torch.from_numpy(numpy.array(image)).view(height, width, channels).permute(2, 0, 1)
+
+    return LabelledImages(torch.stack([pixels(path) for path, _ in source.samples]), torch.tensor(source.targets))

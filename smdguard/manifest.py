@@ -1,0 +1,211 @@
+"""The zoo's schema: a model folder's config.json and the manifest that lists the published models."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from smdguard.errors import IntegrityError
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=100)]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+Record = TypeVar("Record", bound=BaseModel)
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Architecture(_Record):
+    """Which network the members are, how many there are, and into how many classes they sort."""
+
+    name: str
+    num_members: int = Field(ge=1, le=64)
+    num_classes: int = Field(ge=2, le=100_000)
+
+
+class Input(_Record):
+    """The images a model takes, in [0, 1], and the normalisation inside it."""
+
+    channels: Literal[1, 3]
+    height: int = Field(ge=1, le=4096)
+    width: int = Field(ge=1, le=4096)
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+
+    @model_validator(mode="after")
+    def _one_value_a_channel(self) -> Input:
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError(f"mean and std must have one value for each of the {self.channels} channels")
+        return self
+
+
+class Objective(_Record):
+    """The loss that the members were trained with."""
+
+    name: str
+    parameters: dict[str, float | int | str | bool] = {}
+    adversarial_training: dict[str, float | int | str | bool] | None = None
+
+
+class Training(_Record):
+    """How a model was trained."""
+
+    dataset: str
+    num_epochs: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    learning_rate_schedule: str
+    weight_decay: float = Field(ge=0)
+    augmentation: bool
+    num_calibration_images: int = Field(ge=0)
+    commit: str | None = None
+
+
+class Suspicion(_Record):
+    """The disagreement above which an input looks suspicious, and how it was calibrated.
+
+    threshold is in nats; quantile is the share of the held-out clean images at or below it; test_rate the share of
+    the clean test images above it.
+    """
+
+    threshold: float = Field(ge=0)
+    quantile: Fraction
+    num_images: int = Field(ge=1)
+    test_rate: Fraction
+
+
+class File(_Record):
+    """What a file must be."""
+
+    sha256: Sha256
+    num_bytes: int = Field(ge=0, le=4 * 2**30)
+
+
+class ModelConfig(_Record):
+    """A model folder's config.json."""
+
+    schema_version: Literal[1] = 1
+    name: Name
+    architecture: Architecture
+    input: Input
+    labels: tuple[str, ...]
+    objective: Objective
+    training: Training
+    suspicion: Suspicion | None
+    clean_accuracy: Fraction
+    files: dict[FileName, File]
+
+    @model_validator(mode="after")
+    def _one_label_a_class(self) -> ModelConfig:
+        if len(self.labels) != self.architecture.num_classes:
+            raise ValueError(f"{len(self.labels)} labels for {self.architecture.num_classes} classes")
+        return self
+
+
+class EntryTraining(_Record):
+    """How an entry's model was trained; config_sha256 pins the config.json that says the rest."""
+
+    dataset: str
+    num_epochs: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    commit: str | None
+    config_sha256: Sha256
+
+
+class RemoteFile(_Record):
+    """A file of an entry: where it is published (revision is null until it is) and what it must be."""
+
+    repo: str | None = None
+    revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")] | None = None
+    file: FileName
+    sha256: Sha256
+    num_bytes: int = Field(ge=0)
+
+
+class GoldenOutputs(_Record):
+    """Outputs that the model must reproduce to within atol."""
+
+    file: FileName
+    sha256: Sha256
+    atol: float = Field(gt=0)
+
+
+class EvaluationThreat(_Record):
+    """Norm and radius of an evaluation."""
+
+    norm: Literal["linf", "l2"]
+    epsilon: float = Field(ge=0)
+
+
+class Evaluation(_Record):
+    """One figure of the entry's audit; attack "worst_case" is the per-image worst over all that were run."""
+
+    threat: EvaluationThreat
+    attack: str
+    num_images: int = Field(ge=1)
+    seed: int
+    clean_accuracy: Fraction
+    robust_accuracy: Fraction
+    report_sha256: Sha256
+    versions: dict[str, str]
+
+
+class ManifestEntry(_Record):
+    """One model of the zoo."""
+
+    schema_version: Literal[1] = 1
+    name: Name
+    architecture: Architecture
+    input: Input
+    labels: tuple[str, ...]
+    objective: Objective
+    training: EntryTraining
+    weights: RemoteFile
+    onnx: RemoteFile | None
+    golden: GoldenOutputs
+    evaluations: tuple[Evaluation, ...]
+    verdict: Literal["robust", "fragile", "unreliable"]
+    license: str
+    citation: str
+
+
+class Manifest(_Record):
+    """The zoo's manifest.json."""
+
+    schema_version: Literal[1] = 1
+    models: tuple[ManifestEntry, ...] = ()
+
+    def find(self, name: str) -> ManifestEntry | None:
+        """The entry of that name, if there is one."""
+        return next((entry for entry in self.models if entry.name == name), None)
+
+
+def parse(record: type[Record], content: bytes, source: str) -> Record:
+    """Read a record from JSON.
+
+    Args:
+        record: Which record.
+        content: The JSON text.
+        source: What errors call the text, such as its path.
+
+    Raises:
+        IntegrityError: The text is not such a record; the message names the source and the first field at fault.
+    """
+    try:
+        return record.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise IntegrityError(f"{source} is not a valid {record.__name__}: {where}: {first['msg']}") from error
+
+
+def serialise(record: BaseModel) -> bytes:
+    """The record as indented JSON with a final newline; equal records give equal bytes."""
+    content: Any = record.model_dump(mode="json")
+    return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()

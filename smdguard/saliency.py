@@ -1,0 +1,62 @@
+"""Where the members look: input gradients of the true class, how far they align, and the SMD measure."""
+
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from smdguard.scores import log_odds
+
+SaliencySource = Literal["probability", "logit", "centred_logit"]
+
+
+class _Members(Protocol):
+    def member_logits(self, images: Tensor) -> Tensor: ...
+
+
+def saliency_score(logits: Tensor, labels: Tensor, source: SaliencySource = "probability") -> Tensor:
+    """What a saliency is the derivative of: logits (M, B, K), labels (B,) -> (M, B).
+
+    Args:
+        logits: The members' logits.
+        labels: True classes.
+        source: "probability" uses the log-odds, whose gradient is a positive multiple of the probability's and does
+            not underflow; "logit" the true class's logit; "centred_logit" that minus the mean over the classes.
+    """
+    if source == "probability":
+        return log_odds(logits, labels)
+    if source == "centred_logit":
+        logits = logits - logits.mean(dim=-1, keepdim=True)
+    return logits.gather(-1, labels.expand(logits.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+
+
+def member_saliencies(
+    ensemble: _Members, images: Tensor, labels: Tensor, source: SaliencySource = "probability", *, num_members: int
+) -> Tensor:
+    """Each member's saliency s_m = d score_m / dx: images (B, C, H, W), labels (B,) -> (M, B, C, H, W).
+
+    Reference:
+        Bogun, Kostadinov, Borth, "Saliency Diversified Deep Ensemble for Robustness to Adversaries", 2022, Eq. 1.
+    """
+    leaf = images.expand(num_members, *images.shape).detach().requires_grad_()
+    score = saliency_score(ensemble.member_logits(leaf), labels, source)
+    return torch.autograd.grad(score.sum(), leaf)[0]
+
+
+def pairwise_cosine(saliencies: Tensor) -> Tensor:
+    """Cosine of every pair m < l of members: saliencies (M, B, ...) -> (M (M - 1) / 2, B), each in [-1, 1]."""
+    directions = functional.normalize(saliencies.flatten(2), dim=-1, eps=1e-30)
+    first, second = torch.triu_indices(len(saliencies), len(saliencies), offset=1, device=saliencies.device)
+    return (directions[first] * directions[second]).sum(dim=-1)
+
+
+def saliency_alignment(saliencies: Tensor) -> Tensor:
+    """The SMD measure of each image, log sum_{m < l} exp cos(s_m, s_l): saliencies (M, B, ...) -> (B,).
+
+    Small where the members look at different parts of the image.
+
+    Reference:
+        Bogun, Kostadinov, Borth, "Saliency Diversified Deep Ensemble for Robustness to Adversaries", 2022, Eq. 2.
+    """
+    return pairwise_cosine(saliencies).logsumexp(dim=0)

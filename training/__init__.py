@@ -1,0 +1,1 @@
+"""Train ensembles whose members look at different parts of an image."""

@@ -1,0 +1,207 @@
+"""The one training loop: any objective, resumable after any interruption, ending in a model folder."""
+
+import json
+import math
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from safetensors.torch import save
+from smdguard.backends.torch import build_ensemble
+from smdguard.datasets import LabelledImages, find_dataset
+from smdguard.ensemble import Ensemble
+from smdguard.errors import InvalidInputError, SmdguardError
+from smdguard.files import sha256, write_atomically
+from smdguard.manifest import Architecture, File, Input, ModelConfig, Objective, Suspicion, Training, serialise
+from smdguard.scores import average_log_probabilities, disagreement
+
+from training import checkpoint
+from training.data import TrainingData, batches
+from training.member_pass import MemberPass
+from training.objectives import build_objective
+from training.recipes import Recipe
+
+SUSPICION_QUANTILE = 0.99
+_STEPS_BETWEEN_REPORTS = 20
+
+Report = Callable[[int, int, int, dict[str, float]], None]
+"""Called now and then with the epoch, the step in it, the steps of an epoch, and the terms' means so far."""
+
+
+class TrainingDivergedError(SmdguardError):
+    """A term of the loss became infinite or not a number."""
+
+
+def train(
+    recipe: Recipe, data: TrainingData, folder: Path, *, device: torch.device, report: Report = lambda *_: None
+) -> ModelConfig:
+    """Train an ensemble, from the folder's checkpoint where there is one, and leave it there as a model.
+
+    Every draw of an epoch comes from a generator seeded by (seed, epoch), so a resumed training needs no state but
+    weights and optimiser and ends, on one CPU, with the same weights bit for bit.
+
+    Args:
+        recipe: What to train and how.
+        data: What to train on.
+        folder: Gets recipe.json, checkpoint.safetensors after each epoch, metrics.jsonl, and at the end
+            model.safetensors and config.json.
+        device: Where to train.
+        report: Hears of the progress.
+
+    Raises:
+        InvalidInputError: The folder belongs to another recipe.
+        TrainingDivergedError: The loss is not finite; the last checkpoint is kept.
+    """
+    _claim(folder, recipe)
+    dataset = find_dataset(recipe.dataset)
+    architecture = Architecture(
+        name=recipe.architecture, num_members=recipe.num_members, num_classes=len(dataset.labels)
+    )
+    channels, height, width = dataset.image_shape
+    image_input = Input(channels=channels, height=height, width=width, mean=dataset.mean, std=dataset.std)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        ensemble = build_ensemble(architecture, image_input)
+    ensemble = ensemble.to(device)
+    optimizer = torch.optim.Adam(
+        ensemble.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
+    data = TrainingData(*(LabelledImages(part.images.to(device), part.labels.to(device)) for part in data))
+    epochs = checkpoint.restore_checkpoint(folder, ensemble, optimizer, device)
+    for epoch in range(len(epochs), recipe.num_epochs):
+        started = time.monotonic()
+        terms = _train_one_epoch(recipe, ensemble, optimizer, data.train, epoch, report)
+        accuracy = clean_accuracy(ensemble, data.test)
+        seconds = round(time.monotonic() - started, 2)
+        epochs.append({"epoch": epoch + 1, "seconds": seconds, **terms, "clean_accuracy": accuracy})
+        checkpoint.save_checkpoint(folder, ensemble, optimizer, epochs)
+        _write_metrics(folder, epochs)
+    _write_metrics(folder, epochs)
+    weights = save({name: tensor.cpu().contiguous() for name, tensor in ensemble.state_dict().items()})
+    write_atomically(folder / "model.safetensors", weights)
+    config = ModelConfig(
+        name=recipe.name,
+        architecture=architecture,
+        input=image_input,
+        labels=dataset.labels,
+        objective=Objective(name=recipe.method, parameters=recipe.parameters),
+        training=Training(
+            dataset=recipe.dataset,
+            num_epochs=recipe.num_epochs,
+            seed=recipe.seed,
+            batch_size=recipe.batch_size,
+            learning_rate=recipe.learning_rate,
+            learning_rate_schedule=recipe.learning_rate_schedule,
+            weight_decay=recipe.weight_decay,
+            augmentation=recipe.augmentation,
+            num_calibration_images=recipe.num_calibration_images,
+            commit=_commit(),
+        ),
+        suspicion=_calibrate(ensemble, data) if recipe.num_calibration_images else None,
+        clean_accuracy=clean_accuracy(ensemble, data.test),
+        files={"model.safetensors": File(sha256=sha256(weights), num_bytes=len(weights))},
+    )
+    write_atomically(folder / "config.json", serialise(config))
+    (folder / checkpoint.FILE_NAME).unlink(missing_ok=True)
+    return config
+
+
+def clean_accuracy(ensemble: Ensemble, data: LabelledImages) -> float:
+    """Share of the images whose most probable class is the true one, in evaluation mode."""
+    decisions = average_log_probabilities(_member_log_probabilities(ensemble, data)).argmax(dim=-1)
+    return (decisions == data.labels).double().mean().item()
+
+
+def _train_one_epoch(
+    recipe: Recipe,
+    ensemble: Ensemble,
+    optimizer: torch.optim.Optimizer,
+    data: LabelledImages,
+    epoch: int,
+    report: Report,
+) -> dict[str, float]:
+    """One pass over the data; returns each term's mean over the steps."""
+    objective = build_objective(recipe.method, recipe.parameters)
+    generator = torch.Generator().manual_seed(_seed_of_epoch(recipe.seed, epoch))
+    num_steps = max(1, len(data.images) // recipe.batch_size)
+    sums: dict[str, torch.Tensor] = {}
+    weights = list(ensemble.parameters())
+    ensemble.train()
+    for step, (images, labels) in enumerate(
+        batches(data, recipe.batch_size, generator, augmentation=recipe.augmentation)
+    ):
+        progress = (epoch * num_steps + step + 1) / (recipe.num_epochs * num_steps + 1)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate_at(progress)
+        terms = objective(MemberPass(ensemble, images, labels))
+        optimizer.zero_grad()
+        # Naming the weights keeps the pass from also computing the images' gradients.
+        torch.stack(list(terms.values())).sum().backward(inputs=weights)
+        optimizer.step()
+        for name, term in terms.items():
+            sums[name] = sums.get(name, 0) + term.detach()
+        if step % _STEPS_BETWEEN_REPORTS == 0 or step == num_steps - 1:
+            means = {name: (total / (step + 1)).item() for name, total in sums.items()}
+            _require_finite(means, epoch, step)
+            report(epoch, step + 1, num_steps, means)
+    return means
+
+
+def _require_finite(means: dict[str, float], epoch: int, step: int) -> None:
+    for name, value in means.items():
+        if not math.isfinite(value):
+            raise TrainingDivergedError(
+                f"the term {name} became {value} in epoch {epoch + 1} at or shortly before step {step + 1}; "
+                f"the checkpoint after epoch {epoch} is kept. Try a smaller learning rate"
+            )
+
+
+def _seed_of_epoch(seed: int, epoch: int) -> int:
+    return int(numpy.random.SeedSequence([seed, epoch]).generate_state(1, numpy.uint64)[0] >> 1)
+
+
+def _member_log_probabilities(ensemble: Ensemble, data: LabelledImages) -> torch.Tensor:
+    ensemble.eval()
+    with torch.inference_mode():
+        return torch.cat([ensemble.member_log_probabilities(rows.float() / 255) for rows in data.images.split(1000)])
+
+
+def _calibrate(ensemble: Ensemble, data: TrainingData) -> Suspicion:
+    """The threshold that all but 1 % of the held-out images stay under, and the share of test images above it."""
+    held_out = disagreement(_member_log_probabilities(ensemble, data.calibration)).double()
+    threshold = max(0.0, torch.quantile(held_out, SUSPICION_QUANTILE).item())
+    of_test = disagreement(_member_log_probabilities(ensemble, data.test)).double()
+    return Suspicion(
+        threshold=threshold,
+        quantile=SUSPICION_QUANTILE,
+        num_images=len(held_out),
+        test_rate=(of_test > threshold).double().mean().item(),
+    )
+
+
+def _claim(folder: Path, recipe: Recipe) -> None:
+    """Write the folder's recipe, or make sure that it is this one."""
+    path = folder / "recipe.json"
+    if path.exists():
+        before = json.loads(path.read_text())
+        now = recipe.model_dump(mode="json")
+        changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in now if before.get(key) != now.get(key)]
+        if changed:
+            raise InvalidInputError(f"{folder} holds a training of another recipe: {', '.join(changed)}")
+    else:
+        write_atomically(path, serialise(recipe))
+
+
+def _write_metrics(folder: Path, epochs: list[dict[str, Any]]) -> None:
+    write_atomically(folder / "metrics.jsonl", "".join(json.dumps(epoch) + "\n" for epoch in epochs).encode())
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this code runs from, if it runs from one."""
+    here = Path(__file__).parent
+    answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None

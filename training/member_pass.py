@@ -1,0 +1,43 @@
+"""One forward pass of all members on a batch, shared by every term of an objective."""
+
+from functools import cached_property
+
+import torch
+from smdguard.ensemble import Ensemble
+from smdguard.saliency import SaliencySource, saliency_score
+from torch import Tensor
+from torch.nn import functional
+
+
+class MemberPass:
+    """What the members make of a batch; each quantity is computed when it is first asked for, and once.
+
+    Args:
+        ensemble: The members, in the mode they are trained in. In training mode batch normalisation makes one
+            image's output depend on its batch; saliencies are then of that very forward pass, so that the running
+            statistics are updated once a step.
+        images: (B, C, H, W) in [0, 1].
+        labels: (B,).
+    """
+
+    def __init__(self, ensemble: Ensemble, images: Tensor, labels: Tensor) -> None:
+        self.ensemble = ensemble
+        self.labels = labels
+        # A leaf with a copy of the images for each member, so that one backward pass gives every member's gradient.
+        self.images = images.expand(len(ensemble.members), *images.shape).detach().requires_grad_()
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """Logits of every member (M, B, K)."""
+        return self.ensemble.member_logits(self.images)
+
+    @cached_property
+    def cross_entropy(self) -> Tensor:
+        """Cross-entropy of every member on every image (M, B)."""
+        labels = self.labels.expand(self.logits.shape[:2])
+        return functional.cross_entropy(self.logits.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+
+    def saliencies(self, source: SaliencySource) -> Tensor:
+        """Each member's saliency (M, B, C, H, W), itself differentiable with respect to the weights."""
+        score = saliency_score(self.logits, self.labels, source)
+        return torch.autograd.grad(score.sum(), self.images, create_graph=True)[0]

@@ -1,0 +1,15 @@
+"""What the training loop asks of an objective."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from training.member_pass import MemberPass
+
+
+class Objective(Protocol):
+    """The whole loss of a batch, as named terms; the loop minimises their sum and logs each."""
+
+    def __call__(self, members: MemberPass) -> dict[str, Tensor]:
+        """The terms, each a scalar."""
+        ...
