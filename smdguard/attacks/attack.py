@@ -1,0 +1,52 @@
+"""The contract that every attack keeps."""
+
+from collections.abc import Callable
+from typing import ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from smdguard.threat import ThreatModel
+
+Model = Callable[[Tensor], Tensor]
+"""Images (B, C, H, W) in [0, 1] -> logits or log-probabilities (B, K)."""
+
+Requirement = Literal["gradients", "scores", "labels"]
+"""What an attack has to see of a model: input gradients, the outputs' values, or only the decision."""
+
+
+class Attack(Protocol):
+    """A frozen dataclass whose fields are its settings and whose repr goes into reports."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        ...
+
+    requires: ClassVar[Requirement]
+    needs_members: ClassVar[bool]
+    """Whether the model must be an ensemble that shows its members' outputs."""
+
+    def __call__(
+        self, model: Model, images: Tensor, labels: Tensor, threat: ThreatModel, *, generator: torch.Generator
+    ) -> Tensor:
+        """Adversarial images, the same shape, in the threat model's ball and in [0, 1].
+
+        Args:
+            model: What is attacked; it must treat each image by itself.
+            images: (B, C, H, W) in [0, 1].
+            labels: The true classes (B,); for a targeted attack the classes to reach.
+            threat: What the adversary may do.
+            generator: Source of every random draw, on the images' device.
+        """
+        ...
+
+
+def is_fooled(logits: Tensor, labels: Tensor, *, targeted: bool = False) -> Tensor:
+    """Whether each decision is wrong, or for a targeted attack the wanted one: (B, K), (B,) -> bool (B,).
+
+    An output that is not a number is a wrong decision.
+    """
+    decided = logits.argmax(dim=-1)
+    usable = ~logits.isnan().any(dim=-1)
+    return usable & (decided == labels) if targeted else ~usable | (decided != labels)

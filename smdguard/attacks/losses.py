@@ -1,0 +1,55 @@
+"""What gradient attacks increase: one value an image, larger where the model is closer to the wrong class."""
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor
+
+from smdguard.scores import log_odds
+
+LossName = Literal["ce", "cw", "dlr"]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def cross_entropy_direction(logits: Tensor, labels: Tensor) -> Tensor:
+    """Negated log-odds of the true class: logits (B, K), labels (B,) -> (B,).
+
+    Its gradient is that of the cross-entropy times the positive number 1 / (1 - p_y), so it has the same sign and
+    the same direction, but does not vanish in floating point where the model is sure of the true class.
+    """
+    return -log_odds(logits, labels)
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Largest other logit minus the true class's: (B, K), (B,) -> (B,), positive where the decision is wrong.
+
+    Reference:
+        Carlini, Wagner, "Towards Evaluating the Robustness of Neural Networks", 2017, loss f6.
+    """
+    index = labels.unsqueeze(-1)
+    others = logits.scatter(-1, index, -math.inf).amax(dim=-1)
+    return others - logits.gather(-1, index).squeeze(-1)
+
+
+def difference_of_logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
+    """The margin divided by the gap between the largest and the third largest logit: (B, K), (B,) -> (B,).
+
+    Unchanged when the logits are shifted or scaled. With fewer than three classes there is no third logit and the
+    margin itself is returned.
+
+    Reference:
+        Croce, Hein, "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free
+        Attacks", 2020, Eq. 6.
+    """
+    if logits.shape[-1] < 3:
+        return margin(logits, labels)
+    first, _, third = logits.topk(3, dim=-1).values.unbind(dim=-1)
+    return margin(logits, labels) / (first - third).clamp_min(1e-12)
+
+
+LOSSES: dict[LossName, Loss] = {
+    "ce": cross_entropy_direction,
+    "cw": margin,
+    "dlr": difference_of_logits_ratio,
+}

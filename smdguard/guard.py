@@ -1,0 +1,188 @@
+"""A loaded model: images go in, predictions with a measure of trust come out."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import numpy
+from PIL import Image
+
+from smdguard.backends import Backend, BackendName
+from smdguard.errors import BackendError, ImageError, InvalidInputError
+from smdguard.hub import ONNX, WEIGHTS, ModelFolder, find_model
+from smdguard.preprocess import ImageShape, Mode, decode, prepare, prepare_array
+from smdguard.scores import agreement, average_log_probabilities, disagreement
+
+if TYPE_CHECKING:
+    from smdguard.ensemble import Ensemble
+
+ImageSource = str | os.PathLike[str] | bytes | Image.Image | numpy.ndarray
+_BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the ensemble makes of one image.
+
+    Args:
+        label: Name of the most probable class.
+        class_index: Its index.
+        probability: Its probability, in [0, 1].
+        agreement: Share of the members that decide for it, in [0, 1].
+        disagreement: How much the members' probabilities differ, in nats; 0 where they are equal.
+        suspicious: Whether the disagreement is above what 99 % of clean images stay under; None for a model that was
+            not calibrated. Adversarial images can stay under it too: an absence of suspicion proves nothing.
+        probabilities: Probability of every class, in the order of the labels.
+    """
+
+    label: str
+    class_index: int
+    probability: float
+    agreement: float
+    disagreement: float
+    suspicious: bool | None
+    probabilities: tuple[float, ...]
+
+
+class Guard:
+    """A verified model behind one back end.
+
+    Args:
+        folder: The model's files.
+        backend: "onnx", "torch", or "auto": ONNX where the model has it.
+        device: "auto", "cpu" or "cuda".
+    """
+
+    def __init__(self, folder: ModelFolder, *, backend: BackendName = "auto", device: str = "auto") -> None:
+        self.name = folder.name
+        self.config = folder.config
+        self._folder = folder
+        self._device = device
+        if backend == "auto":
+            backend = "onnx" if folder.has(ONNX) else "torch"
+        self.backend = self._open_backend(backend)
+
+    def _open_backend(self, backend: BackendName) -> Backend:
+        if backend == "torch":
+            from smdguard.backends.torch import TorchBackend
+
+            return TorchBackend(self.ensemble, self._device)
+        if backend != "onnx":
+            raise InvalidInputError(f"the back end must be auto, onnx or torch, not {backend!r}")
+        if not self._folder.has(ONNX):
+            raise BackendError(f"{self.name} has no ONNX file; make one with smdguard export, or use --backend torch")
+        from smdguard.backends.onnx import OnnxBackend
+
+        return OnnxBackend(self._folder.read(ONNX), str(self._folder.path / ONNX), self._device)
+
+    @cached_property
+    def ensemble(self) -> "Ensemble":
+        """The members as a PyTorch module, in evaluation mode on the guard's device."""
+        from smdguard.backends.torch import load_ensemble, torch_device
+
+        source = str(self._folder.path / WEIGHTS)
+        ensemble = load_ensemble(self.config.architecture, self.config.input, self._folder.read(WEIGHTS), source)
+        return ensemble.to(torch_device(self._device))
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """Channels, height and width of the images that the model takes."""
+        return ImageShape(self.config.input.channels, self.config.input.height, self.config.input.width)
+
+    @overload
+    def predict(self, images: ImageSource, *, preprocess: Mode = "fit") -> Prediction: ...
+    @overload
+    def predict(self, images: Sequence[ImageSource], *, preprocess: Mode = "fit") -> list[Prediction]: ...
+    def predict(
+        self, images: ImageSource | Sequence[ImageSource], *, preprocess: Mode = "fit"
+    ) -> Prediction | list[Prediction]:
+        """Classify an image, or each image of a list.
+
+        Args:
+            images: A path, the bytes of a PNG or JPEG file, a PIL image, or an array (H, W), (H, W, C) or (C, H, W)
+                of 8-bit integers or of floats in [0, 1].
+            preprocess: How an image of another size becomes one of the model's: "fit" as the data set was made,
+                "resize" as a whole, "none" not at all.
+
+        Raises:
+            ImageError: An image cannot be read or is outside the limits.
+            InvalidInputError: An array is not an image.
+        """
+        if isinstance(images, ImageSource):
+            return self.predict_prepared(self.prepare(images, preprocess=preprocess)[None])[0]
+        prepared = (self.prepare(image, preprocess=preprocess) for image in images)
+        return [prediction for batch in _batches(prepared) for prediction in self.predict_prepared(batch)]
+
+    def prepare(self, image: ImageSource, *, preprocess: Mode = "fit") -> numpy.ndarray:
+        """The image as the model takes it: (C, H, W) as 32-bit floats in [0, 1]. Raises as predict does."""
+        if isinstance(image, numpy.ndarray):
+            return prepare_array(image, self.image_shape, preprocess, source="the array")
+        if isinstance(image, Image.Image):
+            return prepare(image, self.image_shape, preprocess, source="the image")
+        source = "the bytes" if isinstance(image, bytes) else str(image)
+        content = image if isinstance(image, bytes) else _read(Path(image))
+        return prepare(decode(content, source), self.image_shape, preprocess, source=source)
+
+    def predict_prepared(self, images: numpy.ndarray) -> list[Prediction]:
+        """Predictions for images (B, C, H, W) as 32-bit floats in [0, 1]."""
+        member_log_probabilities = self.backend.member_log_probabilities(images)
+        probabilities = numpy.exp(average_log_probabilities(member_log_probabilities))
+        agreements = agreement(member_log_probabilities)
+        disagreements = disagreement(member_log_probabilities)
+        suspicion = self.config.suspicion
+        return [
+            Prediction(
+                label=self.config.labels[index],
+                class_index=index,
+                probability=float(row[index]),
+                agreement=float(agreed),
+                disagreement=float(disagreed),
+                suspicious=None if suspicion is None else bool(disagreed > suspicion.threshold),
+                probabilities=tuple(row.tolist()),
+            )
+            for row, index, agreed, disagreed in zip(
+                probabilities, probabilities.argmax(-1).tolist(), agreements, disagreements, strict=True
+            )
+        ]
+
+
+def load(model: str, *, backend: BackendName = "auto", device: str = "auto") -> Guard:
+    """Load a model, every file of it checked against its checksum first.
+
+    Args:
+        model: A name of the zoo, or the path of a model folder.
+        backend: "onnx", "torch", or "auto": ONNX where the model has it.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        UnknownModelError: There is no such model.
+        IntegrityError: A file is missing, malformed, or not what its checksum names.
+        BackendError: The back end or device is not to be had.
+
+    Example:
+        >>> guard = load("smd-lenet-mnist")
+        >>> guard.predict(numpy.zeros((28, 28), dtype=numpy.uint8)).suspicious
+        True
+    """
+    return Guard(find_model(model), backend=backend, device=device)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _batches(images: Iterable[numpy.ndarray]) -> Iterable[numpy.ndarray]:
+    batch: list[numpy.ndarray] = []
+    for image in images:
+        batch.append(image)
+        if len(batch) == _BATCH_SIZE:
+            yield numpy.stack(batch)
+            batch.clear()
+    if batch:
+        yield numpy.stack(batch)

@@ -1,0 +1,122 @@
+"""Find a model, and check every file of it before it is used."""
+
+import difflib
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from smdguard.errors import IntegrityError, UnknownModelError
+from smdguard.files import sha256
+from smdguard.manifest import Manifest, ManifestEntry, ModelConfig, parse
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+ONNX = "model.onnx"
+
+Origin = Literal["bundled", "checkout", "folder"]
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model's files; `config` is verified, and so is whatever `read` returns.
+
+    Args:
+        name: The zoo name, or the folder as it was given.
+        path: Where the files are.
+        config: What its config.json says.
+        entry: What the manifest says, for a model of the zoo.
+    """
+
+    name: str
+    path: Path
+    config: ModelConfig
+    entry: ManifestEntry | None = None
+
+    def has(self, file: str) -> bool:
+        """Whether the configuration lists that file."""
+        return file in self.config.files
+
+    def read(self, file: str) -> bytes:
+        """The content of a file, after its length and SHA-256 were checked.
+
+        Raises:
+            IntegrityError: The file is not listed, missing, or not what its checksum names.
+        """
+        if not self.has(file):
+            raise IntegrityError(f"{self.path / CONFIG} lists no file {file}")
+        expected = self.config.files[file]
+        content = _read(self.path / file, limit=expected.num_bytes)
+        if len(content) != expected.num_bytes or sha256(content) != expected.sha256:
+            raise IntegrityError(
+                f"{self.path / file} is not the file that {CONFIG} names (its size or SHA-256 differs); "
+                "it was changed or damaged: fetch the model again"
+            )
+        return content
+
+
+def zoo_folder() -> Path:
+    """Where the zoo is: inside the installed package, or beside it in a checkout."""
+    bundled = Path(__file__).parent / "_zoo"
+    return bundled if bundled.is_dir() else Path(__file__).parent.parent / "zoo"
+
+
+def zoo_origin() -> Origin:
+    """Whether the zoo came with the installed package or is a checkout's."""
+    return "bundled" if zoo_folder().name == "_zoo" else "checkout"
+
+
+@cache
+def read_manifest() -> Manifest:
+    """The zoo's manifest.
+
+    Raises:
+        IntegrityError: It is missing or malformed.
+    """
+    path = zoo_folder() / "manifest.json"
+    return parse(Manifest, _read(path), str(path))
+
+
+def find_model(model: str) -> ModelFolder:
+    """The model that a zoo name or a folder stands for, its configuration verified.
+
+    Args:
+        model: A name of the zoo, such as "smd-lenet-mnist", or the path of a model folder.
+
+    Raises:
+        UnknownModelError: There is no such model; the message names the nearest ones.
+        IntegrityError: Its configuration is missing, malformed, or not the one that the manifest pins.
+    """
+    manifest = read_manifest()
+    entry = manifest.find(model)
+    if entry is not None:
+        path = zoo_folder() / "models" / model
+        if path.is_dir():
+            return _open_folder(model, path, entry)
+        raise UnknownModelError(f"{model} is in the zoo, but its files are not on this machine")
+    if os.sep in model or Path(model).is_dir():
+        if not Path(model).is_dir():
+            raise UnknownModelError(f"there is no model folder {model}")
+        return _open_folder(model, Path(model), None)
+    names = [known.name for known in manifest.models]
+    near = difflib.get_close_matches(model, names, n=3, cutoff=0.4) or names
+    raise UnknownModelError(f"there is no model {model!r}; did you mean {' or '.join(near)}? smdguard list shows all")
+
+
+def _open_folder(name: str, path: Path, entry: ManifestEntry | None) -> ModelFolder:
+    content = _read(path / CONFIG)
+    if entry is not None and sha256(content) != entry.training.config_sha256:
+        raise IntegrityError(
+            f"{path / CONFIG} is not the file that the manifest pins; it was changed or damaged: fetch the model again"
+        )
+    return ModelFolder(name, path, parse(ModelConfig, content, str(path / CONFIG)), entry)
+
+
+def _read(path: Path, limit: int = 2**24) -> bytes:
+    """The file's content, but no more than one byte past the limit."""
+    try:
+        with path.open("rb") as file:
+            return file.read(limit + 1)
+    except OSError as error:
+        raise IntegrityError(f"{path} cannot be read: {error.strerror}") from error
