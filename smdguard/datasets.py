@@ -1,5 +1,6 @@
 """The data sets: what is known of each, the bundled test subsets, and the full sets on disk."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -75,6 +76,28 @@ def find_dataset(name: str) -> Dataset:
     if name not in DATASETS:
         raise InvalidInputError(f"unknown data set {name!r}; known are {', '.join(DATASETS)}")
     return DATASETS[name]
+
+
+def parse_subset(content: bytes) -> LabelledImages:
+    """The images of a bundled .npz file."""
+    with numpy.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return LabelledImages(torch.from_numpy(arrays["images"]), torch.from_numpy(arrays["labels"]).long())
+
+
+def balanced_subset(data: LabelledImages, num_images: int) -> LabelledImages:
+    """The first images of each class, as many of each, ordered by class.
+
+    Raises:
+        InvalidInputError: The number is not a multiple of the number of classes, or a class has too few images.
+    """
+    classes = data.labels.unique()
+    each, remainder = divmod(num_images, len(classes))
+    rows = [(data.labels == label).nonzero().flatten()[:each] for label in classes]
+    if remainder or any(len(row) < each for row in rows):
+        raise InvalidInputError(
+            f"{num_images} images cannot be taken evenly from {len(classes)} classes of {len(data.labels)} images"
+        )
+    return LabelledImages(data.images[torch.cat(rows)], data.labels[torch.cat(rows)])
 
 
 def load_split(dataset: Dataset, root: Path, *, train: bool, download: bool = False) -> LabelledImages:

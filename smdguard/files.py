@@ -1,9 +1,15 @@
-"""Files on disk: checksums and writes that are whole or not there at all."""
+"""Files on disk: where the zoo is, checksums, and writes that are whole or not there at all."""
 
 import hashlib
 import os
 import tempfile
 from pathlib import Path
+
+
+def zoo_folder() -> Path:
+    """Where the zoo is: inside the installed package, or beside it in a checkout."""
+    bundled = Path(__file__).parent / "_zoo"
+    return bundled if bundled.is_dir() else Path(__file__).parent.parent / "zoo"
 
 
 def sha256(content: bytes) -> str:

@@ -1,7 +1,7 @@
 """A loaded model: images go in, predictions with a measure of trust come out."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -113,22 +113,29 @@ class Guard:
         """
         if isinstance(images, ImageSource):
             return self.predict_prepared(self.prepare(images, preprocess=preprocess)[None])[0]
-        prepared = (self.prepare(image, preprocess=preprocess) for image in images)
-        return [prediction for batch in _batches(prepared) for prediction in self.predict_prepared(batch)]
+        prepared = [self.prepare(image, preprocess=preprocess) for image in images]
+        return self.predict_prepared(numpy.stack(prepared)) if prepared else []
 
-    def prepare(self, image: ImageSource, *, preprocess: Mode = "fit") -> numpy.ndarray:
-        """The image as the model takes it: (C, H, W) as 32-bit floats in [0, 1]. Raises as predict does."""
+    def prepare(
+        self, image: ImageSource, *, preprocess: Mode = "fit", source: str | None = None
+    ) -> numpy.ndarray:
+        """The image as the model takes it: (C, H, W) as 32-bit floats in [0, 1].
+
+        `source` is what errors call the image; otherwise arguments and errors are those of predict.
+        """
         if isinstance(image, numpy.ndarray):
-            return prepare_array(image, self.image_shape, preprocess, source="the array")
+            return prepare_array(image, self.image_shape, preprocess, source=source or "the array")
         if isinstance(image, Image.Image):
-            return prepare(image, self.image_shape, preprocess, source="the image")
-        source = "the bytes" if isinstance(image, bytes) else str(image)
-        content = image if isinstance(image, bytes) else _read(Path(image))
-        return prepare(decode(content, source), self.image_shape, preprocess, source=source)
+            return prepare(image, self.image_shape, preprocess, source=source or "the image")
+        if not isinstance(image, bytes):
+            source, image = source or str(image), _read(Path(image))
+        source = source or "the bytes"
+        return prepare(decode(image, source), self.image_shape, preprocess, source=source)
 
     def predict_prepared(self, images: numpy.ndarray) -> list[Prediction]:
         """Predictions for images (B, C, H, W) as 32-bit floats in [0, 1]."""
-        member_log_probabilities = self.backend.member_log_probabilities(images)
+        batches = [images[start : start + _BATCH_SIZE] for start in range(0, len(images), _BATCH_SIZE)]
+        member_log_probabilities = numpy.concatenate([self.backend.member_log_probabilities(b) for b in batches])
         probabilities = numpy.exp(average_log_probabilities(member_log_probabilities))
         agreements = agreement(member_log_probabilities)
         disagreements = disagreement(member_log_probabilities)
@@ -175,14 +182,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _batches(images: Iterable[numpy.ndarray]) -> Iterable[numpy.ndarray]:
-    batch: list[numpy.ndarray] = []
-    for image in images:
-        batch.append(image)
-        if len(batch) == _BATCH_SIZE:
-            yield numpy.stack(batch)
-            batch.clear()
-    if batch:
-        yield numpy.stack(batch)

@@ -5,11 +5,11 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from smdguard.errors import IntegrityError, UnknownModelError
-from smdguard.files import sha256
-from smdguard.manifest import Manifest, ManifestEntry, ModelConfig, parse
+from smdguard.files import sha256, zoo_folder
+from smdguard.manifest import File, Manifest, ManifestEntry, ModelConfig, parse
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -46,20 +46,7 @@ class ModelFolder:
         """
         if not self.has(file):
             raise IntegrityError(f"{self.path / CONFIG} lists no file {file}")
-        expected = self.config.files[file]
-        content = _read(self.path / file, limit=expected.num_bytes)
-        if len(content) != expected.num_bytes or sha256(content) != expected.sha256:
-            raise IntegrityError(
-                f"{self.path / file} is not the file that {CONFIG} names (its size or SHA-256 differs); "
-                "it was changed or damaged: fetch the model again"
-            )
-        return content
-
-
-def zoo_folder() -> Path:
-    """Where the zoo is: inside the installed package, or beside it in a checkout."""
-    bundled = Path(__file__).parent / "_zoo"
-    return bundled if bundled.is_dir() else Path(__file__).parent.parent / "zoo"
+        return _read_verified(self.path / file, self.config.files[file], CONFIG)
 
 
 def zoo_origin() -> Origin:
@@ -76,6 +63,23 @@ def read_manifest() -> Manifest:
     """
     path = zoo_folder() / "manifest.json"
     return parse(Manifest, _read(path), str(path))
+
+
+def read_test_subset(dataset: str) -> bytes:
+    """The bundled test images of a data set, verified: the content of an .npz file.
+
+    Raises:
+        UnknownModelError: None are bundled for that data set.
+        IntegrityError: The file is not the one that the manifest names.
+    """
+    manifest = read_manifest()
+    if dataset not in manifest.test_subsets:
+        raise UnknownModelError(
+            f"no test images of {dataset!r} are bundled, only of {', '.join(manifest.test_subsets)}; "
+            "name a folder that holds the data set with --data"
+        )
+    expected = manifest.test_subsets[dataset]
+    return _read_verified(zoo_folder() / "data" / expected.file, expected, "the manifest")
 
 
 def find_model(model: str) -> ModelFolder:
@@ -104,6 +108,40 @@ def find_model(model: str) -> ModelFolder:
     raise UnknownModelError(f"there is no model {model!r}; did you mean {' or '.join(near)}? smdguard list shows all")
 
 
+def default_surrogates(config: ModelConfig) -> list[str]:
+    """The models at hand to make black-box attacks on a model with: a naive ensemble and one of its own kind.
+
+    Both of another seed: the second for a model of the first, the first for all others.
+    """
+    kind = f"{config.architecture.name}-{config.training.dataset}"
+    seed = "-s1" if config.training.seed == 0 else ""
+    names = dict.fromkeys(f"{method}-{kind}{seed}" for method in ("naive", config.objective.name))
+    manifest = read_manifest()
+    return [name for name in names if manifest.find(name) and (zoo_folder() / "models" / name).is_dir()]
+
+
+def list_zoo() -> list[dict[str, Any]]:
+    """What is known of every model of the zoo, as a dictionary each."""
+    rows = []
+    for entry in read_manifest().models:
+        worst = next((evaluation for evaluation in entry.evaluations if evaluation.attack == "worst_case"), None)
+        here = (zoo_folder() / "models" / entry.name).is_dir()
+        rows.append(
+            {
+                "name": entry.name,
+                "dataset": entry.training.dataset,
+                "num_members": entry.architecture.num_members,
+                "clean_accuracy": worst and worst.clean_accuracy,
+                "worst_case_accuracy": worst and worst.robust_accuracy,
+                "epsilon": worst and worst.threat.epsilon,
+                "verdict": entry.verdict,
+                "num_bytes": entry.weights.num_bytes,
+                "where": zoo_origin() if here else "hub",
+            }
+        )
+    return rows
+
+
 def _open_folder(name: str, path: Path, entry: ManifestEntry | None) -> ModelFolder:
     content = _read(path / CONFIG)
     if entry is not None and sha256(content) != entry.training.config_sha256:
@@ -111,6 +149,16 @@ def _open_folder(name: str, path: Path, entry: ManifestEntry | None) -> ModelFol
             f"{path / CONFIG} is not the file that the manifest pins; it was changed or damaged: fetch the model again"
         )
     return ModelFolder(name, path, parse(ModelConfig, content, str(path / CONFIG)), entry)
+
+
+def _read_verified(path: Path, expected: File, pinned_by: str) -> bytes:
+    content = _read(path, limit=expected.num_bytes)
+    if len(content) != expected.num_bytes or sha256(content) != expected.sha256:
+        raise IntegrityError(
+            f"{path} is not the file that {pinned_by} names (its size or SHA-256 differs); "
+            "it was changed or damaged: fetch it again"
+        )
+    return content
 
 
 def _read(path: Path, limit: int = 2**24) -> bytes:

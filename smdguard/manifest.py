@@ -21,11 +21,15 @@ class _Record(BaseModel):
 
 
 class Architecture(_Record):
-    """Which network the members are, how many there are, and into how many classes they sort."""
+    """Which network the members are, how many there are, and into how many classes they sort.
+
+    negative_slope is the slope of their rectifiers below zero.
+    """
 
     name: str
     num_members: int = Field(ge=1, le=64)
     num_classes: int = Field(ge=2, le=100_000)
+    negative_slope: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Input(_Record):
@@ -175,11 +179,20 @@ class ManifestEntry(_Record):
     citation: str
 
 
+class TestSubset(File):
+    """Bundled test images of a data set, an .npz file in the zoo's data folder."""
+
+    __test__ = False  # Not a test, whatever pytest thinks of the name.
+    file: FileName
+    num_images: int = Field(ge=1)
+
+
 class Manifest(_Record):
     """The zoo's manifest.json."""
 
     schema_version: Literal[1] = 1
     models: tuple[ManifestEntry, ...] = ()
+    test_subsets: dict[str, TestSubset] = {}
 
     def find(self, name: str) -> ManifestEntry | None:
         """The entry of that name, if there is one."""

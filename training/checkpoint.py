@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+
 from smdguard.ensemble import Ensemble
 from smdguard.errors import IntegrityError
 from smdguard.files import write_atomically
@@ -47,7 +48,9 @@ def restore_checkpoint(
             {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
         )
     except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
-        raise IntegrityError(f"{path} is not a checkpoint of this training: {error}; remove it to start anew") from error
+        raise IntegrityError(
+            f"{path} is not a checkpoint of this training: {error}; remove it to start anew"
+        ) from error
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from smdguard.datasets import LabelledImages, find_dataset, load_split
 from torch import Tensor
 from torch.nn import functional
+
+from smdguard.datasets import LabelledImages, find_dataset, load_split
 
 
 class TrainingData(NamedTuple):

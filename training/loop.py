@@ -4,26 +4,28 @@ import json
 import math
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy
 import torch
 from safetensors.torch import save
+
 from smdguard.backends.torch import build_ensemble
 from smdguard.datasets import LabelledImages, find_dataset
 from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError, SmdguardError
 from smdguard.files import sha256, write_atomically
-from smdguard.manifest import Architecture, File, Input, ModelConfig, Objective, Suspicion, Training, serialise
+from smdguard.manifest import Architecture, File, Input, ModelConfig, Objective, Suspicion, Training, parse, serialise
 from smdguard.scores import average_log_probabilities, disagreement
-
 from training import checkpoint
+from training.batch import Batch
 from training.data import TrainingData, batches
-from training.member_pass import MemberPass
-from training.objectives import build_objective
-from training.recipes import Recipe
+from training.origins import load_origin
+from training.recipes import SCRATCH, Recipe
 
 SUSPICION_QUANTILE = 0.99
 _STEPS_BETWEEN_REPORTS = 20
@@ -37,7 +39,13 @@ class TrainingDivergedError(SmdguardError):
 
 
 def train(
-    recipe: Recipe, data: TrainingData, folder: Path, *, device: torch.device, report: Report = lambda *_: None
+    recipe: Recipe,
+    data: TrainingData,
+    folder: Path,
+    *,
+    device: torch.device,
+    report: Report = lambda *_: None,
+    origins: Mapping[str, Path] = MappingProxyType({}),
 ) -> ModelConfig:
     """Train an ensemble, from the folder's checkpoint where there is one, and leave it there as a model.
 
@@ -51,15 +59,24 @@ def train(
             model.safetensors and config.json.
         device: Where to train.
         report: Hears of the progress.
+        origins: Folders of the trained ensembles that the recipe's `init` and `holdouts` name.
+
+    Returns:
+        What config.json says. A finished training is left as it is.
 
     Raises:
-        InvalidInputError: The folder belongs to another recipe.
+        InvalidInputError: The folder belongs to another recipe, or an origin does not fit.
         TrainingDivergedError: The loss is not finite; the last checkpoint is kept.
     """
     _claim(folder, recipe)
+    if (folder / "config.json").exists():
+        return parse(ModelConfig, (folder / "config.json").read_bytes(), str(folder / "config.json"))
     dataset = find_dataset(recipe.dataset)
     architecture = Architecture(
-        name=recipe.architecture, num_members=recipe.num_members, num_classes=len(dataset.labels)
+        name=recipe.architecture,
+        num_members=recipe.num_members,
+        num_classes=len(dataset.labels),
+        negative_slope=recipe.negative_slope,
     )
     channels, height, width = dataset.image_shape
     image_input = Input(channels=channels, height=height, width=width, mean=dataset.mean, std=dataset.std)
@@ -67,6 +84,10 @@ def train(
         torch.manual_seed(recipe.seed)
         ensemble = build_ensemble(architecture, image_input)
     ensemble = ensemble.to(device)
+    if recipe.init != SCRATCH:
+        start = load_origin(origins[recipe.init], architecture, image_input)
+        ensemble.load_state_dict(start.state_dict())
+    holdouts = [load_origin(origins[name], architecture, image_input).to(device) for name in recipe.holdouts]
     optimizer = torch.optim.Adam(
         ensemble.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
     )
@@ -74,7 +95,7 @@ def train(
     epochs = checkpoint.restore_checkpoint(folder, ensemble, optimizer, device)
     for epoch in range(len(epochs), recipe.num_epochs):
         started = time.monotonic()
-        terms = _train_one_epoch(recipe, ensemble, optimizer, data.train, epoch, report)
+        terms = _train_one_epoch(recipe, ensemble, holdouts, optimizer, data.train, epoch, report)
         accuracy = clean_accuracy(ensemble, data.test)
         seconds = round(time.monotonic() - started, 2)
         epochs.append({"epoch": epoch + 1, "seconds": seconds, **terms, "clean_accuracy": accuracy})
@@ -88,7 +109,7 @@ def train(
         architecture=architecture,
         input=image_input,
         labels=dataset.labels,
-        objective=Objective(name=recipe.method, parameters=recipe.parameters),
+        objective=_described(recipe),
         training=Training(
             dataset=recipe.dataset,
             num_epochs=recipe.num_epochs,
@@ -119,25 +140,28 @@ def clean_accuracy(ensemble: Ensemble, data: LabelledImages) -> float:
 def _train_one_epoch(
     recipe: Recipe,
     ensemble: Ensemble,
+    holdouts: Sequence[Ensemble],
     optimizer: torch.optim.Optimizer,
     data: LabelledImages,
     epoch: int,
     report: Report,
 ) -> dict[str, float]:
     """One pass over the data; returns each term's mean over the steps."""
-    objective = build_objective(recipe.method, recipe.parameters)
-    generator = torch.Generator().manual_seed(_seed_of_epoch(recipe.seed, epoch))
+    objective = recipe.build_objective()
+    order, second_order, draws, epoch_seed = _seeds_of_epoch(recipe.seed, epoch)
+    generator = torch.Generator(data.images.device).manual_seed(draws)
+    cut = partial(batches, data, recipe.batch_size, augmentation=recipe.augmentation)
+    second_pass = cut(torch.Generator().manual_seed(second_order))
     num_steps = max(1, len(data.images) // recipe.batch_size)
     sums: dict[str, torch.Tensor] = {}
     weights = list(ensemble.parameters())
     ensemble.train()
-    for step, (images, labels) in enumerate(
-        batches(data, recipe.batch_size, generator, augmentation=recipe.augmentation)
-    ):
-        progress = (epoch * num_steps + step + 1) / (recipe.num_epochs * num_steps + 1)
+    for step, (images, labels) in enumerate(cut(torch.Generator().manual_seed(order))):
+        num_done, num_all = epoch * num_steps + step, recipe.num_epochs * num_steps
         for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(progress)
-        terms = objective(MemberPass(ensemble, images, labels))
+            group["lr"] = recipe.learning_rate_at((num_done + 1) / (num_all + 1))
+        progress = num_done / num_all
+        terms = objective(Batch(ensemble, images, labels, progress, epoch_seed, generator, second_pass, holdouts))
         optimizer.zero_grad()
         # Naming the weights keeps the pass from also computing the images' gradients.
         torch.stack(list(terms.values())).sum().backward(inputs=weights)
@@ -160,8 +184,9 @@ def _require_finite(means: dict[str, float], epoch: int, step: int) -> None:
             )
 
 
-def _seed_of_epoch(seed: int, epoch: int) -> int:
-    return int(numpy.random.SeedSequence([seed, epoch]).generate_state(1, numpy.uint64)[0] >> 1)
+def _seeds_of_epoch(seed: int, epoch: int) -> list[int]:
+    """Four independent random numbers of an epoch, each below 2^63."""
+    return [int(word >> 1) for word in numpy.random.SeedSequence([seed, epoch]).generate_state(4, numpy.uint64)]
 
 
 def _member_log_probabilities(ensemble: Ensemble, data: LabelledImages) -> torch.Tensor:
@@ -187,13 +212,25 @@ def _claim(folder: Path, recipe: Recipe) -> None:
     """Write the folder's recipe, or make sure that it is this one."""
     path = folder / "recipe.json"
     if path.exists():
-        before = json.loads(path.read_text())
-        now = recipe.model_dump(mode="json")
-        changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in now if before.get(key) != now.get(key)]
+        before = parse(Recipe, path.read_bytes(), str(path)).model_dump()
+        now = recipe.model_dump()
+        changed = [f"{key} {before[key]} -> {now[key]}" for key in now if before[key] != now[key]]
         if changed:
             raise InvalidInputError(f"{folder} holds a training of another recipe: {', '.join(changed)}")
     else:
         write_atomically(path, serialise(recipe))
+
+
+def _described(recipe: Recipe) -> Objective:
+    """What the configuration says of the loss: every parameter, and the ensembles that the training built on."""
+    origin: dict[str, str] = {} if recipe.init == SCRATCH else {"init": recipe.init}
+    if recipe.adversary is None:
+        return Objective(name=recipe.method, parameters=recipe.parameters | origin)
+    holdouts = {"holdouts": " ".join(recipe.holdouts)} if recipe.holdouts else {}
+    adversarial_training = {"adversary": recipe.adversary} | recipe.adversary_parameters | holdouts
+    return Objective(
+        name=recipe.method, parameters=recipe.parameters | origin, adversarial_training=adversarial_training
+    )
 
 
 def _write_metrics(folder: Path, epochs: list[dict[str, Any]]) -> None:

@@ -3,10 +3,11 @@
 from functools import cached_property
 
 import torch
-from smdguard.ensemble import Ensemble
-from smdguard.saliency import SaliencySource, saliency_score
 from torch import Tensor
 from torch.nn import functional
+
+from smdguard.ensemble import Ensemble
+from smdguard.saliency import SaliencySource, saliency_alignment, saliency_score
 
 
 class MemberPass:
@@ -16,15 +17,15 @@ class MemberPass:
         ensemble: The members, in the mode they are trained in. In training mode batch normalisation makes one
             image's output depend on its batch; saliencies are then of that very forward pass, so that the running
             statistics are updated once a step.
-        images: (B, C, H, W) in [0, 1].
-        labels: (B,).
+        images: In [0, 1]; (B, C, H, W) shown to all members, or (M, B, C, H, W) with a batch for each.
+        labels: (B,), the same for all members.
     """
 
     def __init__(self, ensemble: Ensemble, images: Tensor, labels: Tensor) -> None:
         self.ensemble = ensemble
         self.labels = labels
         # A leaf with a copy of the images for each member, so that one backward pass gives every member's gradient.
-        self.images = images.expand(len(ensemble.members), *images.shape).detach().requires_grad_()
+        self.images = images.expand(len(ensemble.members), *images.shape[-4:]).detach().requires_grad_()
 
     @cached_property
     def logits(self) -> Tensor:
@@ -41,3 +42,7 @@ class MemberPass:
         """Each member's saliency (M, B, C, H, W), itself differentiable with respect to the weights."""
         score = saliency_score(self.logits, self.labels, source)
         return torch.autograd.grad(score.sum(), self.images, create_graph=True)[0]
+
+    def saliency_alignment(self, source: SaliencySource) -> Tensor:
+        """Mean over the images of log sum_{m < l} exp cos(s_m, s_l), a scalar."""
+        return saliency_alignment(self.saliencies(source)).mean()

@@ -1,10 +1,15 @@
 """LeNet-5, the small convolutional network for digits."""
 
+from collections.abc import Iterator
+from typing import ClassVar
+
 from torch import Tensor, nn
 from torch.nn import functional
 
+from smdguard.architectures.layered import LayeredNetwork, rectifier
 
-class LeNet5(nn.Module):
+
+class LeNet5(LayeredNetwork):
     """Two 5 x 5 convolutions (6 and 16 channels) and three linear layers (120, 84, K).
 
     61,706 weights for one channel of 28 x 28 pixels and ten classes.
@@ -12,13 +17,16 @@ class LeNet5(nn.Module):
     Args:
         image_shape: Channels, height and width; height and width at least 12.
         num_classes: K.
+        negative_slope: Slope of the rectifiers below zero.
 
     Reference:
         LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998, with
         rectifiers and maximum pooling in place of squashing functions and trained averages.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    num_layers: ClassVar[int] = 5
+
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, *, negative_slope: float = 0.0) -> None:
         super().__init__()
         channels, height, width = image_shape
         self.conv1 = nn.Conv2d(channels, 6, kernel_size=5, padding=2)
@@ -26,15 +34,16 @@ class LeNet5(nn.Module):
         self.fc1 = nn.Linear(16 * _pooled(height) * _pooled(width), 120)
         self.fc2 = nn.Linear(120, 84)
         self.fc3 = nn.Linear(84, num_classes)
+        self.activation = rectifier(negative_slope)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (B, C, H, W) -> logits (B, K)."""
+    def layers(self, images: Tensor) -> Iterator[Tensor]:
+        """See LayeredNetwork."""
         # The rectifier and the maximum commute; in this order the rectifier sees a quarter of the values.
-        hidden = functional.max_pool2d(self.conv1(images), 2).relu()
-        hidden = functional.max_pool2d(self.conv2(hidden), 2).relu()
-        hidden = self.fc1(hidden.flatten(1)).relu()
-        hidden = self.fc2(hidden).relu()
-        return self.fc3(hidden)
+        yield (features := self.conv1(images))
+        yield (features := self.conv2(self.activation(functional.max_pool2d(features, 2))))
+        yield (features := self.fc1(self.activation(functional.max_pool2d(features, 2)).flatten(1)))
+        yield (features := self.fc2(self.activation(features)))
+        yield self.fc3(self.activation(features))
 
 
 def _pooled(length: int) -> int:

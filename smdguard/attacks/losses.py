@@ -48,6 +48,23 @@ def difference_of_logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
     return margin(logits, labels) / (first - third).clamp_min(1e-12)
 
 
+def targeted_difference_of_logits_ratio(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """(z_target - z_label) / (z_1 - (z_3 + z_4) / 2), z_1 >= z_2 >= ...: (B, K), (B,), (B,) -> (B,).
+
+    Unchanged when the logits are shifted or scaled. With three classes z_3 stands in for z_4; with two there is
+    neither and the numerator is returned.
+
+    Reference:
+        Croce, Hein, "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free
+        Attacks", 2020, Eq. 7.
+    """
+    of_label, of_target = (logits.gather(-1, index.unsqueeze(-1)).squeeze(-1) for index in (labels, targets))
+    if logits.shape[-1] < 3:
+        return of_target - of_label
+    largest = logits.topk(min(4, logits.shape[-1]), dim=-1).values
+    return (of_target - of_label) / (largest[:, 0] - largest[:, 2:].mean(dim=-1)).clamp_min(1e-12)
+
+
 LOSSES: dict[LossName, Loss] = {
     "ce": cross_entropy_direction,
     "cw": margin,

@@ -35,7 +35,10 @@ def build_ensemble(architecture: Architecture, image_input: Input) -> Ensemble:
         raise IntegrityError(f"architecture {architecture.name!r} is unknown to this version; it knows {known}")
     image_shape = (image_input.channels, image_input.height, image_input.width)
     builder = ARCHITECTURES[architecture.name]
-    members = [builder(image_shape, architecture.num_classes) for _ in range(architecture.num_members)]
+    members = [
+        builder(image_shape, architecture.num_classes, negative_slope=architecture.negative_slope)
+        for _ in range(architecture.num_members)
+    ]
     return Ensemble(members, mean=image_input.mean, std=image_input.std)
 
 

@@ -1,21 +1,27 @@
-"""The losses that ensembles are trained with: OBJECTIVES maps a method's name to its builder."""
+"""The losses that ensembles are trained with: OBJECTIVES maps a method's name to its class."""
 
-from collections.abc import Callable
 from typing import Any
 
+from training.objectives.adp import PredictionDiversity
+from training.objectives.adversarial import AdversarialTraining, HoldOutAttack, SelfAttack
+from training.objectives.dverge import VulnerabilityDiversity
+from training.objectives.gal import GradientDiversity
 from training.objectives.naive import Naive
 from training.objectives.objective import Objective
 from training.objectives.smd import SaliencyDiversity
+from training.objectives.smd_plus import VulnerabilityAndSaliencyDiversity
 
-OBJECTIVES: dict[str, Callable[..., Objective]] = {
+OBJECTIVES: dict[str, Any] = {
     "naive": Naive,
+    "adp": PredictionDiversity,
+    "gal": GradientDiversity,
+    "dverge": VulnerabilityDiversity,
     "smd": SaliencyDiversity,
+    "smd-plus": VulnerabilityAndSaliencyDiversity,
+}
+ADVERSARIES: dict[str, Any] = {
+    "pgd": SelfAttack,
+    "eat": HoldOutAttack,
 }
 
-
-def build_objective(name: str, parameters: dict[str, Any]) -> Objective:
-    """The objective of that name with these parameters."""
-    return OBJECTIVES[name](**parameters)
-
-
-__all__ = ["OBJECTIVES", "Naive", "Objective", "SaliencyDiversity", "build_objective"]
+__all__ = ["ADVERSARIES", "OBJECTIVES", "AdversarialTraining", "Objective"]

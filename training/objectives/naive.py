@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from training.member_pass import MemberPass
+from training.batch import Batch
 
 
 @dataclass(frozen=True)
 class Naive:
     """Sum of the members' cross-entropies."""
 
-    def __call__(self, members: MemberPass) -> dict[str, Tensor]:
-        return {"cross_entropy": members.cross_entropy.mean(dim=1).sum()}
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """See Objective."""
+        return {"cross_entropy": batch.members.cross_entropy.mean(dim=1).sum()}

@@ -4,12 +4,12 @@ from typing import Protocol
 
 from torch import Tensor
 
-from training.member_pass import MemberPass
+from training.batch import Batch
 
 
 class Objective(Protocol):
     """The whole loss of a batch, as named terms; the loop minimises their sum and logs each."""
 
-    def __call__(self, members: MemberPass) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """The terms, each a scalar."""
         ...

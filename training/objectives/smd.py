@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from smdguard.saliency import SaliencySource, saliency_alignment
-from training.member_pass import MemberPass
+from smdguard.saliency import SaliencySource
+from training.batch import Batch
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,9 @@ class SaliencyDiversity:
     weight: float = 1.0
     saliency: SaliencySource = "probability"
 
-    def __call__(self, members: MemberPass) -> dict[str, Tensor]:
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """See Objective."""
         return {
-            "cross_entropy": members.cross_entropy.mean(dim=1).sum(),
-            "saliency_alignment": self.weight * saliency_alignment(members.saliencies(self.saliency)).mean(),
+            "cross_entropy": batch.members.cross_entropy.mean(dim=1).sum(),
+            "saliency_alignment": self.weight * batch.members.saliency_alignment(self.saliency),
         }

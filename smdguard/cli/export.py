@@ -1,0 +1,30 @@
+"""smdguard export: an ensemble as one ONNX file."""
+
+from pathlib import Path
+
+import click
+
+from smdguard.cli.options import quiet_option
+from smdguard.errors import SmdguardError
+
+
+@click.command()
+@click.argument("model", metavar="NAME")
+@click.option("--to", "target", type=click.Choice(["onnx"]), default="onnx", show_default=True)
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Default: NAME.onnx.")
+@quiet_option
+def export(model: str, target: str, output: Path | None, quiet: bool) -> None:
+    """Write the ensemble NAME, a name of the zoo or a model folder, as one file that needs nothing else."""
+    from smdguard.export import to_onnx
+    from smdguard.files import write_atomically
+    from smdguard.guard import load
+
+    guard = load(model, backend="torch", device="cpu")
+    output = output or Path(f"{guard.config.name}.{target}")
+    content = to_onnx(guard.ensemble, tuple(guard.image_shape), guard.config.labels)
+    try:
+        write_atomically(output, content)
+    except OSError as error:
+        raise SmdguardError(f"{output} cannot be written: {error.strerror}") from error
+    if not quiet:
+        click.echo(f"{output}: {len(content):,} bytes", err=True)

@@ -1,0 +1,42 @@
+"""Options that several commands share, and where their output goes."""
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DEFAULT_MODEL = "smd-lenet-mnist"
+
+model_option = click.option(
+    "--model", default=DEFAULT_MODEL, show_default=True, help="A name of the zoo, or a model folder."
+)
+device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
+)
+backend_option = click.option(
+    "--backend",
+    type=click.Choice(["auto", "onnx", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What computes; auto is ONNX where the model has it.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
+quiet_option = click.option("--quiet", is_flag=True, help="No progress and no notes.")
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that runs a model."""
+    options = (model_option, device_option, backend_option, json_option, quiet_option)
+    return functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
+
+
+def output_console() -> "Console":
+    """Standard output; wide where it is no terminal, so that nothing is cut."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=1000, soft_wrap=True)

@@ -1,0 +1,116 @@
+"""smdguard predict: classify image files."""
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from smdguard.cli.options import model_options, output_console
+from smdguard.errors import ImageError, SmdguardError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from smdguard.guard import Guard
+    from smdguard.preprocess import Mode
+
+_SUFFIXES = {".png", ".jpg", ".jpeg"}
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "--preprocess",
+    type=click.Choice(["fit", "resize", "none"]),
+    default="fit",
+    show_default=True,
+    help="How an image of another size becomes one of the model's: as the data set was made, as a whole, not at all.",
+)
+@model_options
+@click.pass_context
+def predict(
+    ctx: click.Context,
+    images: tuple[str, ...],
+    preprocess: "Mode",
+    model: str,
+    device: str,
+    backend: Any,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Classify images: PNG and JPEG files, folders of them, quoted globs, or - for standard input."""
+    from smdguard.guard import load
+
+    guard = load(model, backend=backend, device=device)
+    rows = _predict_all(guard, [name for argument in images for name in _names(argument)], preprocess)
+    if as_json:
+        document = {"model": guard.name, "backend": guard.backend.name, "predictions": rows}
+        click.echo(json.dumps(document, indent=2))
+    else:
+        _print_table(rows)
+    num_errors = sum("error" in row for row in rows)
+    if num_errors:
+        for row in rows:
+            if "error" in row:
+                click.echo(f"Error: {row['error']}", err=True)
+        ctx.exit(1)
+
+
+def _names(argument: str) -> list[str]:
+    """The files that an argument stands for; itself where it stands for none, so that its error is shown."""
+    from glob import glob
+    from pathlib import Path
+
+    path = Path(argument)
+    if path.is_dir():
+        found = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
+        return found or [argument]
+    if argument == "-" or path.exists():
+        return [argument]
+    return sorted(glob(argument, recursive=True)) or [argument]
+
+
+def _read(name: str) -> "bytes | Path":
+    from pathlib import Path
+
+    if name == "-":
+        return sys.stdin.buffer.read()
+    if Path(name).is_dir():
+        raise ImageError(f"{name} is a folder without PNG or JPEG files")
+    return Path(name)
+
+
+def _predict_all(guard: "Guard", names: list[str], preprocess: "Mode") -> list[dict[str, Any]]:
+    """A dictionary for each image in its order; a bad one does not keep the rest from being classified."""
+    import numpy
+
+    rows: list[dict[str, Any]] = []
+    prepared: dict[int, numpy.ndarray] = {}
+    for place, name in enumerate(names):
+        try:
+            prepared[place] = guard.prepare(_read(name), preprocess=preprocess, source=name)
+            rows.append({"image": name})
+        except SmdguardError as error:
+            rows.append({"image": name, "error": str(error)})
+    if prepared:
+        predictions = guard.predict_prepared(numpy.stack(list(prepared.values())))
+        for place, prediction in zip(prepared, predictions, strict=True):
+            rows[place] |= {
+                "label": prediction.label,
+                "class_index": prediction.class_index,
+                "probability": prediction.probability,
+                "agreement": prediction.agreement,
+                "suspicious": prediction.suspicious,
+                "probabilities": list(prediction.probabilities),
+            }
+    return rows
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from smdguard.render import predictions_view
+    from smdguard.render.terminal import PredictionRow
+
+    known = PredictionRow.__dataclass_fields__
+    view = predictions_view([PredictionRow(**{key: row[key] for key in row if key in known}) for row in rows])
+    output_console().print(view)

@@ -1,0 +1,300 @@
+"""Image files, Pillow images and arrays -> arrays (C, H, W) of a model's shape with values in [0, 1]."""
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Literal, NamedTuple, get_args
+
+import numpy
+from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+
+from smdguard.errors import ImageError, InvalidInputError
+
+Mode = Literal["fit", "resize", "none"]
+
+MAX_PIXELS = 16_000_000
+
+_READERS = {b"\x89PNG\r\n\x1a\n": PngImageFile, b"\xff\xd8\xff": JpegImageFile}
+_REFUSED = {b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WebP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"%PDF": "PDF"}
+
+# A triangle as wide as the reduction: antialiased, and never beyond the values that it averages.
+_FILTER = Image.Resampling.BILINEAR
+
+# How MNIST was made: the longest side of a digit is 20 pixels of 28.
+_DRAWING_SHARE = 20 / 28
+# Ink is looked for at this many times the model's size, which averages the grain of large photos.
+_SEARCH_SCALE = 8
+_INK_CONTRAST = 0.25
+_INK_NOISE = 5
+
+_WARNING_FILTERS = threading.Lock()
+
+
+class ImageShape(NamedTuple):
+    """What a model takes: channels (1 or 3), height and width in pixels."""
+
+    channels: int
+    height: int
+    width: int
+
+
+def decode(content: bytes, source: str) -> Image.Image:
+    """Read a PNG or JPEG file of any mode: upright, 8 bits a channel, in Pillow's mode "L" or "RGB".
+
+    The EXIF rotation is applied, 16-bit grey is divided by 257, and transparent pixels are laid on white where what is
+    opaque is dark in the mean, else on black.
+
+    Args:
+        content: The whole file.
+        source: What to call the image in messages, such as its path.
+
+    Raises:
+        ImageError: Neither PNG nor JPEG, damaged, without pixels, or of more than `MAX_PIXELS`, which is checked before
+            any pixel is decoded.
+    """
+    if not content:
+        raise ImageError(f"{source} is empty; give a PNG or JPEG image")
+    reader = next((reader for signature, reader in _READERS.items() if content.startswith(signature)), None)
+    if reader is None:
+        raise ImageError(f"{source} is {_describe(content)}; only PNG and JPEG can be read, convert it to one of them")
+    with _pillow(source):
+        # Not Image.open: it guesses among all formats, and warns of large images instead of refusing them.
+        return _normalise(reader(BytesIO(content)), source)
+
+
+def prepare(image: Image.Image, shape: ImageShape, mode: Mode, *, source: str) -> numpy.ndarray:
+    """Bring an image to the model's shape: float32 (C, H, W) in [0, 1].
+
+    Colours become grey by the ITU-R 601 luma where the model takes one channel. An image of the model's height and
+    width is then taken as it is, whatever the mode. Any other one is, by mode:
+
+    - "none": refused.
+    - "resize": resized as a whole, its aspect ratio not kept.
+    - "fit", three channels: cropped around its centre to the model's aspect ratio, and resized.
+    - "fit", one channel: taken for a drawing or photo of one thing on an even ground, and treated as MNIST was made;
+      Fashion-MNIST goes by the same rule, though its own images reach from edge to edge. The ground is the plane
+      through the calmer half of the border pixels, so the light may fall off to one side. The ink is what deviates
+      from it, on the side that deviates more (the sign of the sum of cubes), by more than a quarter of the largest
+      deviation and five times the border's noise. So dark on light and light on dark both come out light on dark. The
+      ink's bounding box is resized to 20/28 of the model's size, scaled to a peak of 1, and placed with its centre of
+      mass at the pixel (H/2, W/2), or as near as it stays inside. An image without ink gives zeros.
+
+    Args:
+        image: Of any mode that Pillow converts to RGB, or 16-bit grey.
+        shape: The model's.
+        mode: See above.
+        source: What to call the image in messages.
+
+    Raises:
+        ImageError: The image cannot be read or converted, has no pixels or more than `MAX_PIXELS`, or in mode "none" is
+            not of the model's size.
+        InvalidInputError: An unknown mode.
+    """
+    _check_mode(mode)
+    with _pillow(source):
+        image = _normalise(image, source).convert("L" if shape.channels == 1 else "RGB")
+    size = (shape.width, shape.height)
+    if image.size == size:
+        return _scaled(image)
+    if mode == "none":
+        raise ImageError(
+            f"{source} is {image.width} x {image.height} pixels where the model takes {shape.width} x {shape.height}; "
+            "resize it, or choose the mode 'fit' or 'resize' instead of 'none'"
+        )
+    if mode == "resize":
+        return _scaled(image.resize(size, _FILTER))
+    if shape.channels == 1:
+        return _fit_drawing(image, shape)
+    return _scaled(ImageOps.fit(image, size, _FILTER))
+
+
+def prepare_array(image: numpy.ndarray, shape: ImageShape, mode: Mode, *, source: str) -> numpy.ndarray:
+    """Bring an array to the model's shape: float32 (C, H, W) in [0, 1].
+
+    Args:
+        image: 8-bit integers, or floats in [0, 1]; (H, W), (H, W, C) or (C, H, W) with C 1, 3, or 4 (RGB and opacity).
+            One of the model's own channels, height and width is taken exactly as it is. Floats of any other size are
+            rounded to 8 bits on the way.
+        shape: The model's.
+        mode: As in `prepare`.
+        source: What to call the array in messages.
+
+    Raises:
+        ImageError: As in `prepare`.
+        InvalidInputError: Another type or shape, a value that is not finite or outside [0, 1], or an unknown mode.
+    """
+    _check_mode(mode)
+    if image.dtype != numpy.uint8 and not numpy.issubdtype(image.dtype, numpy.floating):
+        raise InvalidInputError(
+            f"{source} holds values of type {image.dtype}; give 8-bit integers (numpy.uint8) or floats in [0, 1]"
+        )
+    pixels = _channels_first(image, shape, source)
+    if image.dtype != numpy.uint8 and not ((pixels >= 0) & (pixels <= 1)).all():
+        raise InvalidInputError(
+            f"{source} holds values from {pixels.min():g} to {pixels.max():g}; floats have to lie in [0, 1], "
+            "divide values of 8 bits by 255"
+        )
+    if pixels.shape == shape:
+        floats = pixels.astype(numpy.float32, order="C")
+        return floats / numpy.float32(255) if image.dtype == numpy.uint8 else floats
+    if image.dtype != numpy.uint8:
+        pixels = numpy.rint(pixels * 255).astype(numpy.uint8)
+    picture = pixels[0] if len(pixels) == 1 else numpy.moveaxis(pixels, 0, -1)
+    return prepare(Image.fromarray(numpy.ascontiguousarray(picture)), shape, mode, source=source)
+
+
+def _check_mode(mode: str) -> None:
+    if mode not in get_args(Mode):
+        raise InvalidInputError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
+
+
+def _describe(content: bytes) -> str:
+    """What a file is by its first bytes, for a message."""
+    known = next((name for signature, name in _REFUSED.items() if content.startswith(signature)), None)
+    return f"a {known} file" if known else f"no known kind of image (it starts with {content[:8]!r})"
+
+
+@contextmanager
+def _pillow(source: str) -> Iterator[None]:
+    """Work in Pillow: whatever it raises becomes an ImageError, and it warns of nothing.
+
+    The lock is there because the filters of warnings belong to the whole process, not to one thread.
+    """
+    try:
+        with _WARNING_FILTERS, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ImageError:
+        raise
+    # Damaged files make Pillow raise nearly anything: OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:
+        raise ImageError(
+            f"{source} cannot be read: it is damaged, cut off, without pixels or of a rare kind ({error}); "
+            "save it again as an 8-bit PNG or JPEG"
+        ) from error
+
+
+def _normalise(image: Image.Image, source: str) -> Image.Image:
+    """Any image -> upright, opaque, in mode "L" or "RGB". To be called within `_pillow`."""
+    num_pixels = image.width * image.height
+    if not 0 < num_pixels <= MAX_PIXELS:
+        raise ImageError(
+            f"{source} is {image.width} x {image.height} pixels; give an image of at least one and at most "
+            f"{MAX_PIXELS:,} pixels"
+        )
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        image = _sixteen_to_eight_bits(image)
+    if image.has_transparency_data:
+        return _on_contrasting_ground(image.convert("RGBA"))
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _sixteen_to_eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey -> mode "L", or "LA" where one value stands for transparent. Pillow itself would clip at 255."""
+    values = numpy.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError(f"grey values from {values.min()} to {values.max()} are beyond 16 bits")
+    grey = Image.fromarray(numpy.rint(values / 257).astype(numpy.uint8))
+    if "transparency" in image.info:
+        grey.putalpha(Image.fromarray(values != image.info["transparency"]).convert("L"))
+    return grey
+
+
+def _on_contrasting_ground(image: Image.Image) -> Image.Image:
+    """RGBA -> RGB: on white where the opaque part is dark in the mean, else on black, so that ink stays visible."""
+    opacity = numpy.asarray(image.getchannel("A"), numpy.float64)
+    grey = numpy.asarray(image.convert("RGB").convert("L"), numpy.float64)
+    is_dark = (grey * opacity).sum() <= 127.5 * opacity.sum()
+    ground = Image.new("RGBA", image.size, "white" if is_dark else "black")
+    return Image.alpha_composite(ground, image).convert("RGB")
+
+
+def _scaled(image: Image.Image) -> numpy.ndarray:
+    """Mode "L" or "RGB" -> float32 (C, H, W) in [0, 1]."""
+    pixels = numpy.asarray(image).reshape(image.height, image.width, -1)
+    return pixels.transpose(2, 0, 1).astype(numpy.float32, order="C") / numpy.float32(255)
+
+
+def _channels_first(image: numpy.ndarray, shape: ImageShape, source: str) -> numpy.ndarray:
+    """(H, W), (H, W, C) or (C, H, W) -> (C, H, W). The model's own shape is never taken for (H, W, C)."""
+    if image.size and image.ndim == 2:
+        return image[None]
+    if image.size and image.ndim == 3:
+        if image.shape == shape:
+            return image
+        if image.shape[2] in (1, 3, 4):
+            return numpy.moveaxis(image, -1, 0)
+        if image.shape[0] in (1, 3, 4):
+            return image
+    raise InvalidInputError(
+        f"{source} has the shape {image.shape}; give one image, (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels"
+    )
+
+
+def _fit_drawing(image: Image.Image, shape: ImageShape) -> numpy.ndarray:
+    """The ink of a grey image, sized and centred as in MNIST: float32 (1, H, W), light on dark."""
+    height, width = shape.height, shape.width
+    canvas = numpy.zeros((1, height, width), numpy.float32)
+    image.thumbnail((_SEARCH_SCALE * width, _SEARCH_SCALE * height), _FILTER)
+    ink = _ink(numpy.asarray(image, numpy.float32))
+    if not ink.any():
+        return canvas
+    rows, columns = numpy.flatnonzero(ink.any(axis=1)), numpy.flatnonzero(ink.any(axis=0))
+    box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    drawing = _resize_within(box, _DRAWING_SHARE * height, _DRAWING_SHARE * width)
+    drawing /= drawing.max()
+    top = _start(drawing.sum(axis=1), height)
+    left = _start(drawing.sum(axis=0), width)
+    canvas[0, top : top + drawing.shape[0], left : left + drawing.shape[1]] = drawing
+    return canvas
+
+
+def _ink(grey: numpy.ndarray) -> numpy.ndarray:
+    """How far each pixel of the ink is from the ground, and 0 for the ground: (H, W) -> (H, W), not negative."""
+    ground, noise = _ground(grey)
+    deviation = grey - ground
+    # Cubes: a few far pixels of ink outweigh the many of a ground that is not quite a plane.
+    if (deviation**3).sum() < 0:
+        deviation = -deviation
+    threshold = max(_INK_CONTRAST * deviation.max(), _INK_NOISE * noise)
+    return numpy.where(deviation > threshold, deviation, 0).astype(numpy.float32)
+
+
+def _ground(grey: numpy.ndarray) -> tuple[numpy.ndarray, float]:
+    """Level of the ground at each pixel, (H, W), and its noise: a standard deviation of at least one grey level.
+
+    Least trimmed squares: a plane through the half of the border pixels that lie nearest to it, found by fitting it to
+    the half that was nearest before. Ink that reaches the border is left out as long as it covers less than half of it.
+    """
+    height, width = grey.shape
+    vertical, horizontal = numpy.meshgrid(numpy.linspace(-1, 1, height), numpy.linspace(-1, 1, width), indexing="ij")
+    positions = numpy.stack([numpy.ones_like(vertical), vertical, horizontal], axis=-1)
+    on_border = numpy.ones(grey.shape, bool)
+    on_border[1:-1, 1:-1] = False
+    points, levels = positions[on_border], grey[on_border]
+    distance = abs(levels - numpy.median(levels))
+    plane = numpy.zeros(3)
+    for _ in range(10):
+        nearest = distance.argsort(kind="stable")[: len(levels) // 2 + 1]
+        plane = numpy.linalg.lstsq(points[nearest], levels[nearest])[0]
+        distance = abs(levels - points @ plane)
+    # The median distance from the mean of a normal distribution is its standard deviation / 1.4826.
+    return positions @ plane, max(1.0, 1.4826 * float(numpy.median(distance)))
+
+
+def _resize_within(values: numpy.ndarray, height: float, width: float) -> numpy.ndarray:
+    """Resize (H, W) to the largest size of the same aspect ratio within height and width, at least one pixel."""
+    scale = min(height / values.shape[0], width / values.shape[1])
+    rows, columns = (max(1, round(scale * length)) for length in values.shape)
+    return numpy.array(Image.fromarray(values).resize((columns, rows), _FILTER))
+
+
+def _start(mass: numpy.ndarray, length: int) -> int:
+    """Where to place a profile of mass along an axis, so that its centre is at `length / 2` and it stays inside."""
+    centre = mass @ numpy.arange(len(mass)) / mass.sum()
+    return int(numpy.clip(round(length / 2 - centre), 0, length - len(mass)))

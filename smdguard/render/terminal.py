@@ -1,0 +1,149 @@
+"""Reports and predictions for the terminal."""
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from smdguard.report import AuditReport, Interval
+
+_VERDICT_STYLE = {"robust": "bold green", "fragile": "bold yellow", "unreliable": "bold red"}
+_SEVERITY_STYLE = {"high": "bold red", "medium": "yellow", "note": "dim"}
+
+
+@dataclass(frozen=True)
+class PredictionRow:
+    """One line of the predictions' table: a prediction, or an error in its place."""
+
+    image: str
+    label: str = ""
+    probability: float = 0.0
+    agreement: float = 0.0
+    suspicious: bool | None = None
+    error: str | None = None
+
+
+def predictions_view(rows: Sequence[PredictionRow]) -> RenderableType:
+    """The predictions as a table."""
+    table = Table("image", "label", box=None, pad_edge=False)
+    for heading in ("probability", "agreement"):
+        table.add_column(heading, justify="right")
+    table.add_column("suspicious")
+    for row in rows:
+        if row.error is not None:
+            table.add_row(row.image, Text("not read", style="red"))
+            continue
+        suspicious = {True: Text("yes", style="bold yellow"), False: Text("no"), None: Text("not calibrated")}
+        probability, agreement = f"{100 * row.probability:.2f} %", f"{100 * row.agreement:.0f} %"
+        table.add_row(row.image, row.label, probability, agreement, suspicious[row.suspicious])
+    return table
+
+
+def zoo_view(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The models of the zoo as a table; each row as `smdguard list --json` gives it."""
+    table = Table("name", "data set", "members", box=None, pad_edge=False)
+    for heading in ("clean", "worst case", "at epsilon"):
+        table.add_column(heading, justify="right")
+    for heading in ("verdict", "size", "where"):
+        table.add_column(heading)
+    for row in rows:
+        audited = row["epsilon"] is not None
+        table.add_row(
+            row["name"],
+            row["dataset"],
+            str(row["num_members"]),
+            f"{100 * row['clean_accuracy']:.1f} %" if audited else "",
+            f"{100 * row['worst_case_accuracy']:.1f} %" if audited else "",
+            f"{row['epsilon']:.3g}" if audited else "",
+            Text(row["verdict"], style=_VERDICT_STYLE[row["verdict"]]),
+            f"{row['num_bytes'] / 1e6:.1f} MB",
+            row["where"],
+        )
+    return table
+
+
+def audit_view(report: AuditReport) -> RenderableType:
+    """The report for a terminal: verdict first, then the attacks, the curve, the members and the findings."""
+    parts: list[RenderableType] = [_headline(report), Text(), _attack_table(report)]
+    if report.curve:
+        parts += [Text(), _curve_table(report)]
+    if report.transfer is not None:
+        parts += [Text(), _transfer_table(report)]
+    for finding in report.findings:
+        heading = Text(f"{finding.severity}: {finding.check}", style=_SEVERITY_STYLE[finding.severity])
+        parts += [Text(), heading, Padding(finding.message, (0, 0, 0, 2))]
+    parts += [Text(), Text(_footnote(report), style="dim")]
+    return Group(*parts)
+
+
+def text(report: AuditReport) -> str:
+    """The report as plain text, without colour."""
+    stream = io.StringIO()
+    Console(file=stream, width=120, no_color=True, force_terminal=False).print(audit_view(report))
+    return stream.getvalue()
+
+
+def _headline(report: AuditReport) -> RenderableType:
+    verdict = Text(report.verdict.upper(), style=_VERDICT_STYLE[report.verdict])
+    images = f"{report.num_images} images" + (f" of {report.dataset}" if report.dataset else "")
+    title = Text.assemble(verdict, f"  {report.model}, {images}, {report.threat.norm} {report.threat.epsilon:.4g}")
+    return Group(title, Text(report.verdict_reason[:1].upper() + report.verdict_reason[1:]))
+
+
+def _attack_table(report: AuditReport) -> Table:
+    """An attack a row; a column for the model itself and for each surrogate."""
+    results = [result for result in report.attacks if result.epsilon == report.threat.epsilon]
+    surrogates = list(dict.fromkeys(result.source for result in results if result.access == "black-box"))
+    table = Table("accuracy under attack", box=None, pad_edge=False)
+    for heading in ("white-box", *(f"from {source}" for source in surrogates)):
+        table.add_column(heading, justify="right")
+    table.add_row("clean", _share(report.clean_accuracy))
+    names = Counter(result.name for result in results if result.access == "white-box")
+    for settings in dict.fromkeys(result.repr for result in results if result.access != "member"):
+        same = [result for result in results if result.repr == settings and result.access != "member"]
+        direct = next((result for result in same if result.access == "white-box"), None)
+        by_source = {result.source: result for result in same if result.access == "black-box"}
+        cells = [direct, *(by_source.get(source) for source in surrogates)]
+        # The settings are long; they are shown where the name alone would be ambiguous.
+        heading = same[0].name if names[same[0].name] <= 1 else settings
+        table.add_row(heading, *("" if cell is None else _share(cell.robust_accuracy) for cell in cells))
+    for result in results:
+        if result.access == "member":
+            table.add_row(f"{result.name} made on {result.source}", _share(result.robust_accuracy))
+    table.add_row(Text("worst case", style="bold"), Text(_share(report.worst_case.robust_accuracy), style="bold"))
+    return table
+
+
+def _curve_table(report: AuditReport) -> Table:
+    table = Table("epsilon", box=None, pad_edge=False)
+    table.add_column("worst case", justify="right")
+    for point in report.curve:
+        table.add_row(f"{point.epsilon:.4g}", _share(point.robust_accuracy))
+    return table
+
+
+def _transfer_table(report: AuditReport) -> Table:
+    assert report.transfer is not None
+    table = Table(f"PGD at {report.transfer.epsilon:.4g}", box=None, pad_edge=False)
+    for target in range(len(report.transfer.members)):
+        table.add_column(f"on member {target}", justify="right")
+    for source, row in enumerate(report.transfer.members):
+        table.add_row(f"made on member {source}", *(f"{100 * share:.1f} %" for share in row))
+    return table
+
+
+def _share(interval: Interval) -> str:
+    return f"{100 * interval.value:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def _footnote(report: AuditReport) -> str:
+    return (
+        f"In brackets: 95 % Wilson bounds for all images of this kind; they say nothing about attacks nobody tried. "
+        f"Seed {report.seed}, {report.seconds:.0f} s."
+    )

@@ -1,0 +1,445 @@
+"""Preprocessing: every kind of image file comes out as the same drawing, and every bad one as one clear line."""
+
+import math
+import struct
+import tracemalloc
+import zlib
+from io import BytesIO
+
+import numpy
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from PIL import Image, ImageChops, ImageDraw, ImageOps
+
+from smdguard.errors import ImageError, InvalidInputError
+from smdguard.preprocess import MAX_PIXELS, ImageShape, decode, prepare, prepare_array
+
+MNIST = ImageShape(1, 28, 28)
+CIFAR = ImageShape(3, 32, 32)
+MODES = ("fit", "resize", "none")
+
+
+def seven(size: tuple[int, int] = (200, 150), paper: int = 255, ink: int = 0) -> Image.Image:
+    """A 7 drawn off the centre of a grey sheet."""
+    image = Image.new("L", size, paper)
+    ImageDraw.Draw(image).line([(50, 30), (110, 30), (75, 125)], fill=ink, width=12)
+    return image
+
+
+def encode(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
+    file = BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def png(width: int, height: int, bit_depth: int, colour: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG made by hand: `rows` are the bytes of each line, each behind a filter byte of 0."""
+    header = struct.pack(">IIBBBBB", width, height, bit_depth, colour, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return content
+
+
+def sixteen_bit_png(values: numpy.ndarray, colour: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """(H, W) or (H, W, channels) of 16-bit values -> a PNG of them."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return png(values.shape[1], values.shape[0], 16, colour, rows, *chunks)
+
+
+def sixteen_bits(image: Image.Image) -> numpy.ndarray:
+    return numpy.asarray(image).astype(numpy.uint16) * 257
+
+
+def with_opacity(ink: Image.Image, colour: tuple[int, ...]) -> Image.Image:
+    """Ink (255 where it is) of a colour on a transparent sheet, in "LA" or "RGBA"."""
+    mode = "L" if len(colour) == 1 else "RGB"
+    image = Image.new(mode, ink.size, colour if mode == "RGB" else colour[0])
+    image.putalpha(ink)
+    return image
+
+
+def transparent_palette() -> bytes:
+    """Black ink, index 1, on a sheet of index 0 that is black as well but transparent."""
+    image = ImageOps.invert(seven()).point(lambda value: int(value > 127))
+    image = Image.frombytes("P", image.size, image.tobytes())
+    image.putpalette([0, 0, 0] * 2)
+    return encode(image, transparency=bytes([0, 255]))
+
+
+def grey_alpha_sixteen() -> bytes:
+    ink = sixteen_bits(ImageOps.invert(seven()))
+    return sixteen_bit_png(numpy.stack([numpy.zeros_like(ink), ink], axis=-1), colour=4)
+
+
+def keyed_sixteen() -> bytes:
+    """16-bit grey: ink at 10 on a sheet at 0 that is marked as transparent."""
+    values = numpy.where(numpy.asarray(seven()) < 128, 10, 0)
+    return sixteen_bit_png(values, 0, (b"tRNS", b"\0\0"))
+
+
+DRAWING = seven()
+INK = ImageOps.invert(DRAWING)
+COLOUR = DRAWING.convert("RGB")
+
+SAME_DRAWING = {
+    "light on dark": encode(INK),
+    "1 bit": encode(DRAWING.convert("1")),
+    "2 bits": encode(DRAWING.convert("P", palette=Image.Palette.ADAPTIVE, colors=4)),
+    "grey JPEG": encode(DRAWING, "JPEG", quality=95),
+    "RGB": encode(COLOUR),
+    "RGB JPEG": encode(COLOUR, "JPEG", quality=95),
+    "progressive JPEG": encode(COLOUR, "JPEG", quality=95, progressive=True),
+    "CMYK JPEG": encode(COLOUR.convert("CMYK"), "JPEG", quality=95),
+    "palette": encode(COLOUR.convert("P")),
+    "transparent palette": transparent_palette(),
+    "transparent index": encode(INK.point(lambda value: value and 255).convert("P"), transparency=0),
+    "transparent grey": encode(DRAWING, transparency=255),
+    "transparent RGB": encode(COLOUR, transparency=(255, 255, 255)),
+    "dark grey + alpha": encode(with_opacity(INK, (0,))),
+    "light grey + alpha": encode(with_opacity(INK, (255,))),
+    "dark RGBA": encode(with_opacity(INK, (40, 0, 60))),
+    "light RGBA": encode(with_opacity(INK, (255, 250, 240))),
+    "16-bit grey": sixteen_bit_png(sixteen_bits(DRAWING), colour=0),
+    "16-bit grey + alpha": grey_alpha_sixteen(),
+    "16-bit keyed grey": keyed_sixteen(),
+    "16-bit RGB": sixteen_bit_png(sixteen_bits(COLOUR), colour=2),
+    "faint": encode(seven(paper=180, ink=140)),
+    "large": encode(DRAWING.resize((1600, 1200), Image.Resampling.BICUBIC)),
+}
+
+
+@pytest.mark.parametrize("name", SAME_DRAWING)
+def test_every_kind_of_file_gives_the_same_drawing(name: str) -> None:
+    expected = prepare(DRAWING, MNIST, "fit", source="drawing")
+    actual = prepare(decode(SAME_DRAWING[name], name), MNIST, "fit", source=name)
+    assert expected.max() == 1 and 0.05 < expected.mean() < 0.3
+    numpy.testing.assert_allclose(actual, expected, atol=0.12)
+
+
+@pytest.mark.parametrize("name", SAME_DRAWING)
+def test_decode_gives_eight_bits_grey_or_colour_of_the_files_size(name: str) -> None:
+    image = decode(SAME_DRAWING[name], name)
+    assert image.mode in ("L", "RGB")
+    assert image.size == ((1600, 1200) if name == "large" else (200, 150))
+
+
+@pytest.mark.parametrize("adobe_transform", [0, 2])
+def test_cmyk_and_ycck_jpegs_of_adobe_are_not_inverted(adobe_transform: int) -> None:
+    # With the transform 2 the same numbers are read as YCCK: luma 215, no chroma, black 235, all stored inverted.
+    stored = Image.merge("CMYK", [Image.new("L", (16, 16), 255 - value) for value in (215, 128, 128, 235)])
+    content = bytearray(encode(stored, "JPEG", quality=100))
+    marker = content.index(b"Adobe")
+    content[marker + 11] = adobe_transform
+    expected = (237, 117, 117) if adobe_transform == 0 else (198, 198, 198)
+    assert decode(bytes(content), "cmyk.jpg").getpixel((8, 8)) == pytest.approx(expected, abs=3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_exif_orientation_is_applied(orientation: int, format: str) -> None:
+    # How the pixels lie in the file where the viewer is told to turn them by each orientation.
+    stored = {
+        1: DRAWING,
+        2: DRAWING.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
+        3: DRAWING.transpose(Image.Transpose.ROTATE_180),
+        4: DRAWING.transpose(Image.Transpose.FLIP_TOP_BOTTOM),
+        5: DRAWING.transpose(Image.Transpose.TRANSPOSE),
+        6: DRAWING.transpose(Image.Transpose.ROTATE_90),
+        7: DRAWING.transpose(Image.Transpose.TRANSVERSE),
+        8: DRAWING.transpose(Image.Transpose.ROTATE_270),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encode(stored, format, exif=exif, **({"quality": 100} if format == "JPEG" else {}))
+    upright = decode(content, "turned")
+    assert upright.size == DRAWING.size
+    assert numpy.abs(numpy.asarray(upright, int) - numpy.asarray(DRAWING, int)).max() < 12
+
+    expected = prepare(DRAWING, MNIST, "resize", source="drawing")
+    for image in (upright, Image.open(BytesIO(content))):  # turned once, never twice
+        numpy.testing.assert_allclose(prepare(image, MNIST, "resize", source="turned"), expected, atol=0.05)
+
+
+def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
+    values = numpy.linspace(0, 65535, 28 * 28).reshape(28, 28).round().astype(numpy.uint16)
+    prepared = prepare(decode(sixteen_bit_png(values, 0), "ramp.png"), MNIST, "none", source="ramp.png")
+    numpy.testing.assert_allclose(prepared[0], values / 65535, atol=0.5 / 255 + 1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@given(data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_an_image_of_the_models_size_is_taken_as_it_is(mode: str, data: st.DataObject) -> None:
+    grey = data.draw(arrays.arrays(numpy.uint8, (28, 28)))
+    colour = data.draw(arrays.arrays(numpy.uint8, (32, 32, 3)))
+    expected_grey = grey[None].astype(numpy.float32) / numpy.float32(255)
+    expected_colour = colour.transpose(2, 0, 1).astype(numpy.float32) / numpy.float32(255)
+    from_file = prepare(decode(encode(Image.fromarray(grey)), "grey"), MNIST, mode, source="grey")
+    numpy.testing.assert_array_equal(from_file, expected_grey)
+    from_file = prepare(decode(encode(Image.fromarray(colour)), "colour"), CIFAR, mode, source="colour")
+    numpy.testing.assert_array_equal(from_file, expected_colour)
+    for array in (grey, grey[None], grey[..., None], expected_grey, expected_grey[0]):
+        numpy.testing.assert_array_equal(prepare_array(array, MNIST, mode, source="array"), expected_grey)
+    for array in (colour, colour.transpose(2, 0, 1), expected_colour, expected_colour.transpose(1, 2, 0)):
+        numpy.testing.assert_array_equal(prepare_array(array, CIFAR, mode, source="array"), expected_colour)
+
+
+def test_grey_is_the_luma_of_itu_r_601() -> None:
+    colours = numpy.zeros((28, 28, 3), numpy.uint8)
+    colours[0, :3] = 255 * numpy.eye(3)
+    prepared = prepare_array(colours, MNIST, "none", source="colours")
+    numpy.testing.assert_allclose(prepared[0, 0, :3], [0.299, 0.587, 0.114], atol=1 / 255)
+
+
+def test_none_refuses_any_other_size_and_names_both() -> None:
+    with pytest.raises(ImageError, match="seven.png is 200 x 150 pixels.*28 x 28.*'fit' or 'resize'"):
+        prepare(DRAWING, MNIST, "none", source="seven.png")
+
+
+def test_resize_keeps_the_ground_and_the_whole_image() -> None:
+    quarters = numpy.kron(numpy.array([[0, 85], [170, 255]], numpy.uint8), numpy.ones((150, 50), numpy.uint8))
+    prepared = prepare_array(quarters, MNIST, "resize", source="quarters")[0]
+    corners = prepared[[0, 0, -1, -1], [0, -1, 0, -1]]
+    numpy.testing.assert_allclose(corners, [0, 1 / 3, 2 / 3, 1], atol=1e-6)
+
+
+def test_resizing_is_antialiased() -> None:
+    checks = numpy.indices((560, 560)).sum(0) % 2 * numpy.uint8(255)
+    prepared = prepare_array(checks.astype(numpy.uint8), MNIST, "resize", source="checks")
+    numpy.testing.assert_allclose(prepared, 0.5, atol=0.02)
+
+
+@pytest.mark.parametrize("size", [(300, 100), (100, 300)])
+def test_fit_crops_colour_images_around_their_centre(size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size, "red")
+    left, top = (size[0] - 100) // 2, (size[1] - 100) // 2
+    image.paste((0, 0, 255), (left, top, left + 100, top + 100))
+    image.paste((0, 255, 0), (left + 45, top + 45, left + 55, top + 55))
+    prepared = prepare(image, CIFAR, "fit", source="flag")
+    assert prepared[0].max() < 0.01  # none of the red sides
+    assert prepared[1].argmax() // 32 in (15, 16) and prepared[1].argmax() % 32 in (15, 16)
+    numpy.testing.assert_allclose(prepared[2, :8], 1)
+
+
+def on_paper(light: numpy.ndarray, noise: float) -> Image.Image:
+    """A 7 of black ink under an uneven light (150, 200), in a photo with noise."""
+    grain = numpy.random.default_rng(0).normal(0, noise, light.shape)
+    reflectance = 0.15 + 0.85 * numpy.asarray(DRAWING) / 255
+    return Image.fromarray((reflectance * light + grain).clip(0, 255).astype(numpy.uint8))
+
+
+@pytest.mark.parametrize("paper", ["noisy", "lit from the left", "lit from a corner", "dim", "vignetted"])
+def test_fit_takes_the_paper_off(paper: str) -> None:
+    down, right = numpy.meshgrid(numpy.linspace(-1, 1, 150), numpy.linspace(-1, 1, 200), indexing="ij")
+    light = {
+        "noisy": 225 + 0 * right,
+        "lit from the left": 170 - 60 * right,
+        "lit from a corner": 170 + 30 * right + 30 * down,
+        "dim": 95 + 20 * right,
+        "vignetted": 225 - 20 * (down**2 + right**2),
+    }[paper]
+    prepared = prepare(on_paper(light, noise=4), MNIST, "fit", source=paper)
+    expected = prepare(DRAWING, MNIST, "fit", source="drawing")
+    assert (prepared[expected == 0] > 0).mean() < 0.02
+    assert numpy.abs(prepared - expected).mean() < 0.03
+
+
+def test_fit_tells_ink_from_ground_where_the_ink_reaches_the_border() -> None:
+    cropped = DRAWING.crop(ImageChops.invert(DRAWING).getbbox())
+    expected = prepare(DRAWING, MNIST, "fit", source="drawing")
+    for image in (cropped, ImageOps.invert(cropped)):
+        numpy.testing.assert_allclose(prepare(image, MNIST, "fit", source="cropped"), expected, atol=0.05)
+
+
+@pytest.mark.parametrize("level", [0, 100, 255])
+@pytest.mark.parametrize("noise", [0, 1, 10])
+def test_a_blank_image_gives_zeros(level: int, noise: float) -> None:
+    grain = numpy.random.default_rng(0).normal(level, noise, (300, 400))
+    blank = grain.clip(0, 255).astype(numpy.uint8)
+    assert not prepare_array(blank, MNIST, "fit", source="blank").any()
+
+
+def test_a_fully_transparent_image_is_blank() -> None:
+    assert not prepare(Image.new("RGBA", (50, 50)), MNIST, "fit", source="glass").any()
+
+
+@given(
+    ellipses=st.lists(
+        st.tuples(st.integers(40, 200), st.integers(40, 160), st.integers(8, 35), st.integers(8, 35)),
+        min_size=1,
+        max_size=5,
+    ),
+    dark=st.booleans(),
+    height=st.integers(16, 64),
+    width=st.integers(16, 64),
+)
+@settings(max_examples=60, deadline=None)
+def test_fit_centres_the_ink_and_bounds_its_size(
+    ellipses: list[tuple[int, int, int, int]], dark: bool, height: int, width: int
+) -> None:
+    image = Image.new("L", (240, 200), 255 if dark else 0)
+    for x, y, a, b in ellipses:
+        ImageDraw.Draw(image).ellipse((x - a, y - b, x + a, y + b), fill=0 if dark else 255)
+    drawing = prepare(image, ImageShape(1, height, width), "fit", source="blobs")[0]
+    rows, columns = numpy.flatnonzero(drawing.any(axis=1)), numpy.flatnonzero(drawing.any(axis=0))
+    for inked, length, mass in ((rows, height, drawing.sum(axis=1)), (columns, width, drawing.sum(axis=0))):
+        assert inked[-1] - inked[0] + 1 <= math.ceil(length * 20 / 28)
+        centre = mass @ numpy.arange(length) / mass.sum()
+        assert abs(centre - length / 2) <= 0.51 or inked[0] == 0 or inked[-1] == length - 1
+    fills = [len(rows) / height, len(columns) / width]
+    assert max(fills) == pytest.approx(20 / 28, abs=1.01 / min(height, width))
+
+
+@given(
+    width=st.integers(1, 80),
+    height=st.integers(1, 80),
+    kind=st.sampled_from(["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I;16", "I"]),
+    shape=st.builds(ImageShape, st.sampled_from([1, 3]), st.integers(1, 40), st.integers(1, 40)),
+    mode=st.sampled_from(["fit", "resize"]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=200, deadline=None)
+def test_every_image_comes_out_in_the_models_shape_and_in_the_unit_interval(
+    width: int, height: int, kind: str, shape: ImageShape, mode: str, seed: int
+) -> None:
+    if kind.startswith("I"):
+        image = Image.new(kind, (width, height), seed * 600)
+    else:
+        num_bytes = len(Image.new(kind, (width, height)).tobytes())
+        image = Image.frombytes(kind, (width, height), numpy.random.default_rng(seed).bytes(num_bytes))
+    prepared = prepare(image, shape, mode, source=kind)
+    assert prepared.dtype == numpy.float32 and prepared.shape == shape and prepared.flags.c_contiguous
+    assert 0 <= prepared.min() and prepared.max() <= 1
+
+
+@pytest.mark.parametrize("size", [(1, 16_000_000), (1_000_000, 16)])
+@pytest.mark.parametrize("shape", [MNIST, CIFAR])
+@pytest.mark.parametrize("mode", ["fit", "resize"])
+def test_extreme_aspect_ratios(size: tuple[int, int], shape: ImageShape, mode: str) -> None:
+    assert size[0] * size[1] == MAX_PIXELS
+    assert prepare(Image.new("L", size, 200), shape, mode, source="thread").shape == shape
+
+
+def test_prepare_leaves_the_image_alone() -> None:
+    image = seven()
+    prepare(image, MNIST, "fit", source="drawing")
+    assert image.size == (200, 150) and image.tobytes() == DRAWING.tobytes()
+
+
+def jpeg_claiming(width: int, height: int) -> bytes:
+    content = encode(DRAWING, "JPEG")
+    frame = content.index(b"\xff\xc0")
+    return content[: frame + 5] + struct.pack(">HH", height, width) + content[frame + 9 :]
+
+
+SMALL_PNG, SMALL_JPEG = encode(DRAWING), encode(DRAWING, "JPEG")
+BAD_FILES = {
+    "empty": (b"", "empty"),
+    "text": (b"hello, world\n", "starts with b'hello, w'"),
+    "gif": (encode(DRAWING, "GIF"), "a GIF file; only PNG and JPEG"),
+    "bmp": (encode(DRAWING, "BMP"), "a BMP file; only PNG and JPEG"),
+    "tiff": (encode(DRAWING, "TIFF"), "a TIFF file; only PNG and JPEG"),
+    "webp": (b"RIFF\x24\0\0\0WEBPVP8 ", "a WebP file; only PNG and JPEG"),
+    "no pixels": (png(0, 0, 8, 0, b""), "without pixels"),
+    "no pixels in a JPEG": (jpeg_claiming(0, 0), "without pixels"),
+    "huge": (png(20_000, 20_000, 8, 0, b""), "20000 x 20000 pixels.*at most 16,000,000"),
+    "huge beyond all reason": (png(2**31 - 1, 2**31 - 1, 8, 2, b""), "at most 16,000,000"),
+    "huge JPEG": (jpeg_claiming(20_000, 20_000), "20000 x 20000 pixels.*at most 16,000,000"),
+    "one row too many": (png(4000, 4001, 8, 0, b""), "4000 x 4001 pixels.*at most 16,000,000"),
+    "cut PNG": (SMALL_PNG[: len(SMALL_PNG) // 2], "cut off"),
+    "cut JPEG": (SMALL_JPEG[: len(SMALL_JPEG) * 3 // 4], "cut off"),
+    "signature only": (SMALL_PNG[:8], "cut off"),
+    "JPEG signature only": (SMALL_JPEG[:3], "cut off"),
+    "a flipped bit": (SMALL_PNG[:60] + bytes([SMALL_PNG[60] ^ 1]) + SMALL_PNG[61:], "damaged"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_a_bad_file_is_one_clear_line(name: str) -> None:
+    content, message = BAD_FILES[name]
+    tracemalloc.start()
+    with pytest.raises(ImageError, match=message) as refusal:
+        decode(content, f"{name}.png")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert str(refusal.value).startswith(f"{name}.png ")
+    assert "\n" not in str(refusal.value)
+    assert peak < 10e6
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_damaged_file_is_read_or_refused_but_nothing_else(format: str, data: st.DataObject) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    exif[0x010E] = "a description"
+    content = bytearray(encode(DRAWING, format, exif=exif))
+    for position in data.draw(st.lists(st.integers(8, len(content) - 1) | st.integers(8, 200), min_size=1, max_size=8)):
+        content[position] = data.draw(st.integers(0, 255))
+    content = bytes(content[: data.draw(st.integers(len(content) // 2, len(content)))])
+    try:
+        assert decode(content, "damaged").mode in ("L", "RGB")
+    except ImageError as error:
+        assert str(error).startswith("damaged ")
+
+
+def test_a_pillow_image_is_held_to_the_same_limits() -> None:
+    with pytest.raises(ImageError, match="0 x 0 pixels"):
+        prepare(Image.new("L", (0, 0)), MNIST, "fit", source="nothing")
+    with pytest.raises(ImageError, match="4000 x 4001 pixels"):
+        prepare(Image.new("1", (4000, 4001)), MNIST, "fit", source="large")
+    with pytest.raises(ImageError, match="cut is damaged|cut cannot be read"):
+        prepare(Image.open(BytesIO(SMALL_PNG[: len(SMALL_PNG) // 2])), MNIST, "fit", source="cut")
+    with pytest.raises(ImageError, match="beyond 16 bits"):
+        prepare(Image.new("I", (9, 9), 70_000), MNIST, "fit", source="deep")
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (60, 50), (1, 28, 28), (28, 28, 3)])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, -0.01, 1.01, 255.0])
+def test_an_array_outside_the_unit_interval_is_refused(shape: tuple[int, ...], bad: float) -> None:
+    image = numpy.full(shape, 0.5)
+    image.flat[7] = bad
+    with pytest.raises(InvalidInputError, match=r"array holds values from .* to .*\[0, 1\]"):
+        prepare_array(image, MNIST, "fit", source="array")
+
+
+@pytest.mark.parametrize("dtype", [numpy.int64, numpy.uint16, bool, complex, object, str])
+def test_an_array_of_another_type_is_refused(dtype: type) -> None:
+    with pytest.raises(InvalidInputError, match="array holds values of type .*numpy.uint8"):
+        prepare_array(numpy.zeros((28, 28), dtype), MNIST, "fit", source="array")
+
+
+@pytest.mark.parametrize("shape", [(), (28,), (0, 0), (0, 28, 3), (28, 28, 2), (5, 28, 28), (2, 1, 28, 28)])
+def test_an_array_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidInputError, match=r"array has the shape \(.*\(H, W\), \(H, W, C\) or \(C, H, W\)"):
+        prepare_array(numpy.zeros(shape, numpy.uint8), MNIST, "fit", source="array")
+
+
+@pytest.mark.parametrize("model", [MNIST, CIFAR])
+@pytest.mark.parametrize("mode", ["fit", "resize"])
+def test_an_array_means_the_same_as_the_image_it_holds(model: ImageShape, mode: str) -> None:
+    colour = numpy.array(COLOUR)
+    colour[40:90, 20:60, 1] = 90
+    expected = prepare(Image.fromarray(colour), model, mode, source="image")
+    ink = numpy.dstack([colour, numpy.full((150, 200), 255, numpy.uint8)])
+    for array in (colour, colour.transpose(2, 0, 1), colour / 255, numpy.float32(colour / 255).transpose(2, 0, 1), ink):
+        numpy.testing.assert_array_equal(prepare_array(array, model, mode, source="array"), expected)
+
+
+def test_float_arrays_of_the_models_shape_keep_their_precision_and_share_no_memory() -> None:
+    image = numpy.full((28, 28), 0.123456789, numpy.float32)
+    prepared = prepare_array(image, MNIST, "fit", source="array")
+    numpy.testing.assert_array_equal(prepared[0], image)
+    prepared[:] = 0
+    assert image.min() > 0
+
+
+@pytest.mark.parametrize("size", [(28, 28), (50, 40)])
+def test_an_unknown_mode_is_refused(size: tuple[int, int]) -> None:
+    for call, image in ((prepare, Image.new("L", size)), (prepare_array, numpy.zeros(size, numpy.uint8))):
+        with pytest.raises(InvalidInputError, match="mode must be one of fit, resize, none, not 'stretch'"):
+            call(image, MNIST, "stretch", source="image")  # type: ignore[arg-type]

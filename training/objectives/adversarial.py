@@ -1,0 +1,99 @@
+"""Adversarial training: any objective, on images that an adversary has changed first."""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from smdguard.attacks import PGD, Attack
+from smdguard.ensemble import Ensemble
+from smdguard.threat import ThreatModel
+from training.batch import Batch
+from training.modes import evaluating
+from training.objectives.objective import Objective
+
+
+class Adversary(Protocol):
+    """Turns a batch into the one to learn from."""
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The same batch with other images."""
+        ...
+
+
+@dataclass(frozen=True)
+class AdversarialTraining:
+    """An objective on the images that an adversary makes of each batch."""
+
+    objective: Objective
+    adversary: Adversary
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """See Objective."""
+        return self.objective(self.adversary(batch))
+
+
+@dataclass(frozen=True)
+class SelfAttack:
+    """The ensemble learns from the images that fool it as it is now; crafted in evaluation mode.
+
+    Args:
+        epsilon: Radius in the L-infinity norm.
+        num_steps: Steps of projected gradient descent, from a random start; the last iterate is learnt from.
+        step_ratio: Length of a step relative to epsilon.
+        warm_up: Share of the training over which epsilon rises from 0; small networks that meet the full epsilon
+            from the start may never learn anything.
+
+    Reference:
+        Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018,
+        Eq. 2.1.
+    """
+
+    epsilon: float = 0.3
+    num_steps: int = 10
+    step_ratio: float = 0.25
+    warm_up: float = 0.3
+
+    def __call__(self, batch: Batch) -> Batch:
+        """See Adversary."""
+        share = 1.0 if batch.progress >= self.warm_up else batch.progress / self.warm_up
+        attack = PGD(num_steps=self.num_steps, step_ratio=self.step_ratio, early_stop=False)
+        return replace(batch, images=_attacked(batch, batch.ensemble, attack, share * self.epsilon))
+
+
+@dataclass(frozen=True)
+class HoldOutAttack:
+    """Ensemble adversarial training: clean images and, beside each, one that fools another ensemble.
+
+    Each batch is crafted on one of the hold-out ensembles, drawn at random. Clean and adversarial images have the
+    same weight and go through the members in one pass.
+
+    Args:
+        epsilon: Radius in the L-infinity norm.
+        num_steps: Steps of projected gradient descent, from a random start; the last iterate is learnt from.
+        step_ratio: Length of a step relative to epsilon.
+
+    Reference:
+        Tramèr, Kurakin, Papernot, Goodfellow, Boneh, McDaniel, "Ensemble Adversarial Training: Attacks and Defenses",
+        2018, section 3.4.
+    """
+
+    epsilon: float = 0.1
+    num_steps: int = 10
+    step_ratio: float = 0.1
+
+    def __call__(self, batch: Batch) -> Batch:
+        """See Adversary."""
+        device = batch.images.device
+        drawn = int(torch.randint(len(batch.holdouts), (), generator=batch.generator, device=device))
+        attack = PGD(num_steps=self.num_steps, step_ratio=self.step_ratio, early_stop=False)
+        adversarial = _attacked(batch, batch.holdouts[drawn], attack, self.epsilon)
+        return replace(batch, images=torch.cat([batch.images, adversarial]), labels=batch.labels.repeat(2))
+
+
+def _attacked(batch: Batch, victim: Ensemble, attack: Attack, epsilon: float) -> Tensor:
+    """The batch's images as they fool the victim in evaluation mode."""
+    threat = ThreatModel("linf", epsilon)
+    with evaluating(victim):
+        return attack(victim, batch.images, batch.labels, threat, generator=batch.generator)

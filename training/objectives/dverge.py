@@ -1,0 +1,54 @@
+"""Vulnerability diversity: each member learns to see through the images that were crafted for the others."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from smdguard.threat import ThreatModel
+from training.batch import Batch
+from training.distillation import distil, num_layers
+from training.member_pass import MemberPass
+
+
+@dataclass(frozen=True)
+class VulnerabilityDiversity:
+    """Sum over the pairs i != j of members of the cross-entropy of member i on the images distilled from member j.
+
+    The layer whose features are distilled is drawn once an epoch. It takes the place of the members' loss on clean
+    images, so it is meant to start from a trained ensemble. Distillation runs in evaluation mode; the one pass over
+    the distilled images in training mode, so batch normalisation takes its statistics from them.
+
+    Args:
+        epsilon: Radius of the ball, in the L-infinity norm, that distilled images stay in.
+        num_steps: Steps of the distillation.
+        step_ratio: Length of a step relative to epsilon.
+
+    Reference:
+        Yang et al., "DVERGE: Diversifying Vulnerabilities for Enhanced Robust Generation of Ensembles", 2020, Eq. 5.
+    """
+
+    epsilon: float = 0.35
+    num_steps: int = 10
+    step_ratio: float = 0.1
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """See Objective."""
+        distilled = distil(
+            batch.ensemble,
+            batch.images,
+            batch.next_targets(),
+            batch.epoch_seed % num_layers(batch.ensemble),
+            ThreatModel("linf", self.epsilon),
+            num_steps=self.num_steps,
+            step_ratio=self.step_ratio,
+        )
+        num_others = len(distilled) - 1
+        members = MemberPass(batch.ensemble, of_the_others(distilled), batch.labels.repeat(num_others))
+        return {"distilled_cross_entropy": num_others * members.cross_entropy.mean(dim=1).sum()}
+
+
+def of_the_others(images: Tensor) -> Tensor:
+    """To each member the images of all the others, one after another: (M, B, ...) -> (M, (M - 1) B, ...)."""
+    num_members = len(images)
+    others = [[other for other in range(num_members) if other != member] for member in range(num_members)]
+    return images[others].flatten(1, 2)

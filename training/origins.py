@@ -1,0 +1,39 @@
+"""Trained ensembles that another training starts from or is attacked by."""
+
+from pathlib import Path
+
+from smdguard.backends.torch import load_ensemble
+from smdguard.ensemble import Ensemble
+from smdguard.errors import InvalidInputError
+from smdguard.hub import WEIGHTS, find_model
+from smdguard.manifest import Architecture, Input
+
+
+def identify(model: str) -> tuple[str, Path]:
+    """What recipes call a given model, NAME@SHA256 of its weights, and its folder.
+
+    Args:
+        model: A name of the zoo or the path of a model folder.
+
+    Raises:
+        UnknownModelError: There is no such model.
+    """
+    found = find_model(model)
+    return f"{found.config.name}@{found.config.files[WEIGHTS].sha256}", found.path
+
+
+def load_origin(folder: Path, architecture: Architecture, image_input: Input) -> Ensemble:
+    """The ensemble in a model folder, verified, in evaluation mode.
+
+    Raises:
+        InvalidInputError: Its members or images are not those that are to be trained.
+    """
+    found = find_model(str(folder.absolute()))
+    config = found.config
+    if (config.architecture, config.input) != (architecture, image_input):
+        raise InvalidInputError(
+            f"{folder} holds {config.architecture.num_members} {config.architecture.name} members for "
+            f"{config.training.dataset}; it has to be of the same size, architecture and images as what is trained: "
+            f"{architecture.num_members} {architecture.name}"
+        )
+    return load_ensemble(architecture, image_input, found.read(WEIGHTS), str(folder / WEIGHTS))

@@ -1,0 +1,92 @@
+"""The command line of the zoo: python -m zoo add | audit | verify | subset | samples."""
+
+import io
+from pathlib import Path
+
+import click
+import numpy
+from PIL import Image
+from smdguard.datasets import DATASETS, balanced_subset, load_split, parse_subset
+from smdguard.errors import SmdguardError
+from smdguard.files import sha256, write_atomically, zoo_folder
+from smdguard.hub import find_model, read_manifest, read_test_subset
+from smdguard.manifest import Manifest, TestSubset
+
+from zoo.entries import add_model, audit_model, write_manifest
+from zoo.verify import verify_entry
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except SmdguardError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Keep the zoo: models, their figures and their cards."""
+
+
+@main.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--name", required=True, help="What the zoo calls the model.")
+def add(folder: Path, name: str) -> None:
+    """Bring the model that a training left in FOLDER into the zoo."""
+    entry = add_model(folder, name)
+    click.echo(f"{entry.name}: {entry.verdict}")
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+def audit(names: tuple[str, ...]) -> None:
+    """Audit models of the zoo again (all, if none is named) and write their figures and cards anew."""
+    for name in names or [entry.name for entry in read_manifest().models]:
+        folder = find_model(name)
+        entry = audit_model(folder.path, folder.config)
+        click.echo(f"{entry.name}: {entry.verdict}")
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+def verify(names: tuple[str, ...]) -> None:
+    """Check every file, golden output, card and audit of models of the zoo (all, if none is named)."""
+    known = {entry.name: entry for entry in read_manifest().models}
+    for name in names or known:
+        if name not in known:
+            raise click.ClickException(f"there is no entry {name!r}; the zoo has {', '.join(known)}")
+        click.echo(verify_entry(known[name]))
+
+
+@main.command()
+@click.argument("dataset", type=click.Choice(list(DATASETS)))
+@click.option("--data-root", type=click.Path(path_type=Path), default=Path("data"), show_default=True)
+@click.option("--num-images", type=click.IntRange(min=1), default=1000, show_default=True)
+def subset(dataset: str, data_root: Path, num_images: int) -> None:
+    """Bundle test images: the first of each class, as many of each."""
+    chosen = balanced_subset(load_split(DATASETS[dataset], data_root, train=False), num_images)
+    buffer = io.BytesIO()
+    arrays = {"images": chosen.images.numpy(), "labels": chosen.labels.numpy().astype(numpy.uint8)}
+    numpy.savez_compressed(buffer, allow_pickle=False, **arrays)
+    file = f"{dataset}-test.npz"
+    write_atomically(zoo_folder() / "data" / file, buffer.getvalue())
+    content = buffer.getvalue()
+    record = TestSubset(file=file, num_images=num_images, sha256=sha256(content), num_bytes=len(content))
+    manifest = read_manifest() if (zoo_folder() / "manifest.json").exists() else Manifest()
+    write_manifest(manifest.model_copy(update={"test_subsets": manifest.test_subsets | {dataset: record}}))
+    click.echo(f"{file}: {num_images} images, {len(content):,} bytes")
+
+
+@main.command()
+def samples() -> None:
+    """Write one PNG of each digit from the bundled MNIST test images."""
+    data = balanced_subset(parse_subset(read_test_subset("mnist")), 10)
+    for image, label in zip(data.images, data.labels.tolist(), strict=True):
+        buffer = io.BytesIO()
+        Image.fromarray(image[0].numpy()).save(buffer, "PNG", optimize=True)
+        write_atomically(zoo_folder() / "samples" / f"digit-{label}.png", buffer.getvalue())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Model cards, generated from entries and never edited by hand."""
+
+from typing import Any
+
+import jinja2
+from smdguard.manifest import Evaluation, ManifestEntry, ModelConfig
+
+_TEMPLATE = jinja2.Template(
+    """\
+---
+license: {{ entry.license }}
+library_name: smdguard
+pipeline_tag: image-classification
+tags: [adversarial-robustness, ensemble, {{ entry.objective.name }}]
+datasets: [{{ dataset }}]
+model-index:
+- name: {{ entry.name }}
+  results:
+  - task: {type: image-classification}
+    dataset: {name: {{ dataset }}, type: {{ dataset }}, split: test}
+    metrics:
+    - {type: accuracy, name: clean accuracy, value: {{ "%.4f" | format(config.clean_accuracy) }}}
+    - {type: accuracy, name: "worst-case accuracy, {{ worst.threat.norm }} {{ "%.4g" | format(worst.threat.epsilon) }}",
+       value: {{ "%.4f" | format(worst.robust_accuracy) }}}
+---
+# {{ entry.name }}
+
+{{ entry.architecture.num_members }} members of the architecture `{{ entry.architecture.name }}`, trained on \
+{{ dataset }} with the objective `{{ entry.objective.name }}`; they answer with the average of their probabilities.
+
+**Verdict of the audit: {{ entry.verdict }}.** Of {{ worst.num_images }} test images the ensemble gets \
+{{ percent(worst.clean_accuracy) }} right, and {{ percent(worst.robust_accuracy) }} after the worst of the attacks \
+below at {{ worst.threat.norm }} {{ "%.4g" | format(worst.threat.epsilon) }}. The worst case is counted image by \
+image; any single attack's figure is higher than what an adversary can do.
+
+| radius | worst-case accuracy |
+| ---: | ---: |
+{% for evaluation in curve -%}
+| {{ "%.4g" | format(evaluation.threat.epsilon) }} | {{ percent(evaluation.robust_accuracy) }} |
+{% endfor %}
+| attack at {{ "%.4g" | format(worst.threat.epsilon) }} | accuracy |
+| --- | ---: |
+{% for evaluation in attacks -%}
+| {{ evaluation.attack }} | {{ percent(evaluation.robust_accuracy) }} |
+{% endfor %}
+"From" names the model that a transferred attack was made on. Where a transferred attack leaves fewer images standing \
+than the same attack made on this model, the model's gradients mislead the attack: do not take the higher figure for \
+robustness. The whole audit is in `audit.json`.
+
+## Use
+
+```python
+import smdguard as sg
+
+guard = sg.load("{{ entry.name }}")
+print(guard.predict("image.png"))
+```
+
+Images are {{ entry.input.channels }} x {{ entry.input.height }} x {{ entry.input.width }}, in [0, 1]; normalisation is \
+inside the model. Classes: {{ entry.labels | join(", ") }}.
+
+## Training
+
+{{ entry.training.num_epochs }} epochs, seed {{ entry.training.seed }}, batches of {{ config.training.batch_size }}, \
+Adam with a {{ config.training.learning_rate_schedule }} learning rate of {{ config.training.learning_rate }}, weight \
+decay {{ config.training.weight_decay }}\
+{% if entry.training.commit %}, code at commit {{ entry.training.commit[:12] }}{% endif %}.
+{{ "{:,}".format(config.training.num_calibration_images) }} training images were held out. On all test images of the \
+data set the clean accuracy is {{ percent(config.clean_accuracy, 2) }}.
+{%- if config.suspicion %}
+An input is called suspicious where the members' disagreement is above {{ "%.4g" | format(config.suspicion.threshold) }} \
+nats, which 1 % of the held-out images are; of the test images {{ percent(config.suspicion.test_rate, 2) }} are. \
+An adversary can stay below it.
+{%- endif %}
+
+## Intended use and limits
+
+For research on robustness, for teaching, and as a baseline. It knows images like those of {{ dataset }} and nothing \
+else: anything is sorted into one of its {{ entry.architecture.num_classes }} classes. It is no protection where a \
+wrong answer does harm. The figures hold for the attacks that were run; another attack may do better.
+
+{{ entry.citation }}.
+"""
+)
+
+
+def model_card(entry: ManifestEntry, config: ModelConfig) -> str:
+    """The card of an entry in Markdown, with the metadata that the Hub renders."""
+    worst_cases = [evaluation for evaluation in entry.evaluations if evaluation.attack == "worst_case"]
+    context: dict[str, Any] = {
+        "entry": entry,
+        "config": config,
+        "dataset": entry.training.dataset,
+        "worst": worst_cases[0],
+        "curve": sorted(worst_cases, key=_radius),
+        "attacks": [evaluation for evaluation in entry.evaluations if evaluation.attack != "worst_case"],
+        "percent": _percent,
+    }
+    return _TEMPLATE.render(context)
+
+
+def _radius(evaluation: Evaluation) -> float:
+    return evaluation.threat.epsilon
+
+
+def _percent(share: float, decimals: int = 1) -> str:
+    return f"{100 * share:.{decimals}f} %"

@@ -1,0 +1,169 @@
+"""Bring a trained model into the zoo: export, golden outputs, audit, entry, card."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy
+from smdguard import auditing, render
+from smdguard.auditing import PresetName
+from smdguard.backends.torch import TorchBackend
+from smdguard.datasets import balanced_subset, find_dataset, parse_subset
+from smdguard.export import to_onnx
+from smdguard.files import sha256, write_atomically, zoo_folder
+from smdguard.guard import load
+from smdguard.hub import CONFIG, ONNX, WEIGHTS, default_surrogates, find_model, read_manifest, read_test_subset
+from smdguard.manifest import (
+    EntryTraining,
+    Evaluation,
+    EvaluationThreat,
+    File,
+    GoldenOutputs,
+    Manifest,
+    ManifestEntry,
+    ModelConfig,
+    RemoteFile,
+    serialise,
+)
+from smdguard.report import AuditReport
+from smdguard.threat import ThreatModel
+
+from zoo.card import model_card
+from zoo.golden import ATOL, NUM_IMAGES, make_golden
+
+GOLDEN = "golden.safetensors"
+AUDIT = "audit.json"
+CARD = "README.md"
+AUDIT_PRESET: PresetName = "quick"
+CURVE_POINTS = 6
+LICENSE = "apache-2.0"
+CITATION = (
+    "Bogun, Kostadinov, Borth: Saliency Diversified Deep Ensemble for Robustness to Adversaries. "
+    "AAAI-22 Workshop on Adversarial Machine Learning and Beyond, 2022"
+)
+
+
+def add_model(folder: Path, name: str) -> ManifestEntry:
+    """Copy a trained model into the zoo under a name, with everything that an entry needs.
+
+    Raises:
+        SmdguardError: The folder holds no model, or its data set has no bundled test images.
+    """
+    guard = load(f"{folder}/", backend="torch", device="cpu")
+    dataset = find_dataset(guard.config.training.dataset)
+    images = balanced_subset(parse_subset(read_test_subset(dataset.name)), 10 * -(-NUM_IMAGES // 10)).images.numpy()
+    weights = find_model(f"{folder}/").read(WEIGHTS)
+    contents = {
+        WEIGHTS: weights,
+        GOLDEN: make_golden(TorchBackend(guard.ensemble, "cpu"), images),
+        ONNX: to_onnx(guard.ensemble, tuple(guard.image_shape), guard.config.labels),
+    }
+    files = {file: File(sha256=sha256(content), num_bytes=len(content)) for file, content in contents.items()}
+    config = guard.config.model_copy(update={"name": name, "files": files})
+    target = zoo_folder() / "models" / name
+    for file, content in contents.items():
+        write_atomically(target / file, content)
+    write_atomically(target / CONFIG, serialise(config))
+    return audit_model(target, config)
+
+
+def audit_model(folder: Path, config: ModelConfig) -> ManifestEntry:
+    """Audit a model of the zoo and write its audit, entry and card anew."""
+    report = _audit(folder, config)
+    content = render.json(report).encode() + b"\n"
+    write_atomically(folder / AUDIT, content)
+    entry = _entry(config, report, config_sha256=sha256(serialise(config)), report_sha256=sha256(content))
+    write_atomically(folder / CARD, model_card(entry, config).encode())
+    _replace_in_manifest(entry)
+    return entry
+
+
+def _audit(folder: Path, config: ModelConfig) -> AuditReport:
+    dataset = find_dataset(config.training.dataset)
+    data = parse_subset(read_test_subset(dataset.name))
+    radii = [round(dataset.epsilon * point / CURVE_POINTS, 6) for point in range(CURVE_POINTS)]
+    return auditing.audit(
+        load(f"{folder}/", backend="torch", device="cpu").ensemble,
+        data.scaled(),
+        data.labels,
+        ThreatModel(norm="linf", epsilon=dataset.epsilon),
+        attacks=AUDIT_PRESET,
+        surrogates={name: load(name, backend="torch", device="cpu").ensemble for name in default_surrogates(config)},
+        epsilons=radii,
+        name=config.name,
+        dataset=dataset.name,
+    )
+
+
+def _entry(config: ModelConfig, report: AuditReport, *, config_sha256: str, report_sha256: str) -> ManifestEntry:
+    def remote(file: str) -> RemoteFile:
+        return RemoteFile(file=file, **config.files[file].model_dump())
+
+    return ManifestEntry(
+        name=config.name,
+        architecture=config.architecture,
+        input=config.input,
+        labels=config.labels,
+        objective=config.objective,
+        training=EntryTraining(
+            dataset=config.training.dataset,
+            num_epochs=config.training.num_epochs,
+            seed=config.training.seed,
+            commit=config.training.commit,
+            config_sha256=config_sha256,
+        ),
+        weights=remote(WEIGHTS),
+        onnx=remote(ONNX),
+        golden=GoldenOutputs(file=GOLDEN, sha256=config.files[GOLDEN].sha256, atol=ATOL),
+        evaluations=tuple(_evaluations(report, report_sha256)),
+        verdict=report.verdict,
+        license=LICENSE,
+        citation=CITATION,
+    )
+
+
+def _evaluations(report: AuditReport, report_sha256: str) -> list[Evaluation]:
+    """The worst case at the audit's radius first, then on the curve, then every attack at the audit's radius."""
+    figures = [("worst_case", report.threat.epsilon, report.worst_case.robust_accuracy.value)]
+    figures += [
+        ("worst_case", point.epsilon, point.robust_accuracy.value)
+        for point in report.curve
+        if point.epsilon != report.threat.epsilon
+    ]
+    figures += [
+        (
+            result.name if result.access == "white-box" else f"{result.name} from {result.source}",
+            result.epsilon,
+            result.robust_accuracy.value,
+        )
+        for result in report.attacks
+        if result.epsilon == report.threat.epsilon
+    ]
+    return [
+        Evaluation(
+            threat=EvaluationThreat(norm=report.threat.norm, epsilon=epsilon),
+            attack=attack,
+            num_images=report.num_images,
+            seed=report.seed,
+            clean_accuracy=report.clean_accuracy.value,
+            robust_accuracy=robust_accuracy,
+            report_sha256=report_sha256,
+            versions=report.versions,
+        )
+        for attack, epsilon, robust_accuracy in figures
+    ]
+
+
+def _replace_in_manifest(entry: ManifestEntry) -> None:
+    manifest = read_manifest()
+    others = [other for other in manifest.models if other.name != entry.name]
+    models = tuple(sorted([*others, entry], key=lambda known: known.name))
+    write_manifest(manifest.model_copy(update={"models": models}))
+
+
+def write_manifest(manifest: Manifest) -> None:
+    """Write the manifest, and the JSON Schema that describes it beside it."""
+    write_atomically(zoo_folder() / "manifest.json", serialise(manifest))
+    schema = json.dumps(Manifest.model_json_schema(), indent=2) + "\n"
+    write_atomically(zoo_folder() / "manifest.schema.json", schema.encode())
+    read_manifest.cache_clear()
