@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import Literal, NamedTuple, get_args
 
 import numpy
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, ImageStat
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
@@ -24,10 +24,11 @@ _REFUSED = {b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WebP", b"II*\0": "TIFF", b"M
 # A triangle as wide as the reduction: antialiased, and never beyond the values that it averages.
 _FILTER = Image.Resampling.BILINEAR
 
-# How MNIST was made: the longest side of a digit is 20 pixels of 28.
-_DRAWING_SHARE = 20 / 28
+# Longest side of a digit in MNIST, of the image's.
+_INK_SHARE = 20 / 28
 # Ink is looked for at this many times the model's size, which averages the grain of large photos.
 _SEARCH_SCALE = 8
+# Ink is further from the ground than this share of the furthest pixel, and this many standard deviations of its noise.
 _INK_CONTRAST = 0.25
 _INK_NOISE = 5
 
@@ -66,7 +67,9 @@ def decode(content: bytes, source: str) -> Image.Image:
         return _normalise(reader(BytesIO(content)), source)
 
 
-def prepare(image: Image.Image, shape: ImageShape, mode: Mode, *, source: str) -> numpy.ndarray:
+def prepare(
+    image: Image.Image, shape: ImageShape, mode: Mode, *, source: str, ink_share: float = _INK_SHARE
+) -> numpy.ndarray:
     """Bring an image to the model's shape: float32 (C, H, W) in [0, 1].
 
     Colours become grey by the ITU-R 601 luma where the model takes one channel. An image of the model's height and
@@ -75,19 +78,20 @@ def prepare(image: Image.Image, shape: ImageShape, mode: Mode, *, source: str) -
     - "none": refused.
     - "resize": resized as a whole, its aspect ratio not kept.
     - "fit", three channels: cropped around its centre to the model's aspect ratio, and resized.
-    - "fit", one channel: taken for a drawing or photo of one thing on an even ground, and treated as MNIST was made;
-      Fashion-MNIST goes by the same rule, though its own images reach from edge to edge. The ground is the plane
-      through the calmer half of the border pixels, so the light may fall off to one side. The ink is what deviates
-      from it, on the side that deviates more (the sign of the sum of cubes), by more than a quarter of the largest
-      deviation and five times the border's noise. So dark on light and light on dark both come out light on dark. The
-      ink's bounding box is resized to 20/28 of the model's size, scaled to a peak of 1, and placed with its centre of
-      mass at the pixel (H/2, W/2), or as near as it stays inside. An image without ink gives zeros.
+    - "fit", one channel: taken for a drawing or photo of one thing on an even ground, and treated as MNIST was made.
+      The ground is the plane through the calmer half of the border pixels, so the light may fall off to one side. The
+      ink is what deviates from it, on the side that deviates more (the sign of the sum of cubes), by more than a
+      quarter of the largest deviation and five times the border's noise. So dark on light and light on dark both come
+      out light on dark. The ink's bounding box is resized to `ink_share` of the model's size, scaled to a peak of 1,
+      and placed with its centre of mass at the pixel (H/2, W/2), or as near as it stays inside. An image without ink
+      gives zeros. The same rule serves Fashion-MNIST, but its articles reach from edge to edge: an `ink_share` of 1.
 
     Args:
         image: Of any mode that Pillow converts to RGB, or 16-bit grey.
         shape: The model's.
         mode: See above.
         source: What to call the image in messages.
+        ink_share: Longest side of the ink as a share of the model's size, in (0, 1]; MNIST's is 20/28.
 
     Raises:
         ImageError: The image cannot be read or converted, has no pixels or more than `MAX_PIXELS`, or in mode "none" is
@@ -106,13 +110,16 @@ def prepare(image: Image.Image, shape: ImageShape, mode: Mode, *, source: str) -
             "resize it, or choose the mode 'fit' or 'resize' instead of 'none'"
         )
     if mode == "resize":
-        return _scaled(image.resize(size, _FILTER))
+        # Without the gap, Pillow would first widen an image of 1 x 16,000,000 pixels at its full height.
+        return _scaled(image.resize(size, _FILTER, reducing_gap=3.0))
     if shape.channels == 1:
-        return _fit_drawing(image, shape)
+        return _fit_drawing(image, shape, ink_share)
     return _scaled(ImageOps.fit(image, size, _FILTER))
 
 
-def prepare_array(image: numpy.ndarray, shape: ImageShape, mode: Mode, *, source: str) -> numpy.ndarray:
+def prepare_array(
+    image: numpy.ndarray, shape: ImageShape, mode: Mode, *, source: str, ink_share: float = _INK_SHARE
+) -> numpy.ndarray:
     """Bring an array to the model's shape: float32 (C, H, W) in [0, 1].
 
     Args:
@@ -122,6 +129,7 @@ def prepare_array(image: numpy.ndarray, shape: ImageShape, mode: Mode, *, source
         shape: The model's.
         mode: As in `prepare`.
         source: What to call the array in messages.
+        ink_share: As in `prepare`.
 
     Raises:
         ImageError: As in `prepare`.
@@ -144,7 +152,8 @@ def prepare_array(image: numpy.ndarray, shape: ImageShape, mode: Mode, *, source
     if image.dtype != numpy.uint8:
         pixels = numpy.rint(pixels * 255).astype(numpy.uint8)
     picture = pixels[0] if len(pixels) == 1 else numpy.moveaxis(pixels, 0, -1)
-    return prepare(Image.fromarray(numpy.ascontiguousarray(picture)), shape, mode, source=source)
+    as_image = Image.fromarray(numpy.ascontiguousarray(picture))
+    return prepare(as_image, shape, mode, source=source, ink_share=ink_share)
 
 
 def _check_mode(mode: str) -> None:
@@ -199,7 +208,7 @@ def _sixteen_to_eight_bits(image: Image.Image) -> Image.Image:
     values = numpy.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"grey values from {values.min()} to {values.max()} are beyond 16 bits")
-    grey = Image.fromarray(numpy.rint(values / 257).astype(numpy.uint8))
+    grey = Image.fromarray(((values.astype(numpy.uint32) + 128) // 257).astype(numpy.uint8))
     if "transparency" in image.info:
         grey.putalpha(Image.fromarray(values != image.info["transparency"]).convert("L"))
     return grey
@@ -207,11 +216,11 @@ def _sixteen_to_eight_bits(image: Image.Image) -> Image.Image:
 
 def _on_contrasting_ground(image: Image.Image) -> Image.Image:
     """RGBA -> RGB: on white where the opaque part is dark in the mean, else on black, so that ink stays visible."""
-    opacity = numpy.asarray(image.getchannel("A"), numpy.float64)
-    grey = numpy.asarray(image.convert("RGB").convert("L"), numpy.float64)
-    is_dark = (grey * opacity).sum() <= 127.5 * opacity.sum()
-    ground = Image.new("RGBA", image.size, "white" if is_dark else "black")
-    return Image.alpha_composite(ground, image).convert("RGB")
+    on_black = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB")
+    light, opacity = (ImageStat.Stat(band).mean[0] for band in (on_black.convert("L"), image.getchannel("A")))
+    if light > opacity / 2:
+        return on_black
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def _scaled(image: Image.Image) -> numpy.ndarray:
@@ -236,8 +245,8 @@ def _channels_first(image: numpy.ndarray, shape: ImageShape, source: str) -> num
     )
 
 
-def _fit_drawing(image: Image.Image, shape: ImageShape) -> numpy.ndarray:
-    """The ink of a grey image, sized and centred as in MNIST: float32 (1, H, W), light on dark."""
+def _fit_drawing(image: Image.Image, shape: ImageShape, ink_share: float) -> numpy.ndarray:
+    """The ink of a grey image, which is reduced in place, sized and centred: float32 (1, H, W), light on dark."""
     height, width = shape.height, shape.width
     canvas = numpy.zeros((1, height, width), numpy.float32)
     image.thumbnail((_SEARCH_SCALE * width, _SEARCH_SCALE * height), _FILTER)
@@ -246,7 +255,7 @@ def _fit_drawing(image: Image.Image, shape: ImageShape) -> numpy.ndarray:
         return canvas
     rows, columns = numpy.flatnonzero(ink.any(axis=1)), numpy.flatnonzero(ink.any(axis=0))
     box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    drawing = _resize_within(box, _DRAWING_SHARE * height, _DRAWING_SHARE * width)
+    drawing = _resize_within(box, ink_share * height, ink_share * width)
     drawing /= drawing.max()
     top = _start(drawing.sum(axis=1), height)
     left = _start(drawing.sum(axis=0), width)
@@ -277,14 +286,13 @@ def _ground(grey: numpy.ndarray) -> tuple[numpy.ndarray, float]:
     on_border = numpy.ones(grey.shape, bool)
     on_border[1:-1, 1:-1] = False
     points, levels = positions[on_border], grey[on_border]
-    distance = abs(levels - numpy.median(levels))
-    plane = numpy.zeros(3)
+    plane = numpy.array([numpy.median(levels), 0, 0])
     for _ in range(10):
-        nearest = distance.argsort(kind="stable")[: len(levels) // 2 + 1]
+        nearest = abs(levels - points @ plane).argsort(kind="stable")[: len(levels) // 2 + 1]
         plane = numpy.linalg.lstsq(points[nearest], levels[nearest])[0]
-        distance = abs(levels - points @ plane)
-    # The median distance from the mean of a normal distribution is its standard deviation / 1.4826.
-    return positions @ plane, max(1.0, 1.4826 * float(numpy.median(distance)))
+    # The standard deviation of a normal distribution is 1.4826 times its median distance from the mean.
+    noise = 1.4826 * float(numpy.median(abs(levels - points @ plane)))
+    return positions @ plane, max(1.0, noise)
 
 
 def _resize_within(values: numpy.ndarray, height: float, width: float) -> numpy.ndarray:

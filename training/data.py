@@ -30,7 +30,8 @@ def load_training_data(name: str, root: Path, *, num_calibration_images: int, do
     test = load_split(dataset, root, train=False, download=download)
     order = torch.randperm(len(train.images), generator=torch.Generator().manual_seed(0))
     held_out, kept = order[:num_calibration_images], order[num_calibration_images:]
-    return TrainingData(*(LabelledImages(train.images[part], train.labels[part]) for part in (kept, held_out)), test)
+    kept, held_out = (LabelledImages(train.images[rows], train.labels[rows]) for rows in (kept, held_out))
+    return TrainingData(kept, held_out, test)
 
 
 def batches(

@@ -19,6 +19,7 @@ from smdguard.datasets import LabelledImages, find_dataset
 from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError, SmdguardError
 from smdguard.files import sha256, write_atomically
+from smdguard.hub import CONFIG, WEIGHTS
 from smdguard.manifest import Architecture, File, Input, ModelConfig, Objective, Suspicion, Training, parse, serialise
 from smdguard.scores import average_log_probabilities, disagreement
 from training import checkpoint
@@ -69,24 +70,11 @@ def train(
         TrainingDivergedError: The loss is not finite; the last checkpoint is kept.
     """
     _claim(folder, recipe)
-    if (folder / "config.json").exists():
-        return parse(ModelConfig, (folder / "config.json").read_bytes(), str(folder / "config.json"))
-    dataset = find_dataset(recipe.dataset)
-    architecture = Architecture(
-        name=recipe.architecture,
-        num_members=recipe.num_members,
-        num_classes=len(dataset.labels),
-        negative_slope=recipe.negative_slope,
-    )
-    channels, height, width = dataset.image_shape
-    image_input = Input(channels=channels, height=height, width=width, mean=dataset.mean, std=dataset.std)
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
-        ensemble = build_ensemble(architecture, image_input)
-    ensemble = ensemble.to(device)
-    if recipe.init != SCRATCH:
-        start = load_origin(origins[recipe.init], architecture, image_input)
-        ensemble.load_state_dict(start.state_dict())
+    config_file = folder / CONFIG
+    if config_file.exists():
+        return parse(ModelConfig, config_file.read_bytes(), str(config_file))
+    architecture, image_input = _model_of(recipe)
+    ensemble = _start(recipe, architecture, image_input, origins).to(device)
     holdouts = [load_origin(origins[name], architecture, image_input).to(device) for name in recipe.holdouts]
     optimizer = torch.optim.Adam(
         ensemble.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
@@ -103,30 +91,19 @@ def train(
         _write_metrics(folder, epochs)
     _write_metrics(folder, epochs)
     weights = save({name: tensor.cpu().contiguous() for name, tensor in ensemble.state_dict().items()})
-    write_atomically(folder / "model.safetensors", weights)
+    write_atomically(folder / WEIGHTS, weights)
     config = ModelConfig(
         name=recipe.name,
         architecture=architecture,
         input=image_input,
-        labels=dataset.labels,
-        objective=_described(recipe),
-        training=Training(
-            dataset=recipe.dataset,
-            num_epochs=recipe.num_epochs,
-            seed=recipe.seed,
-            batch_size=recipe.batch_size,
-            learning_rate=recipe.learning_rate,
-            learning_rate_schedule=recipe.learning_rate_schedule,
-            weight_decay=recipe.weight_decay,
-            augmentation=recipe.augmentation,
-            num_calibration_images=recipe.num_calibration_images,
-            commit=_commit(),
-        ),
+        labels=find_dataset(recipe.dataset).labels,
+        objective=_objective_of(recipe),
+        training=_training_of(recipe),
         suspicion=_calibrate(ensemble, data) if recipe.num_calibration_images else None,
         clean_accuracy=clean_accuracy(ensemble, data.test),
-        files={"model.safetensors": File(sha256=sha256(weights), num_bytes=len(weights))},
+        files={WEIGHTS: File(sha256=sha256(weights), num_bytes=len(weights))},
     )
-    write_atomically(folder / "config.json", serialise(config))
+    write_atomically(config_file, serialise(config))
     (folder / checkpoint.FILE_NAME).unlink(missing_ok=True)
     return config
 
@@ -150,18 +127,28 @@ def _train_one_epoch(
     objective = recipe.build_objective()
     order, second_order, draws, epoch_seed = _seeds_of_epoch(recipe.seed, epoch)
     generator = torch.Generator(data.images.device).manual_seed(draws)
-    cut = partial(batches, data, recipe.batch_size, augmentation=recipe.augmentation)
-    second_pass = cut(torch.Generator().manual_seed(second_order))
+    one_pass = partial(batches, data, recipe.batch_size, augmentation=recipe.augmentation)
+    second_pass = one_pass(torch.Generator().manual_seed(second_order))
     num_steps = max(1, len(data.images) // recipe.batch_size)
     sums: dict[str, torch.Tensor] = {}
+    means: dict[str, float] = {}
     weights = list(ensemble.parameters())
     ensemble.train()
-    for step, (images, labels) in enumerate(cut(torch.Generator().manual_seed(order))):
+    for step, (images, labels) in enumerate(one_pass(torch.Generator().manual_seed(order))):
         num_done, num_all = epoch * num_steps + step, recipe.num_epochs * num_steps
         for group in optimizer.param_groups:
             group["lr"] = recipe.learning_rate_at((num_done + 1) / (num_all + 1))
-        progress = num_done / num_all
-        terms = objective(Batch(ensemble, images, labels, progress, epoch_seed, generator, second_pass, holdouts))
+        batch = Batch(
+            ensemble=ensemble,
+            images=images,
+            labels=labels,
+            progress=num_done / num_all,
+            epoch_seed=epoch_seed,
+            generator=generator,
+            second_pass=second_pass,
+            holdouts=holdouts,
+        )
+        terms = objective(batch)
         optimizer.zero_grad()
         # Naming the weights keeps the pass from also computing the images' gradients.
         torch.stack(list(terms.values())).sum().backward(inputs=weights)
@@ -221,16 +208,43 @@ def _claim(folder: Path, recipe: Recipe) -> None:
         write_atomically(path, serialise(recipe))
 
 
-def _described(recipe: Recipe) -> Objective:
-    """What the configuration says of the loss: every parameter, and the ensembles that the training built on."""
-    origin: dict[str, str] = {} if recipe.init == SCRATCH else {"init": recipe.init}
-    if recipe.adversary is None:
-        return Objective(name=recipe.method, parameters=recipe.parameters | origin)
-    holdouts = {"holdouts": " ".join(recipe.holdouts)} if recipe.holdouts else {}
-    adversarial_training = {"adversary": recipe.adversary} | recipe.adversary_parameters | holdouts
-    return Objective(
-        name=recipe.method, parameters=recipe.parameters | origin, adversarial_training=adversarial_training
+def _model_of(recipe: Recipe) -> tuple[Architecture, Input]:
+    """The members, and the images that they take."""
+    dataset = find_dataset(recipe.dataset)
+    architecture = Architecture(
+        name=recipe.architecture,
+        num_members=recipe.num_members,
+        num_classes=len(dataset.labels),
+        negative_slope=recipe.negative_slope,
     )
+    shape = dict(zip(("channels", "height", "width"), dataset.image_shape, strict=True))
+    return architecture, Input.model_validate({**shape, "mean": dataset.mean, "std": dataset.std})
+
+
+def _start(recipe: Recipe, architecture: Architecture, image_input: Input, origins: Mapping[str, Path]) -> Ensemble:
+    """The ensemble before the first step."""
+    if recipe.init != SCRATCH:
+        return load_origin(origins[recipe.init], architecture, image_input).requires_grad_()
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        return build_ensemble(architecture, image_input)
+
+
+def _objective_of(recipe: Recipe) -> Objective:
+    """Every parameter of the loss, and the ensembles that the training built on."""
+    init: dict[str, Any] = {} if recipe.init == SCRATCH else {"init": recipe.init}
+    holdouts: dict[str, Any] = {"holdouts": " ".join(recipe.holdouts)} if recipe.holdouts else {}
+    return Objective(
+        name=recipe.method,
+        parameters=recipe.parameters | init,
+        adversarial_training=recipe.adversary
+        and {"adversary": recipe.adversary, **recipe.adversary_parameters, **holdouts},
+    )
+
+
+def _training_of(recipe: Recipe) -> Training:
+    shared = Training.model_fields.keys() & Recipe.model_fields.keys()
+    return Training(**recipe.model_dump(include=set(shared)), commit=_commit())
 
 
 def _write_metrics(folder: Path, epochs: list[dict[str, Any]]) -> None:

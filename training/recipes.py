@@ -14,7 +14,7 @@ from training.objectives import ADVERSARIES, OBJECTIVES, AdversarialTraining, Ob
 Schedule = Literal["constant", "one-cycle"]
 Settings = dict[str, float | int | str | bool]
 SCRATCH, NAIVE = "scratch", "naive"
-_HOLDOUT_SEEDS = (101, 102, 103)
+_HOLDOUTS = ("naive-s101", "naive-s102", "naive-s103")
 _ADVERSARIES = {"-at": "pgd", "-eat": "eat"}
 _FORM = "METHOD-ARCHITECTURE-DATASET[-xMEMBERS][-at|-eat][-sSEED]"
 _MODEL_NAME = re.compile(
@@ -99,60 +99,66 @@ def recipe_for(name: str, **changes: Any) -> Recipe:
     Raises:
         InvalidInputError: The name is not of that form, or a parameter is not one of the method's.
     """
+    settings = _settings_named(name) | changes
+    dataset = find_dataset(settings["dataset"])
+    if settings["init"] == NAIVE:
+        settings["init"] = f"naive-s{settings['seed']}"
+    method, adversary = settings["method"], settings["adversary"]
+    settings["parameters"] = _complete(OBJECTIVES[method], method, dataset, settings.get("parameters", {}))
+    if adversary is not None:
+        given = settings.get("adversary_parameters", {})
+        settings["adversary_parameters"] = _complete(ADVERSARIES[adversary], adversary, dataset, given)
+    elif settings.get("adversary_parameters"):
+        raise InvalidInputError("an epsilon needs adversarial training: choose pgd or eat")
+    if adversary == "eat":
+        settings.setdefault("holdouts", _HOLDOUTS)
+    elif settings.get("holdouts"):
+        raise InvalidInputError("hold-out ensembles need ensemble adversarial training: choose eat")
+    return Recipe.model_validate(settings)
+
+
+def _settings_named(name: str) -> dict[str, Any]:
+    """The fields of a recipe that its name decides."""
     match = _MODEL_NAME.fullmatch(name)
     if match is None:
         raise InvalidInputError(
             f"no recipe is called {name!r}; a name is {_FORM} with METHOD one of {', '.join(OBJECTIVES)}, "
             f"ARCHITECTURE one of {', '.join(ARCHITECTURES)}, DATASET one of {', '.join(DATASETS)}"
         )
-    named = match.groupdict()
-    dataset = find_dataset(named["dataset"])
-    photographs = dataset.image_shape[0] == 3
-    settings: dict[str, Any] = {
-        "method": named["method"],
-        "adversary": named["adversary"] and _ADVERSARIES[named["adversary"]],
-        "architecture": named["architecture"],
-        "negative_slope": 0.1 if named["method"] == "gal" else 0.0,
-        "dataset": named["dataset"],
-        "num_members": int(named["num_members"] or 3),
-        "seed": int(named["seed"] or 0),
+    method, architecture, dataset = match["method"], match["architecture"], match["dataset"]
+    photographs = _shows_photographs(find_dataset(dataset))
+    return {
+        "method": method,
+        "adversary": match["adversary"] and _ADVERSARIES[match["adversary"]],
+        "architecture": architecture,
+        "negative_slope": 0.1 if method == "gal" else 0.0,
+        "dataset": dataset,
+        "num_members": int(match["num_members"] or 3),
+        "seed": int(match["seed"] or 0),
         "num_epochs": 200 if photographs else 50,
         "augmentation": photographs,
-        "init": NAIVE if named["method"] in ("dverge", "smd-plus") else SCRATCH,
-        **changes,
+        "init": NAIVE if method in ("dverge", "smd-plus") else SCRATCH,
     }
-    if settings["init"] == NAIVE:
-        settings["init"] = f"naive-s{settings['seed']}"
-    parameters = _parameters_for(settings["method"], dataset) | settings.get("parameters", {})
-    settings["parameters"] = _complete(OBJECTIVES[settings["method"]], parameters)
-    if settings["adversary"] is None and (settings.get("adversary_parameters") or settings.get("holdouts")):
-        raise InvalidInputError("an epsilon or a hold-out ensemble needs adversarial training: choose pgd or eat")
-    if settings["adversary"] is not None:
-        parameters = _parameters_for(settings["adversary"], dataset) | settings.get("adversary_parameters", {})
-        settings["adversary_parameters"] = _complete(ADVERSARIES[settings["adversary"]], parameters)
-    if settings["adversary"] == "eat":
-        settings.setdefault("holdouts", tuple(f"naive-s{seed}" for seed in _HOLDOUT_SEEDS))
-    return Recipe.model_validate(settings)
 
 
-def _parameters_for(method: str, dataset: Dataset) -> Settings:
-    """The parameters of a method or an adversary that depend on the data set."""
-    if method in ("dverge", "smd-plus"):
-        return {"epsilon": 0.07 if dataset.image_shape[0] == 3 else 0.35}
-    return {"epsilon": dataset.epsilon} if method == "pgd" else {}
-
-
-def _complete(kind: type, given: Settings) -> Settings:
-    """All parameters of an objective or adversary, checked: the given ones and the defaults of the others."""
+def _complete(kind: Any, name: str, dataset: Dataset, given: Settings) -> Settings:
+    """All parameters of an objective or adversary, checked: those given, and the original authors' for the rest."""
     known = [field.name for field in fields(kind)]
-    unknown = [name for name in given if name not in known]
+    unknown = [parameter for parameter in given if parameter not in known]
     if unknown:
-        raise InvalidInputError(f"unknown parameter {unknown[0]!r}; known are {', '.join(known) or 'none'}")
+        raise InvalidInputError(f"{name} has no parameter {unknown[0]!r}; it has {', '.join(known) or 'none'}")
     try:
-        return asdict(TypeAdapter(kind).validate_python(given))
+        return asdict(TypeAdapter(kind).validate_python(_parameters_on(dataset, name) | given))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise InvalidInputError(f"parameter {first['loc'][0]}: {first['msg']}, not {first['input']!r}") from error
+        raise InvalidInputError(f"{name}: {first['loc'][0]}: {first['msg']}, not {first['input']!r}") from error
+
+
+def _parameters_on(dataset: Dataset, name: str) -> Settings:
+    """The parameters of an objective or adversary that depend on the data set."""
+    if name in ("dverge", "smd-plus"):
+        return {"epsilon": 0.07 if _shows_photographs(dataset) else 0.35}
+    return {"epsilon": dataset.epsilon} if name == "pgd" else {}
 
 
 def known_names() -> list[str]:
@@ -161,4 +167,8 @@ def known_names() -> list[str]:
 
 
 def _network(dataset: Dataset) -> str:
-    return "resnet20" if dataset.image_shape[0] == 3 else "lenet"
+    return "resnet20" if _shows_photographs(dataset) else "lenet"
+
+
+def _shows_photographs(dataset: Dataset) -> bool:
+    return dataset.image_shape[0] == 3

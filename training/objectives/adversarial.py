@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from smdguard.attacks import PGD, Attack
+from smdguard.attacks import PGD
 from smdguard.ensemble import Ensemble
 from smdguard.threat import ThreatModel
 from training.batch import Batch
@@ -92,7 +92,7 @@ class HoldOutAttack:
         return replace(batch, images=torch.cat([batch.images, adversarial]), labels=batch.labels.repeat(2))
 
 
-def _attacked(batch: Batch, victim: Ensemble, attack: Attack, epsilon: float) -> Tensor:
+def _attacked(batch: Batch, victim: Ensemble, attack: PGD, epsilon: float) -> Tensor:
     """The batch's images as they fool the victim in evaluation mode."""
     threat = ThreatModel("linf", epsilon)
     with evaluating(victim):
