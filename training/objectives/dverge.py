@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from smdguard.threat import ThreatModel
@@ -50,5 +51,6 @@ class VulnerabilityDiversity:
 def of_the_others(images: Tensor) -> Tensor:
     """To each member the images of all the others, one after another: (M, B, ...) -> (M, (M - 1) B, ...)."""
     num_members = len(images)
-    others = [[other for other in range(num_members) if other != member] for member in range(num_members)]
-    return images[others].flatten(1, 2)
+    others = torch.arange(num_members).expand(num_members, num_members)
+    others = others[~torch.eye(num_members, dtype=torch.bool)].view(num_members, num_members - 1)
+    return images[others.to(images.device)].flatten(1, 2)

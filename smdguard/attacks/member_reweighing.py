@@ -1,0 +1,103 @@
+"""Member reweighing: an attack made for ensembles, which follows the members that the decision hangs on."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from smdguard.attacks.apgd import AdaptiveAscent, Judgement
+from smdguard.attacks.attack import Model, is_fooled
+from smdguard.errors import InvalidInputError
+from smdguard.scores import average_log_probabilities, log_odds
+from smdguard.threat import ThreatModel
+
+
+@runtime_checkable
+class _Members(Protocol):
+    def member_logits(self, images: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberReweighing(AdaptiveAscent):
+    """Model-reweighing attack (MORA): climbs a blend of the ensemble's output and its members' weighted logits.
+
+    The gradient of an averaged probability is that of the least sure members alone: where the others are saturated
+    they add nothing to it until the last moment. So every member's logits are scaled to a range in which the softmax
+    is alive, and weighted by how much the ensemble's decision moves with that member (see `member_weights`).
+
+    Args:
+        num_steps: Steps of each run.
+        member_shares: Share of the members' logits in the blend, one run for each, each on what still stands; 0 is
+            the ensemble's output alone.
+
+    Reference:
+        Yu, Gao, Xu, "MORA: Improving Ensemble Robustness Evaluation with Model-Reweighing Attack", 2022. It lowers
+        the step size on a fixed schedule; here it is APGD's, which watches the ensemble's own log-odds.
+    """
+
+    name: ClassVar[str] = "MORA"
+    needs_members: ClassVar[bool] = True
+    member_shares: tuple[float, ...] = (0.5, 0.0, 0.25, 0.75, 1.0)
+
+    def __call__(
+        self, model: Model, images: Tensor, labels: Tensor, threat: ThreatModel, *, generator: torch.Generator
+    ) -> Tensor:
+        """See Attack; the model is an Ensemble.
+
+        Raises:
+            InvalidInputError: The model does not show its members.
+        """
+        if not isinstance(model, _Members):
+            raise InvalidInputError(
+                f"{self.name} attacks ensembles and needs the method member_logits, which {type(model).__name__} lacks"
+            )
+        members = model
+
+        def objective_with(share: float):
+            def objective(candidates: Tensor, places: Tensor) -> Judgement:
+                logits = members.member_logits(candidates)
+                output = average_log_probabilities(logits.log_softmax(dim=-1).transpose(0, 1))
+                blended = blend(logits, output, labels[places], share)
+                return Judgement(
+                    objective=-log_odds(blended, labels[places]),
+                    progress=-log_odds(output, labels[places]),
+                    fooled=is_fooled(output, labels[places]),
+                )
+
+            return objective
+
+        objectives = [objective_with(share) for share in self.member_shares]
+        return self._climb_in_turn(objectives, images, threat, generator=generator)
+
+
+def blend(logits: Tensor, output: Tensor, labels: Tensor, share: float) -> Tensor:
+    """The logits to attack: (M, B, K) of the members, (B, K) of the ensemble, (B,) -> (B, K)."""
+    alive = logits / (_lead(logits).amax(dim=0) / 10).clamp_min(1).unsqueeze(-1)
+    weights = member_weights(alive.detach(), labels).unsqueeze(-1)
+    return (1 - share) * output / _lead(output).unsqueeze(-1) + share * (weights * alive).sum(dim=0)
+
+
+def member_weights(logits: Tensor, labels: Tensor) -> Tensor:
+    """Each member's share in moving the ensemble's decision: (M, B, K), (B,) -> (M, B), adding up to one.
+
+    The derivative of log P_y - log P_t, P the ensemble's probabilities and t the likeliest wrong class, by member m's
+    logit of t is -p_t (p_y / P_y + (1 - p_t) / P_t) / M. Members that are wrong already weigh nothing.
+    """
+    probabilities = logits.softmax(dim=-1)
+    mean = probabilities.mean(dim=0)
+    target = mean.scatter(-1, labels.unsqueeze(-1), -1).argmax(dim=-1)
+
+    def of(values: Tensor, classes: Tensor) -> Tensor:
+        return values.gather(-1, classes.expand(values.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+
+    p_target = of(probabilities, target)
+    influence = p_target * (of(probabilities, labels) / of(mean, labels) + (1 - p_target) / of(mean, target))
+    influence = influence * ~is_fooled(logits, labels)
+    return influence / influence.sum(dim=0).clamp_min(1e-12)
+
+
+def _lead(logits: Tensor) -> Tensor:
+    """Largest logit minus the second largest, without a gradient: (..., K) -> (...)."""
+    first, second = logits.detach().topk(2, dim=-1).values.unbind(dim=-1)
+    return (first - second).clamp_min(1e-12)

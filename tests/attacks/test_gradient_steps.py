@@ -1,0 +1,160 @@
+"""FGSM, R-FGSM, BIM, PGD and MIM on models whose optimal perturbation is known."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from smdguard.attacks import BIM, FGSM, MIM, PGD, RFGSM, Attack, Transfer
+from smdguard.attacks.attack import is_fooled
+from smdguard.threat import ThreatModel
+from torch import Tensor, nn
+
+ATTACKS = [FGSM, RFGSM, BIM, PGD, MIM]
+ITERATIVE = [BIM, PGD, MIM]
+
+
+def linear_model(num_classes: int = 2, scale: float = 1.0) -> nn.Module:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, num_classes)).double()
+    with torch.no_grad():
+        model[1].weight.mul_(scale)  # type: ignore[union-attr]
+    return model
+
+
+def grey_images(num_images: int = 6) -> Tensor:
+    """Images so far from black and white that the box does not bind."""
+    return 0.5 + 0.1 * torch.rand(num_images, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def craft(attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, threat: ThreatModel, seed: int = 0) -> Tensor:
+    return attack(model, images, labels, threat, generator=torch.Generator().manual_seed(seed))
+
+
+def margin_of(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    logits = model(images)
+    return (logits.gather(1, labels[:, None]) - logits.gather(1, 1 - labels[:, None])).squeeze(1)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("attack", [kind(early_stop=False) for kind in (FGSM, BIM, MIM)], ids=lambda a: a.name)
+def test_reaches_the_optimum_of_a_linear_model(attack: Attack, norm: str) -> None:
+    # The margin is linear in x; in the ball its least value is margin - epsilon * dual norm of the weight difference.
+    model, images, labels = linear_model(), grey_images(), torch.tensor([0, 1, 0, 1, 0, 1])
+    threat = ThreatModel(norm=norm, epsilon=0.2)  # type: ignore[arg-type]
+    weight = model[1].weight.detach()  # type: ignore[index]
+    dual = torch.linalg.vector_norm(weight[0] - weight[1], ord=1 if norm == "linf" else 2)
+    adversarial = craft(attack, model, images, labels, threat)
+    expected = margin_of(model, images, labels) - threat.epsilon * dual
+    torch.testing.assert_close(margin_of(model, adversarial, labels), expected)
+
+
+def test_pgd_reaches_the_optimum_of_a_linear_model_from_anywhere() -> None:
+    model, images, labels = linear_model(), grey_images(), torch.tensor([0, 1, 0, 1, 0, 1])
+    threat = ThreatModel(norm="linf", epsilon=0.2)
+    optimum = craft(FGSM(early_stop=False), model, images, labels, threat)
+    adversarial = craft(PGD(early_stop=False, num_steps=20), model, images, labels, threat)
+    torch.testing.assert_close(adversarial, optimum)
+
+
+def test_rfgsm_walks_its_random_step_and_then_the_rest() -> None:
+    model, images, labels = linear_model(), grey_images(), torch.tensor([0, 1, 0, 1, 0, 1])
+    threat = ThreatModel(norm="linf", epsilon=0.2)
+    step = (craft(RFGSM(early_stop=False, random_ratio=0.25), model, images, labels, threat) - images).abs()
+    # 0.05 at random and 0.15 along the gradient: together 0.2 where they agree, else 0.1.
+    torch.testing.assert_close(step, torch.where(step > 0.15, 0.2, 0.1).double())
+    assert 0.2 < (step > 0.15).double().mean() < 0.8
+
+
+@pytest.mark.parametrize("attack", [kind() for kind in ATTACKS], ids=lambda a: a.name)
+@given(norm=st.sampled_from(["linf", "l2"]), epsilon=st.floats(0.001, 1), seed=st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_never_leaves_ball_or_box(attack: Attack, norm: str, epsilon: float, seed: int) -> None:
+    model = linear_model(3).float()
+    images = torch.rand(4, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+    threat = ThreatModel(norm=norm, epsilon=epsilon)  # type: ignore[arg-type]
+    adversarial = craft(attack, model, images, torch.tensor([0, 1, 2, 0]), threat, seed)
+    assert (threat.distance(images, adversarial) <= epsilon + 1e-6).all()
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+
+
+@pytest.mark.parametrize("attack", [kind() for kind in ATTACKS], ids=lambda a: a.name)
+def test_same_seed_same_result_and_inputs_untouched(attack: Attack) -> None:
+    model, images, labels = linear_model(), grey_images(), torch.tensor([0, 1, 0, 1, 0, 1])
+    before, threat = images.clone(), ThreatModel(norm="linf", epsilon=0.2)
+    assert torch.equal(craft(attack, model, images, labels, threat), craft(attack, model, images, labels, threat))
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("kind", ITERATIVE, ids=lambda k: k.name)
+def test_early_stop_keeps_the_first_success(kind: type) -> None:
+    model, images = linear_model(), grey_images()
+    labels = model(images).argmax(dim=1)
+    threat = ThreatModel(norm="linf", epsilon=0.5)
+    first = craft(kind(), model, images, labels, threat)
+    last = craft(kind(early_stop=False), model, images, labels, threat)
+    fooled = is_fooled(model(first), labels)
+    assert torch.equal(fooled, is_fooled(model(last), labels))
+    assert fooled.any()
+    assert (margin_of(model, first, labels)[fooled] > margin_of(model, last, labels)[fooled]).any()
+
+
+@pytest.mark.parametrize("kind", [FGSM, BIM, MIM], ids=lambda k: k.name)
+def test_an_image_does_not_depend_on_its_neighbours(kind: type) -> None:
+    model, images, labels = linear_model(), grey_images(), torch.tensor([0, 1, 0, 1, 0, 1])
+    threat = ThreatModel(norm="linf", epsilon=0.1)
+    together = craft(kind(), model, images, labels, threat)
+    alone = torch.cat([craft(kind(), model, images[i : i + 1], labels[i : i + 1], threat) for i in range(6)])
+    torch.testing.assert_close(together, alone)
+
+
+@pytest.mark.parametrize(
+    "attack", [FGSM(targeted=True), RFGSM(targeted=True, random_ratio=0.1), *(k(targeted=True) for k in ITERATIVE)]
+)
+def test_targeted_attacks_reach_the_wanted_class(attack: Attack) -> None:
+    model, images = linear_model(3, scale=3), grey_images()
+    wanted = (model(images).argmax(dim=1) + 1) % 3
+    adversarial = craft(attack, model, images, wanted, ThreatModel(norm="linf", epsilon=1.0))
+    assert torch.equal(model(adversarial).argmax(dim=1), wanted)
+
+
+@pytest.mark.parametrize("kind", [FGSM, BIM, MIM], ids=lambda k: k.name)
+def test_saturated_float32_logits_are_attacked_like_moderate_ones(kind: type) -> None:
+    # At this scale the softmax of every image rounds to exactly one, and the plain cross-entropy has no gradient.
+    moderate, saturated = linear_model(2), linear_model(2, scale=1e4).float()
+    images = grey_images()
+    labels, threat = moderate(images).argmax(dim=1), ThreatModel(norm="linf", epsilon=0.1)
+    leaf = images.float().requires_grad_()
+    plain = torch.autograd.grad(nn.functional.cross_entropy(saturated(leaf), labels, reduction="sum"), leaf)[0]
+    assert (plain.flatten(1).abs().amax(dim=1) == 0).any()
+    expected = craft(kind(early_stop=False), moderate, images, labels, threat)
+    found = craft(kind(early_stop=False), saturated, images.float(), labels, threat)
+    torch.testing.assert_close(found.double(), expected, atol=1e-6, rtol=0)
+
+
+def test_restarts_only_help() -> None:
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 3)).double()
+    with torch.no_grad():
+        model[1].weight.mul_(8)  # type: ignore[union-attr]
+    images = torch.rand(64, 1, 4, 4, dtype=torch.float64)
+    labels = model(images).argmax(dim=1)
+    threat = ThreatModel(norm="linf", epsilon=0.15)
+    once = is_fooled(model(craft(PGD(num_steps=2), model, images, labels, threat)), labels)
+    often = is_fooled(model(craft(PGD(num_steps=2, num_restarts=8), model, images, labels, threat)), labels)
+    assert (often | ~once).all()
+    assert often.sum() > once.sum()
+
+
+def test_transfer_pushes_images_past_the_first_success() -> None:
+    model, images = linear_model(), grey_images()
+    labels, threat = model(images).argmax(dim=1), ThreatModel(norm="linf", epsilon=0.5)
+    transferred = craft(Transfer("surrogate", BIM()), model, images, labels, threat)
+    assert torch.equal(transferred, craft(BIM(early_stop=False), model, images, labels, threat))
+
+
+def test_a_decision_that_is_not_a_number_counts_as_fooled() -> None:
+    logits = torch.tensor([[1.0, float("nan")], [1.0, 0.0]])
+    labels = torch.tensor([0, 0])
+    assert is_fooled(logits, labels).tolist() == [True, False]
+    assert is_fooled(logits, labels, targeted=True).tolist() == [False, True]

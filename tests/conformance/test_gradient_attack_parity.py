@@ -1,0 +1,131 @@
+"""FGSM, PGD, BIM and MIM against the same attacks of other libraries, in float64 and last iterate.
+
+The peers average the loss over the batch and ours sums it; the sign of the gradient does not change.
+"""
+
+import foolbox
+import numpy
+import pytest
+import torch
+import torchattacks
+from art.attacks.evasion import BasicIterativeMethod, FastGradientMethod, MomentumIterativeMethod
+from art.attacks.evasion import ProjectedGradientDescent as ArtProjectedGradientDescent
+from art.estimators.classification import PyTorchClassifier
+from smdguard.attacks import BIM, FGSM, MIM, PGD, Attack
+from smdguard.datasets import balanced_subset, parse_subset
+from smdguard.ensemble import Ensemble
+from smdguard.guard import load
+from smdguard.hub import read_test_subset
+from smdguard.threat import ThreatModel
+from torch import Tensor
+
+EPSILON, NUM_STEPS, STEP_RATIO, NUM_IMAGES = 0.2, 10, 0.1, 100
+STEP_SIZE = EPSILON * STEP_RATIO
+THREAT = ThreatModel(norm="linf", epsilon=EPSILON)
+SETTINGS = {"early_stop": False, "num_steps": NUM_STEPS, "step_ratio": STEP_RATIO}
+
+
+@pytest.fixture(scope="module", params=["naive-lenet-mnist", "smd-lenet-mnist"])
+def ensemble(request: pytest.FixtureRequest) -> Ensemble:
+    return load(request.param, backend="torch", device="cpu").ensemble.double()
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[Tensor, Tensor]:
+    subset = balanced_subset(parse_subset(read_test_subset("mnist")), NUM_IMAGES)
+    return subset.images.double() / 255, subset.labels
+
+
+@pytest.fixture(scope="module")
+def start(data: tuple[Tensor, Tensor]) -> Tensor:
+    """The random start that our PGD draws, for peers that cannot be given a generator."""
+    return THREAT.random_start(data[0], torch.Generator().manual_seed(0))
+
+
+def ours(attack: Attack, ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> Tensor:
+    return attack(ensemble, *data, THREAT, generator=torch.Generator().manual_seed(0))
+
+
+def assert_same(first: Tensor, second: Tensor, ensemble: Ensemble) -> None:
+    """At least 99.5 % of the pixels equal, and every decision."""
+    equal = ((first - second).abs() < 1e-9).double().mean().item()
+    assert equal >= 0.995
+    with torch.no_grad():
+        assert torch.equal(ensemble(first).argmax(dim=1), ensemble(second).argmax(dim=1))
+
+
+class TestTorchattacks:
+    def run(self, attack: torchattacks.attack.Attack, data: tuple[Tensor, Tensor]) -> Tensor:
+        # torchattacks checks in float32 that the images lie in [0, 1] and otherwise works in their type.
+        return attack(*data)
+
+    def test_fgsm(self, ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> None:
+        theirs = self.run(torchattacks.FGSM(ensemble, eps=EPSILON), data)
+        assert_same(ours(FGSM(early_stop=False), ensemble, data), theirs, ensemble)
+
+    def test_bim(self, ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> None:
+        theirs = self.run(torchattacks.BIM(ensemble, eps=EPSILON, alpha=STEP_SIZE, steps=NUM_STEPS), data)
+        assert_same(ours(BIM(**SETTINGS), ensemble, data), theirs, ensemble)
+
+    def test_mim(self, ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> None:
+        theirs = self.run(
+            torchattacks.MIFGSM(ensemble, eps=EPSILON, alpha=STEP_SIZE, steps=NUM_STEPS, decay=1.0), data
+        )
+        # Theirs divides by the mean of the gradient's absolute values, ours by their sum: the same direction.
+        assert_same(ours(MIM(**SETTINGS), ensemble, data), theirs, ensemble)
+
+    def test_pgd_from_the_same_start(self, ensemble: Ensemble, data: tuple[Tensor, Tensor], start: Tensor) -> None:
+        attack = torchattacks.PGD(ensemble, eps=EPSILON, alpha=STEP_SIZE, steps=NUM_STEPS, random_start=True)
+        with pytest.MonkeyPatch.context() as patch:
+            # Its only draw is the start's offset.
+            patch.setattr(torch.Tensor, "uniform_", lambda self, low, high: self.copy_(start - data[0]))
+            theirs = self.run(attack, data)
+        assert_same(ours(PGD(**SETTINGS), ensemble, data), theirs, ensemble)
+
+
+class TestFoolbox:
+    def run(self, attack: foolbox.attacks.base.Attack, ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> Tensor:
+        model = foolbox.PyTorchModel(ensemble, bounds=(0, 1), device="cpu")
+        return attack.run(model, data[0], foolbox.criteria.Misclassification(data[1]), epsilon=EPSILON)
+
+    def test_fgsm(self, ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> None:
+        theirs = self.run(foolbox.attacks.LinfFastGradientAttack(random_start=False), ensemble, data)
+        assert_same(ours(FGSM(early_stop=False), ensemble, data), theirs, ensemble)
+
+    def test_bim(self, ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> None:
+        attack = foolbox.attacks.LinfBasicIterativeAttack(
+            abs_stepsize=STEP_SIZE, steps=NUM_STEPS, random_start=False
+        )
+        assert_same(ours(BIM(**SETTINGS), ensemble, data), self.run(attack, ensemble, data), ensemble)
+
+    def test_pgd_from_the_same_start(self, ensemble: Ensemble, data: tuple[Tensor, Tensor], start: Tensor) -> None:
+        attack = foolbox.attacks.LinfPGD(abs_stepsize=STEP_SIZE, steps=NUM_STEPS, random_start=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(attack, "get_random_start", lambda images, _: images.__class__(start))
+            theirs = self.run(attack, ensemble, data)
+        assert_same(ours(PGD(**SETTINGS), ensemble, data), theirs, ensemble)
+
+
+class TestArt:
+    def run(self, kind: type, ensemble: Ensemble, data: tuple[Tensor, Tensor], **settings: object) -> Tensor:
+        classifier = PyTorchClassifier(
+            ensemble,
+            loss=torch.nn.CrossEntropyLoss(),
+            input_shape=tuple(data[0].shape[1:]),
+            nb_classes=10,
+            clip_values=(0.0, 1.0),
+            device_type="cpu",
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("art.config.ART_NUMPY_DTYPE", numpy.float64)
+            for module in ("fast_gradient", "projected_gradient_descent.projected_gradient_descent_numpy"):
+                patch.setattr(f"art.attacks.evasion.{module}.ART_NUMPY_DTYPE", numpy.float64)
+            patch.setattr("art.estimators.classification.pytorch.config.ART_NUMPY_DTYPE", numpy.float64, raising=False)
+            found = kind(classifier, eps=EPSILON, batch_size=NUM_IMAGES, **settings).generate(
+                data[0].numpy(), data[1].numpy()
+            )
+        return torch.from_numpy(found)
+
+    def test_fgsm(self, ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> None:
+        theirs = self.run(FastGradientMethod, ensemble, data)
+        assert_same(ours(FGSM(early_stop=False), ensemble, data), theirs, ensemble)

@@ -1,0 +1,85 @@
+"""Small ensembles and data sets to train on in a moment."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from smdguard.architectures import LayeredNetwork
+from smdguard.datasets import LabelledImages
+from smdguard.ensemble import Ensemble
+from training.batch import Batch
+from training.data import TrainingData
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Sums come out the same in every process only with the same number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class TinyNetwork(LayeredNetwork):
+    """A convolution, batch normalisation where wanted, and two linear layers, for 1 x 6 x 6 images and 4 classes."""
+
+    num_layers = 3
+
+    def __init__(self, *, batch_norm: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 3, kernel_size=3)
+        self.norm = nn.BatchNorm2d(3) if batch_norm else nn.Identity()
+        self.fc1 = nn.Linear(48, 8)
+        self.fc2 = nn.Linear(8, 4)
+
+    def layers(self, images: Tensor) -> Iterator[Tensor]:
+        yield (features := self.norm(self.conv(images)))
+        yield (features := self.fc1(features.relu().flatten(1)))
+        yield self.fc2(features.relu())
+
+
+@pytest.fixture(params=[False, True], ids=["plain", "batch-norm"])
+def ensemble(request: pytest.FixtureRequest) -> Ensemble:
+    """Three members in 64-bit floats, in training mode."""
+    torch.manual_seed(0)
+    members = [TinyNetwork(batch_norm=request.param) for _ in range(3)]
+    return Ensemble(members, mean=[0.3], std=[0.4]).double().train()
+
+
+@pytest.fixture
+def holdout() -> Ensemble:
+    torch.manual_seed(1)
+    members = [TinyNetwork(batch_norm=True) for _ in range(3)]
+    return Ensemble(members, mean=[0.3], std=[0.4]).double().eval().requires_grad_(False)
+
+
+@pytest.fixture
+def batch(ensemble: Ensemble, holdout: Ensemble) -> Batch:
+    """Five images; the second pass holds five others."""
+    generator = torch.Generator().manual_seed(2)
+    images, targets = torch.rand((2, 5, 1, 6, 6), generator=generator, dtype=torch.float64)
+    labels = torch.tensor([0, 3, 1, 1, 2])
+    return Batch(
+        ensemble=ensemble,
+        images=images,
+        labels=labels,
+        progress=0.5,
+        epoch_seed=1,
+        generator=generator,
+        second_pass=iter([(targets, labels)]),
+        holdouts=[holdout],
+    )
+
+
+def random_images(count: int, seed: int) -> LabelledImages:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 1, 28, 28), generator=generator, dtype=torch.uint8)
+    return LabelledImages(images, torch.randint(0, 10, (count,), generator=generator))
+
+
+@pytest.fixture(scope="session")
+def data() -> TrainingData:
+    """256 random images in the shape of MNIST's."""
+    return TrainingData(random_images(256, 0), random_images(32, 1), random_images(32, 2))
