@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from smdguard.errors import InvalidInputError
+from smdguard.preprocess import ImageShape, decode, prepare
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,13 @@ def balanced_subset(data: LabelledImages, num_images: int) -> LabelledImages:
     """The first images of each class, as many of each, ordered by class.
 
     Raises:
-        InvalidInputError: The number is not a multiple of the number of classes, or a class has too few images.
+        InvalidInputError: The number is not a positive multiple of the number of classes, or a class has too few
+            images.
     """
     classes = data.labels.unique()
     each, remainder = divmod(num_images, len(classes))
     rows = [(data.labels == label).nonzero().flatten()[:each] for label in classes]
-    if remainder or any(len(row) < each for row in rows):
+    if num_images < 1 or remainder or any(len(row) < each for row in rows):
         raise InvalidInputError(
             f"{num_images} images cannot be taken evenly from {len(classes)} classes of {len(data.labels)} images"
         )
@@ -106,12 +108,12 @@ def load_split(dataset: Dataset, root: Path, *, train: bool, download: bool = Fa
     Args:
         dataset: Which one.
         root: Where torchvision keeps it, or a folder with train/CLASS/IMAGE and test/CLASS/IMAGE, itself or under
-            the data set's name.
+            the data set's name; CLASS is a label or its index, IMAGE a PNG or JPEG file.
         train: The training half, else the test half.
         download: Let torchvision fetch it when it is not there.
 
     Raises:
-        InvalidInputError: It is not there.
+        InvalidInputError: It is not there, damaged, or a folder is no class.
     """
     half = "train" if train else "test"
     for folder in (root / str(dataset.folder) / half, root / half):
@@ -123,10 +125,11 @@ def load_split(dataset: Dataset, root: Path, *, train: bool, download: bool = Fa
 
     try:
         source = getattr(datasets, dataset.folder)(str(root), train=train, download=download)
-    except RuntimeError as error:
+    except Exception as error:  # Damaged files and a broken download make torchvision raise nearly anything.
+        reason = str(error).partition("\n")[0]
         raise InvalidInputError(
-            f"{dataset.name} is not in {root}; add --download to fetch it, or name the folder that holds "
-            f"{dataset.folder} with --data-root"
+            f"{dataset.name} cannot be read from {root} ({reason}); name the folder that holds {dataset.folder}, or "
+            "add --download to fetch it"
         ) from error
     images = torch.as_tensor(source.data)
     images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
@@ -136,17 +139,28 @@ def load_split(dataset: Dataset, root: Path, *, train: bool, download: bool = Fa
 def _from_image_folder(folder: Path, dataset: Dataset) -> LabelledImages:
     from torchvision.datasets import ImageFolder
 
-    channels, height, width = dataset.image_shape
     try:
         source = ImageFolder(str(folder))
     except FileNotFoundError as error:
         raise InvalidInputError(f"{folder}: {error}") from error
-    mode = "L" if channels == 1 else "RGB"
+    classes = torch.tensor([_class_index(name, folder, dataset) for name in source.classes])
+    shape = ImageShape(*dataset.image_shape)
 
     def pixels(path: str) -> Tensor:
-        image = source.loader(path).convert(mode)
-        if image.size != (width, height):
-            image = image.resize((width, height))
-        return torch.from_numpy(numpy.array(image)).view(height, width, channels).permute(2, 0, 1)
+        image = prepare(decode(Path(path).read_bytes(), path), shape, "resize", source=path)
+        return torch.from_numpy((image * 255).round().astype(numpy.uint8))
 
-    return LabelledImages(torch.stack([pixels(path) for path, _ in source.samples]), torch.tensor(source.targets))
+    images = torch.stack([pixels(path) for path, _ in source.samples])
+    return LabelledImages(images, classes[torch.tensor(source.targets)])
+
+
+def _class_index(name: str, folder: Path, dataset: Dataset) -> int:
+    """The class that a folder's name stands for: a label, or the index of one."""
+    known = {label: index for index, label in enumerate(dataset.labels)}
+    known |= {str(index): index for index in known.values()}
+    if name not in known:
+        raise InvalidInputError(
+            f"{folder / name} is named after no class of {dataset.name}; name it by its label "
+            f"({', '.join(dataset.labels)}) or by its index (0 to {len(dataset.labels) - 1})"
+        )
+    return known[name]

@@ -1,6 +1,6 @@
 """An ensemble as one ONNX file that needs nothing else."""
 
-import io
+import copy
 import json
 import logging
 import warnings
@@ -37,12 +37,13 @@ def to_onnx(ensemble: Ensemble, image_shape: tuple[int, int, int], labels: Seque
         image_shape: Channels, height and width.
         labels: Name of each class.
     """
-    buffer = io.BytesIO()
+    # Of its own memory format, or the file would depend on where the weights came from.
+    ensemble = copy.deepcopy(ensemble).cpu().to(memory_format=torch.contiguous_format)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # The exporter warns of its own internals.
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
-            _BothOutputs(ensemble.cpu()).eval(),
+            _BothOutputs(ensemble).eval(),
             (torch.zeros(2, *image_shape),),
             input_names=["images"],
             output_names=["log_probabilities", "member_log_probabilities"],
@@ -51,9 +52,9 @@ def to_onnx(ensemble: Ensemble, image_shape: tuple[int, int, int], labels: Seque
             dynamo=True,
             verbose=False,
         )
-    assert program is not None
-    program.save(buffer)
-    model = onnx.load_from_string(buffer.getvalue())
+    if program is None:
+        raise TypeError("torch.onnx.export gives a program only with dynamo=True")
+    model = program.model_proto
     _strip(model)
     onnx.helper.set_model_props(model, {"labels": json.dumps(list(labels))})
     onnx.checker.check_model(model, full_check=True)

@@ -12,6 +12,14 @@ def zoo_folder() -> Path:
     return bundled if bundled.is_dir() else Path(__file__).parent.parent / "zoo"
 
 
+def is_folder(path: str | Path) -> bool:
+    """Whether there is a folder of that name; there is none where no file can have the name, such as a too long one."""
+    try:
+        return Path(path).is_dir()
+    except OSError:
+        return False
+
+
 def sha256(content: bytes) -> str:
     """SHA-256 of the content in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
@@ -20,14 +28,15 @@ def sha256(content: bytes) -> str:
 def write_atomically(path: Path, content: bytes) -> None:
     """Put the content at `path` so that whoever reads it, at any moment, finds the old file or the whole new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        temporary.chmod(0o644)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

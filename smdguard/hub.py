@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from smdguard.errors import IntegrityError, UnknownModelError
-from smdguard.files import sha256, zoo_folder
+from smdguard.files import is_folder, sha256, zoo_folder
 from smdguard.manifest import File, Manifest, ManifestEntry, ModelConfig, parse
 
 CONFIG = "config.json"
@@ -99,13 +99,14 @@ def find_model(model: str) -> ModelFolder:
         if path.is_dir():
             return _open_folder(model, path, entry)
         raise UnknownModelError(f"{model} is in the zoo, but its files are not on this machine")
-    if os.sep in model or Path(model).is_dir():
-        if not Path(model).is_dir():
-            raise UnknownModelError(f"there is no model folder {model}")
+    if is_folder(model):
         return _open_folder(model, Path(model), None)
+    if os.sep in model:
+        raise UnknownModelError(f"there is no model folder {model}")
     names = [known.name for known in manifest.models]
     near = difflib.get_close_matches(model, names, n=3, cutoff=0.4) or names
-    raise UnknownModelError(f"there is no model {model!r}; did you mean {' or '.join(near)}? smdguard list shows all")
+    hint = f"did you mean {' or '.join(near)}? smdguard list shows all" if near else "the zoo is empty"
+    raise UnknownModelError(f"there is no model {model!r}; {hint}")
 
 
 def default_surrogates(config: ModelConfig) -> list[str]:

@@ -25,7 +25,7 @@ _REFUSED = {b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WebP", b"II*\0": "TIFF", b"M
 _FILTER = Image.Resampling.BILINEAR
 
 # Longest side of a digit in MNIST, of the image's.
-_INK_SHARE = 20 / 28
+DIGIT_INK_SHARE = 20 / 28
 # Ink is looked for at this many times the model's size, which averages the grain of large photos.
 _SEARCH_SCALE = 8
 # Ink is further from the ground than this share of the furthest pixel, and this many standard deviations of its noise.
@@ -68,7 +68,7 @@ def decode(content: bytes, source: str) -> Image.Image:
 
 
 def prepare(
-    image: Image.Image, shape: ImageShape, mode: Mode, *, source: str, ink_share: float = _INK_SHARE
+    image: Image.Image, shape: ImageShape, mode: Mode, *, source: str, ink_share: float = DIGIT_INK_SHARE
 ) -> numpy.ndarray:
     """Bring an image to the model's shape: float32 (C, H, W) in [0, 1].
 
@@ -79,12 +79,13 @@ def prepare(
     - "resize": resized as a whole, its aspect ratio not kept.
     - "fit", three channels: cropped around its centre to the model's aspect ratio, and resized.
     - "fit", one channel: taken for a drawing or photo of one thing on an even ground, and treated as MNIST was made.
-      The ground is the plane through the calmer half of the border pixels, so the light may fall off to one side. The
-      ink is what deviates from it, on the side that deviates more (the sign of the sum of cubes), by more than a
-      quarter of the largest deviation and five times the border's noise. So dark on light and light on dark both come
-      out light on dark. The ink's bounding box is resized to `ink_share` of the model's size, scaled to a peak of 1,
-      and placed with its centre of mass at the pixel (H/2, W/2), or as near as it stays inside. An image without ink
-      gives zeros. The same rule serves Fashion-MNIST, but its articles reach from edge to edge: an `ink_share` of 1.
+      The ground is a plane through the half of the border pixels nearest to their median, so the light may fall off
+      to one side. The ink is what deviates from it, on the side that deviates more (the sign of the sum of cubes), by
+      more than a quarter of the largest deviation and five times the border's noise. So dark on light and light on dark
+      both come out light on dark. The ink's bounding box is resized to `ink_share` of the model's size, scaled to a
+      peak of 1, and placed with its centre of mass at the pixel (H/2, W/2), or as near as it stays inside. An image
+      without ink gives zeros. The same rule serves Fashion-MNIST, but its articles reach from edge to edge: an
+      `ink_share` of 1.
 
     Args:
         image: Of any mode that Pillow converts to RGB, or 16-bit grey.
@@ -118,7 +119,7 @@ def prepare(
 
 
 def prepare_array(
-    image: numpy.ndarray, shape: ImageShape, mode: Mode, *, source: str, ink_share: float = _INK_SHARE
+    image: numpy.ndarray, shape: ImageShape, mode: Mode, *, source: str, ink_share: float = DIGIT_INK_SHARE
 ) -> numpy.ndarray:
     """Bring an array to the model's shape: float32 (C, H, W) in [0, 1].
 
@@ -277,8 +278,8 @@ def _ink(grey: numpy.ndarray) -> numpy.ndarray:
 def _ground(grey: numpy.ndarray) -> tuple[numpy.ndarray, float]:
     """Level of the ground at each pixel, (H, W), and its noise: a standard deviation of at least one grey level.
 
-    Least trimmed squares: a plane through the half of the border pixels that lie nearest to it, found by fitting it to
-    the half that was nearest before. Ink that reaches the border is left out as long as it covers less than half of it.
+    A plane, least squares, through the half of the border pixels that is nearest to the border's median. Ink that
+    reaches the border is left out as long as it covers less than half of it.
     """
     height, width = grey.shape
     vertical, horizontal = numpy.meshgrid(numpy.linspace(-1, 1, height), numpy.linspace(-1, 1, width), indexing="ij")
@@ -286,10 +287,8 @@ def _ground(grey: numpy.ndarray) -> tuple[numpy.ndarray, float]:
     on_border = numpy.ones(grey.shape, bool)
     on_border[1:-1, 1:-1] = False
     points, levels = positions[on_border], grey[on_border]
-    plane = numpy.array([numpy.median(levels), 0, 0])
-    for _ in range(10):
-        nearest = abs(levels - points @ plane).argsort(kind="stable")[: len(levels) // 2 + 1]
-        plane = numpy.linalg.lstsq(points[nearest], levels[nearest])[0]
+    calm = abs(levels - numpy.median(levels)).argsort(kind="stable")[: len(levels) // 2 + 1]
+    plane = numpy.linalg.lstsq(points[calm], levels[calm])[0]
     # The standard deviation of a normal distribution is 1.4826 times its median distance from the mean.
     noise = 1.4826 * float(numpy.median(abs(levels - points @ plane)))
     return positions @ plane, max(1.0, noise)

@@ -22,7 +22,7 @@ def average_log_probabilities(member_log_probabilities: "Array") -> "Array":
 
 def agreement(member_log_probabilities: "Array") -> "Array":
     """Share of the members whose class is the ensemble's: (B, M, K) -> (B,), each in [0, 1]."""
-    votes = member_log_probabilities.argmax(-1)
+    votes: Any = member_log_probabilities.argmax(-1)
     decision = average_log_probabilities(member_log_probabilities).argmax(-1)
     same = votes == decision[:, None]
     return same.sum(1) / same.shape[1]
@@ -37,7 +37,7 @@ def disagreement(member_log_probabilities: "Array") -> "Array":
         Lakshminarayanan, Pritzel, Blundell, "Simple and Scalable Predictive Uncertainty Estimation using Deep
         Ensembles", 2017; Depeweg et al., "Decomposition of Uncertainty in Bayesian Deep Learning", 2018.
     """
-    of_mean = _entropy(average_log_probabilities(member_log_probabilities))
+    of_mean: Any = _entropy(average_log_probabilities(member_log_probabilities))
     return of_mean - _entropy(member_log_probabilities).mean(1)
 
 

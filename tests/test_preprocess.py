@@ -161,6 +161,12 @@ def test_exif_orientation_is_applied(orientation: int, format: str) -> None:
         numpy.testing.assert_allclose(prepare(image, MNIST, "resize", source="turned"), expected, atol=0.05)
 
 
+def test_a_damaged_exif_block_does_not_cost_the_image() -> None:
+    # Pillow warns of it, which is an error in these tests.
+    content = encode(DRAWING, "JPEG", quality=100, exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01")
+    assert decode(content, "photo.jpg").size == DRAWING.size
+
+
 def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     values = numpy.linspace(0, 65535, 28 * 28).reshape(28, 28).round().astype(numpy.uint16)
     prepared = prepare(decode(sixteen_bit_png(values, 0), "ramp.png"), MNIST, "none", source="ramp.png")
@@ -338,7 +344,7 @@ def jpeg_claiming(width: int, height: int) -> bytes:
 
 SMALL_PNG, SMALL_JPEG = encode(DRAWING), encode(DRAWING, "JPEG")
 BAD_FILES = {
-    "empty": (b"", "empty"),
+    "empty": (b"", "is empty; give a PNG or JPEG"),
     "text": (b"hello, world\n", "starts with b'hello, w'"),
     "gif": (encode(DRAWING, "GIF"), "a GIF file; only PNG and JPEG"),
     "bmp": (encode(DRAWING, "BMP"), "a BMP file; only PNG and JPEG"),
@@ -418,11 +424,17 @@ def test_an_array_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("mode", ["fit", "resize"])
 def test_an_array_means_the_same_as_the_image_it_holds(model: ImageShape, mode: Mode) -> None:
     colour = numpy.array(COLOUR)
-    colour[40:90, 20:60, 1] = 90
+    colour[40:90, 20:60] = numpy.random.default_rng(0).integers(0, 256, (50, 40, 3))
     expected = prepare(Image.fromarray(colour), model, mode, source="image")
-    ink = numpy.dstack([colour, numpy.full((150, 200), 255, numpy.uint8)])
-    for array in (colour, colour.transpose(2, 0, 1), colour / 255, numpy.float32(colour / 255).transpose(2, 0, 1), ink):
+    floats = (colour / 255).astype(numpy.float32)
+    opaque = numpy.dstack([colour, numpy.full((150, 200), 255, numpy.uint8)])
+    for array in (colour, colour.transpose(2, 0, 1), colour / 255, floats.transpose(2, 0, 1), opaque):
         numpy.testing.assert_array_equal(prepare_array(array, model, mode, source="array"), expected)
+
+
+def test_the_models_own_shape_goes_before_channels_last() -> None:
+    image = numpy.random.default_rng(0).random((3, 40, 3), numpy.float32)
+    numpy.testing.assert_array_equal(prepare_array(image, ImageShape(3, 40, 3), "none", source="array"), image)
 
 
 def test_float_arrays_of_the_models_shape_keep_their_precision_and_share_no_memory() -> None:
@@ -431,6 +443,11 @@ def test_float_arrays_of_the_models_shape_keep_their_precision_and_share_no_memo
     numpy.testing.assert_array_equal(prepared[0], image)
     prepared[:] = 0
     assert image.min() > 0
+
+
+def test_floats_are_rounded_not_cut_to_eight_bits() -> None:
+    prepared = prepare_array(numpy.full((50, 40), 0.999), MNIST, "resize", source="array")
+    numpy.testing.assert_array_equal(prepared, 1)
 
 
 @pytest.mark.parametrize("size", [(28, 28), (50, 40)])

@@ -51,10 +51,14 @@ def restore_checkpoint(
         raise IntegrityError(
             f"{path} is not a checkpoint of this training: {error}; remove it to start anew"
         ) from error
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = tensor
+            weight = weights[int(index)]
+            # The fused optimiser goes through memory as it lies, so the state has to lie as the weight does.
+            laid_out = torch.empty_like(weight).copy_(tensor) if tensor.shape == weight.shape else tensor
+            state.setdefault(int(index), {})[key] = laid_out.detach()
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return epochs

@@ -223,11 +223,12 @@ def _model_of(recipe: Recipe) -> tuple[Architecture, Input]:
 
 def _start(recipe: Recipe, architecture: Architecture, image_input: Input, origins: Mapping[str, Path]) -> Ensemble:
     """The ensemble before the first step."""
-    if recipe.init != SCRATCH:
-        return load_origin(origins[recipe.init], architecture, image_input).requires_grad_()
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        return build_ensemble(architecture, image_input)
+        ensemble = build_ensemble(architecture, image_input)
+    if recipe.init != SCRATCH:
+        ensemble.load_state_dict(load_origin(origins[recipe.init], architecture, image_input).state_dict())
+    return ensemble
 
 
 def _objective_of(recipe: Recipe) -> Objective:

@@ -6,12 +6,12 @@ from pathlib import Path
 import click
 import numpy
 from PIL import Image
+
 from smdguard.datasets import DATASETS, balanced_subset, load_split, parse_subset
 from smdguard.errors import SmdguardError
 from smdguard.files import sha256, write_atomically, zoo_folder
 from smdguard.hub import find_model, read_manifest, read_test_subset
 from smdguard.manifest import Manifest, TestSubset
-
 from zoo.entries import add_model, audit_model, write_manifest
 from zoo.verify import verify_entry
 

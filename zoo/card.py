@@ -3,6 +3,7 @@
 from typing import Any
 
 import jinja2
+
 from smdguard.manifest import Evaluation, ManifestEntry, ModelConfig
 
 _TEMPLATE = jinja2.Template(
@@ -56,8 +57,8 @@ guard = sg.load("{{ entry.name }}")
 print(guard.predict("image.png"))
 ```
 
-Images are {{ entry.input.channels }} x {{ entry.input.height }} x {{ entry.input.width }}, in [0, 1]; normalisation is \
-inside the model. Classes: {{ entry.labels | join(", ") }}.
+Images are {{ entry.input.channels }} x {{ entry.input.height }} x {{ entry.input.width }}, in [0, 1]; normalisation \
+is inside the model. Classes: {{ entry.labels | join(", ") }}.
 
 ## Training
 
@@ -68,9 +69,9 @@ decay {{ config.training.weight_decay }}\
 {{ "{:,}".format(config.training.num_calibration_images) }} training images were held out. On all test images of the \
 data set the clean accuracy is {{ percent(config.clean_accuracy, 2) }}.
 {%- if config.suspicion %}
-An input is called suspicious where the members' disagreement is above {{ "%.4g" | format(config.suspicion.threshold) }} \
-nats, which 1 % of the held-out images are; of the test images {{ percent(config.suspicion.test_rate, 2) }} are. \
-An adversary can stay below it.
+An input is called suspicious where the members' disagreement is above \
+{{ "%.4g" | format(config.suspicion.threshold) }} nats, which 1 % of the held-out images are; of the \
+test images {{ percent(config.suspicion.test_rate, 2) }} are. An adversary can stay below it.
 {%- endif %}
 
 ## Intended use and limits

@@ -1,10 +1,8 @@
 """Bring a trained model into the zoo: export, golden outputs, audit, entry, card."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy
 from smdguard import auditing, render
 from smdguard.auditing import PresetName
 from smdguard.backends.torch import TorchBackend
@@ -23,11 +21,11 @@ from smdguard.manifest import (
     ManifestEntry,
     ModelConfig,
     RemoteFile,
+    parse,
     serialise,
 )
 from smdguard.report import AuditReport
 from smdguard.threat import ThreatModel
-
 from zoo.card import model_card
 from zoo.golden import ATOL, NUM_IMAGES, make_golden
 
@@ -47,19 +45,21 @@ def add_model(folder: Path, name: str) -> ManifestEntry:
     """Copy a trained model into the zoo under a name, with everything that an entry needs.
 
     Raises:
-        SmdguardError: The folder holds no model, or its data set has no bundled test images.
+        SmdguardError: The folder holds no model, its data set has no bundled test images, or the name is no name.
     """
     guard = load(f"{folder}/", backend="torch", device="cpu")
+    # Parsed, because a copy is not validated.
+    renamed = parse(ModelConfig, serialise(guard.config.model_copy(update={"name": name})), f"a model named {name!r}")
     dataset = find_dataset(guard.config.training.dataset)
     images = balanced_subset(parse_subset(read_test_subset(dataset.name)), 10 * -(-NUM_IMAGES // 10)).images.numpy()
     weights = find_model(f"{folder}/").read(WEIGHTS)
     contents = {
         WEIGHTS: weights,
         GOLDEN: make_golden(TorchBackend(guard.ensemble, "cpu"), images),
-        ONNX: to_onnx(guard.ensemble, tuple(guard.image_shape), guard.config.labels),
+        ONNX: to_onnx(guard.ensemble, guard.image_shape, guard.config.labels),
     }
     files = {file: File(sha256=sha256(content), num_bytes=len(content)) for file, content in contents.items()}
-    config = guard.config.model_copy(update={"name": name, "files": files})
+    config = renamed.model_copy(update={"files": files})
     target = zoo_folder() / "models" / name
     for file, content in contents.items():
         write_atomically(target / file, content)
@@ -72,7 +72,7 @@ def audit_model(folder: Path, config: ModelConfig) -> ManifestEntry:
     report = _audit(folder, config)
     content = render.json(report).encode() + b"\n"
     write_atomically(folder / AUDIT, content)
-    entry = _entry(config, report, config_sha256=sha256(serialise(config)), report_sha256=sha256(content))
+    entry = describe(config, report, config_sha256=sha256(serialise(config)), report_sha256=sha256(content))
     write_atomically(folder / CARD, model_card(entry, config).encode())
     _replace_in_manifest(entry)
     return entry
@@ -95,7 +95,9 @@ def _audit(folder: Path, config: ModelConfig) -> AuditReport:
     )
 
 
-def _entry(config: ModelConfig, report: AuditReport, *, config_sha256: str, report_sha256: str) -> ManifestEntry:
+def describe(config: ModelConfig, report: AuditReport, *, config_sha256: str, report_sha256: str) -> ManifestEntry:
+    """The entry of a model with that configuration and that audit, not yet published."""
+
     def remote(file: str) -> RemoteFile:
         return RemoteFile(file=file, **config.files[file].model_dump())
 

@@ -2,6 +2,7 @@
 
 import numpy
 from safetensors.numpy import load, save
+
 from smdguard.backends import Backend
 from smdguard.errors import IntegrityError
 
@@ -11,7 +12,9 @@ ATOL = 1e-5
 
 def make_golden(backend: Backend, images: numpy.ndarray) -> bytes:
     """A safetensors file with the images (B, C, H, W), of 8 bits, and the members' probabilities (B, M, K)."""
-    return save({"images": images, "member_probabilities": _member_probabilities(backend, images)})
+    tensors = {"images": images, "member_probabilities": _member_probabilities(backend, images)}
+    # safetensors writes an array's memory as it lies, whatever the order of its axes.
+    return save({name: numpy.ascontiguousarray(array) for name, array in tensors.items()})
 
 
 def check_golden(backend: Backend, golden: bytes, *, atol: float, name: str) -> float:

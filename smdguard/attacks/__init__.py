@@ -1,7 +1,24 @@
 """Attacks: each a frozen dataclass that is its own configuration and turns images into adversarial ones."""
 
+from smdguard.attacks.apgd import APGD, TargetedAPGD
 from smdguard.attacks.attack import Attack, Model, Requirement
 from smdguard.attacks.gradient_steps import BIM, FGSM, MIM, PGD, RFGSM
+from smdguard.attacks.member_reweighing import MemberReweighing
+from smdguard.attacks.square import Square
 from smdguard.attacks.transfer import Transfer
 
-__all__ = ["BIM", "FGSM", "MIM", "PGD", "RFGSM", "Attack", "Model", "Requirement", "Transfer"]
+__all__ = [
+    "APGD",
+    "BIM",
+    "FGSM",
+    "MIM",
+    "PGD",
+    "RFGSM",
+    "Attack",
+    "MemberReweighing",
+    "Model",
+    "Requirement",
+    "Square",
+    "TargetedAPGD",
+    "Transfer",
+]

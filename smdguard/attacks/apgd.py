@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from smdguard.attacks.attack import Model, Requirement, is_fooled
-from smdguard.attacks.losses import LOSSES, LossName, targeted_difference_of_logits_ratio
+from smdguard.attacks.losses import LossName, rising, targeted_difference_of_logits_ratio
 from smdguard.threat import ThreatModel
 
 
@@ -226,9 +226,8 @@ class APGD(AdaptiveAscent):
 
         def objective(candidates: Tensor, places: Tensor) -> Judgement:
             logits = model(candidates)
-            loss = LOSSES[self.loss](logits, labels[places])
-            rising = -loss if self.targeted else loss
-            return Judgement(rising, rising, is_fooled(logits, labels[places], targeted=self.targeted))
+            loss = rising(self.loss, logits, labels[places], targeted=self.targeted)
+            return Judgement(loss, loss, is_fooled(logits, labels[places], targeted=self.targeted))
 
         return self._climb_in_turn(
             [objective] * self.num_restarts, images, threat, generator=generator, early_stop=self.early_stop
@@ -261,8 +260,8 @@ class TargetedAPGD(AdaptiveAscent):
         def objective_towards(targets: Tensor) -> Objective:
             def objective(candidates: Tensor, places: Tensor) -> Judgement:
                 logits = model(candidates)
-                rising = targeted_difference_of_logits_ratio(logits, labels[places], targets[places])
-                return Judgement(rising, rising, is_fooled(logits, labels[places]))
+                loss = targeted_difference_of_logits_ratio(logits, labels[places], targets[places])
+                return Judgement(loss, loss, is_fooled(logits, labels[places]))
 
             return objective
 

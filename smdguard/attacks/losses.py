@@ -70,3 +70,16 @@ LOSSES: dict[LossName, Loss] = {
     "cw": margin,
     "dlr": difference_of_logits_ratio,
 }
+
+
+def rising(name: LossName, logits: Tensor, labels: Tensor, *, targeted: bool = False) -> Tensor:
+    """What an attack increases: the loss of the true classes, or its opposite for the classes to reach.
+
+    The untargeted ratio is constant where the wanted class has the third largest logit, so the targeted one stands in.
+    """
+    if not targeted:
+        return LOSSES[name](logits, labels)
+    if name == "dlr":
+        rivals = logits.scatter(-1, labels.unsqueeze(-1), -math.inf).argmax(dim=-1)
+        return targeted_difference_of_logits_ratio(logits, rivals, labels)
+    return -LOSSES[name](logits, labels)

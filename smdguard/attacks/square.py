@@ -55,7 +55,7 @@ class Square:
                     best = start(images, threat, draw)
                     score, fooled = self._score(model, best, labels)
                     continue
-                candidates = propose(images, best, threat, self._window_ratio(query), draw)
+                candidates = propose(images, best, threat, self._window_ratio(query - 1), draw)
                 new_score, fooled = self._score(model, candidates, labels)
                 better = fooled | (new_score > score)
                 best = torch.where(better.view(-1, 1, 1, 1), candidates, best)
@@ -69,14 +69,14 @@ class Square:
         score = margin(logits, labels)
         return -score if self.targeted else score, is_fooled(logits, labels, targeted=self.targeted)
 
-    def _window_ratio(self, query: int) -> float:
-        """Share of the area that a window covers: halved after given parts of the queries.
+    def _window_ratio(self, step: int) -> float:
+        """Share of the area that the window of a step after the start covers: halved after given parts of the queries.
 
         Reference:
             Andriushchenko et al., 2020, section 4 (schedule for 10,000 queries, here stretched to `num_queries`).
         """
         halvings = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
-        return self.initial_ratio / 2 ** bisect_left(halvings, 10_000 * query // self.num_queries)
+        return self.initial_ratio / 2 ** bisect_left(halvings, 10_000 * step // self.num_queries)
 
 
 @dataclass
@@ -138,11 +138,10 @@ def _tiles(images: Tensor, threat: ThreatModel, draw: _Draw) -> Tensor:
     size = max(min(height, width) // 5, 1)
     num_rows, num_columns = height // size, width // size
     tiles = _double_pyramids(images, size, draw, num_channels, num_rows, num_columns)
+    mosaic = tiles.transpose(3, 4).reshape(len(images), num_channels, num_rows * size, num_columns * size)
     top, left = (height - num_rows * size) // 2, (width - num_columns * size) // 2
     pattern = torch.zeros_like(images)
-    pattern[:, :, top : top + num_rows * size, left : left + num_columns * size] = tiles.transpose(3, 4).flatten(
-        4, 5
-    ).flatten(2, 3)
+    pattern[:, :, top : top + mosaic.shape[2], left : left + mosaic.shape[3]] = mosaic
     return threat.project(images, images + threat.epsilon * unit(pattern, order=2))
 
 
@@ -167,14 +166,18 @@ def _move_energy(images: Tensor, best: Tensor, threat: ThreatModel, ratio: float
 
 
 def _double_pyramids(images: Tensor, size: int, draw: _Draw, *shape: int) -> Tensor:
-    """Windows of length one: a positive and a negative pyramid side by side, turned and signed at random.
+    """A positive and a negative pyramid side by side, turned and signed at random, each of length one.
+
+    Returns:
+        Windows (B, *shape, size, size), the first of `shape` being the channels.
 
     Reference:
         Andriushchenko et al., 2020, section 3.4, Eq. 2.
     """
     halves = [_pyramid(images, size // 2, size), -_pyramid(images, size - size // 2, size)]
     upright = _unit_window(torch.cat(halves))
-    turned = draw.integers(2, *(1 for _ in shape[:1]), *shape[1:], 1, 1) == 1
+    # A window is turned in all its channels alike.
+    turned = draw.integers(2, 1, *shape[1:], 1, 1) == 1
     return torch.where(turned, upright.T, upright) * draw.signs(*shape, 1, 1)
 
 

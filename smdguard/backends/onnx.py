@@ -1,6 +1,7 @@
 """Ensembles as ONNX graphs, run by ONNX Runtime without PyTorch."""
 
 import ctypes
+import os
 from typing import Any
 
 import numpy
@@ -32,9 +33,16 @@ class OnnxBackend:
         if device != "cpu" and _has_nvidia_driver():
             onnxruntime.preload_dlls()  # Finds the CUDA libraries that came with PyTorch.
             providers.insert(0, "CUDAExecutionProvider")
+        options = onnxruntime.SessionOptions()
+        # ONNX Runtime would look for external data, which nobody has verified, in the working directory.
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         try:
-            self._session = onnxruntime.InferenceSession(model, providers=providers)
+            self._session = onnxruntime.InferenceSession(model, options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions share no narrower public ancestor.
+            if "external data" in str(error).lower():
+                raise IntegrityError(
+                    f"{source} keeps its weights in another file, which is not verified; export it as one file"
+                ) from error
             raise IntegrityError(f"{source} cannot be run by ONNX Runtime: {_first_line(error)}") from error
         # get_available_providers() lists CUDA even without a GPU; only a session knows what it got.
         if device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():

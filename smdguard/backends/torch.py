@@ -1,5 +1,7 @@
 """Ensembles as PyTorch modules: built from a configuration, filled from safetensors, run on any device."""
 
+from collections.abc import Mapping
+
 import numpy
 import torch
 from safetensors import SafetensorError
@@ -54,15 +56,33 @@ def load_ensemble(architecture: Architecture, image_input: Input, weights: bytes
     Raises:
         IntegrityError: The content is not safetensors, or not the weights of this architecture.
     """
-    ensemble = build_ensemble(architecture, image_input)
     try:
-        ensemble.load_state_dict(load(weights))
+        tensors = load(weights)
     except SafetensorError as error:
         raise IntegrityError(f"{source} is not a safetensors file: {error}") from error
-    except RuntimeError as error:
-        raise IntegrityError(f"{source} does not hold the weights of {architecture.name}: {error}") from error
+    if _shapes(tensors) != _expected_shapes(architecture, image_input):
+        raise IntegrityError(
+            f"{source} does not hold the weights of {architecture.num_members} members of {architecture.name} with "
+            f"{architecture.num_classes} classes"
+        )
+    ensemble = build_ensemble(architecture, image_input)
+    ensemble.load_state_dict(tensors)
     # Channels last makes the convolutions and poolings of small networks about 1.6 times as fast on a CPU.
     return ensemble.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _expected_shapes(architecture: Architecture, image_input: Input) -> dict[str, torch.Size]:
+    """Of every weight; nothing is allocated, whatever sizes a configuration claims."""
+    try:
+        with torch.device("meta"):
+            return _shapes(build_ensemble(architecture, image_input).state_dict())
+    except RuntimeError as error:
+        size = f"{image_input.height} x {image_input.width}"
+        raise IntegrityError(f"{architecture.name} cannot be built for images of {size} pixels") from error
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 class TorchBackend:

@@ -10,7 +10,7 @@ from smdguard.cli.options import device_option, json_option, model_option, outpu
 from smdguard.errors import InvalidInputError, SmdguardError
 
 if TYPE_CHECKING:
-    from smdguard.datasets import LabelledImages
+    from smdguard.datasets import Dataset, LabelledImages
     from smdguard.guard import Guard
     from smdguard.report import AuditReport
 
@@ -78,8 +78,11 @@ def audit(
     from smdguard.cli.progress import audit_progress
     from smdguard.datasets import find_dataset
     from smdguard.guard import load
+    from smdguard.hub import default_surrogates
     from smdguard.threat import ThreatModel
 
+    if download and data is None:
+        raise click.UsageError("--download needs --data, the folder to put the data set into")
     guard = load(model, backend="torch", device=device)
     dataset = find_dataset(guard.config.training.dataset)
     if epsilon is None:
@@ -87,6 +90,9 @@ def audit(
     threat = ThreatModel(norm=norm, epsilon=epsilon)
     chosen = _attacks(preset, attacks)
     images = _images(guard, data, download=download, num_images=num_images)
+    sources = [load(name, backend="torch", device=device) for name in surrogates or default_surrogates(guard.config)]
+    for one in (guard, *sources):
+        _require_fit(one, dataset)
     place = guard.ensemble.mean.device
     with audit_progress(quiet=quiet) as progress:
         report = auditing.audit(
@@ -95,8 +101,7 @@ def audit(
             images.labels.to(place),
             threat,
             attacks=chosen,
-            surrogates={name: load(name, backend="torch", device=device).ensemble for name in surrogates}
-            or _default_surrogates(guard, device),
+            surrogates={source.name: source.ensemble for source in sources},
             epsilons=epsilons or (),
             seed=seed,
             name=guard.name,
@@ -138,12 +143,17 @@ def _images(guard: "Guard", data: Path | None, *, download: bool, num_images: in
     return images if num_images is None else balanced_subset(images, num_images)
 
 
-def _default_surrogates(guard: "Guard", device: str) -> dict[str, Any]:
-    """The second seeds, as far as they are at hand, of the naive ensemble and of the model's own method."""
-    from smdguard.guard import load
-    from smdguard.hub import default_surrogates
+def _require_fit(guard: "Guard", dataset: "Dataset") -> None:
+    """Refuse a model, audited or surrogate, that does not take the data set's images or has other classes."""
+    if guard.image_shape != dataset.image_shape or guard.config.labels != dataset.labels:
+        raise InvalidInputError(
+            f"{guard.name} cannot be asked about {dataset.name}: it takes {_size(guard.image_shape)} images of "
+            f"{len(guard.config.labels)} classes, those are {_size(dataset.image_shape)} of {len(dataset.labels)}"
+        )
 
-    return {name: load(name, backend="torch", device=device).ensemble for name in default_surrogates(guard.config)}
+
+def _size(image_shape: tuple[int, ...]) -> str:
+    return " x ".join(str(length) for length in image_shape)
 
 
 def _write(report: "AuditReport", folder: Path) -> None:

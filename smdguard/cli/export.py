@@ -21,7 +21,7 @@ def export(model: str, target: str, output: Path | None, quiet: bool) -> None:
 
     guard = load(model, backend="torch", device="cpu")
     output = output or Path(f"{guard.config.name}.{target}")
-    content = to_onnx(guard.ensemble, tuple(guard.image_shape), guard.config.labels)
+    content = to_onnx(guard.ensemble, guard.image_shape, guard.config.labels)
     try:
         write_atomically(output, content)
     except OSError as error:

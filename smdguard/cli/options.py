@@ -1,7 +1,7 @@
 """Options that several commands share, and where their output goes."""
 
-import functools
 from collections.abc import Callable
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,12 +31,13 @@ quiet_option = click.option("--quiet", is_flag=True, help="No progress and no no
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that runs a model."""
     options = (model_option, device_option, backend_option, json_option, quiet_option)
-    return functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
+    return reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 
 def output_console() -> "Console":
-    """Standard output; wide where it is no terminal, so that nothing is cut."""
+    """Standard output; wide where it is no terminal, so that nothing is cut. Names are shown as they are."""
     from rich.console import Console
 
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=1000, soft_wrap=True)
+    as_they_are = partial(Console, highlight=False, markup=False, emoji=False)
+    console = as_they_are()
+    return console if console.is_terminal else as_they_are(width=1000, soft_wrap=True)

@@ -1,6 +1,7 @@
 """smdguard predict: classify image files."""
 
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -62,11 +63,12 @@ def _names(argument: str) -> list[str]:
     from glob import glob
     from pathlib import Path
 
-    path = Path(argument)
-    if path.is_dir():
-        found = sorted(str(file) for file in path.iterdir() if file.suffix.lower() in _SUFFIXES)
+    from smdguard.files import is_folder
+
+    if is_folder(argument):
+        found = sorted(str(file) for file in Path(argument).glob("*") if file.suffix.lower() in _SUFFIXES)
         return found or [argument]
-    if argument == "-" or path.exists():
+    if argument == "-" or os.path.lexists(argument):
         return [argument]
     return sorted(glob(argument, recursive=True)) or [argument]
 
@@ -74,9 +76,11 @@ def _names(argument: str) -> list[str]:
 def _read(name: str) -> "bytes | Path":
     from pathlib import Path
 
+    from smdguard.files import is_folder
+
     if name == "-":
         return sys.stdin.buffer.read()
-    if Path(name).is_dir():
+    if is_folder(name):
         raise ImageError(f"{name} is a folder without PNG or JPEG files")
     return Path(name)
 
@@ -111,6 +115,7 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     from smdguard.render import predictions_view
     from smdguard.render.terminal import PredictionRow
 
-    known = PredictionRow.__dataclass_fields__
-    view = predictions_view([PredictionRow(**{key: row[key] for key in row if key in known}) for row in rows])
+    known = PredictionRow.__dataclass_fields__.keys()
+    shown = [{**row, "image": click.format_filename(row["image"])} for row in rows]
+    view = predictions_view([PredictionRow(**{key: row[key] for key in row.keys() & known}) for row in shown])
     output_console().print(view)

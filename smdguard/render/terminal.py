@@ -4,14 +4,15 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from smdguard.report import AuditReport, Interval
+if TYPE_CHECKING:  # It would import torch, which predictions do without.
+    from smdguard.report import AuditReport, Interval, TransferMatrix
 
 _VERDICT_STYLE = {"robust": "bold green", "fragile": "bold yellow", "unreliable": "bold red"}
 _SEVERITY_STYLE = {"high": "bold red", "medium": "yellow", "note": "dim"}
@@ -68,13 +69,13 @@ def zoo_view(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table
 
 
-def audit_view(report: AuditReport) -> RenderableType:
+def audit_view(report: "AuditReport") -> RenderableType:
     """The report for a terminal: verdict first, then the attacks, the curve, the members and the findings."""
     parts: list[RenderableType] = [_headline(report), Text(), _attack_table(report)]
     if report.curve:
         parts += [Text(), _curve_table(report)]
     if report.transfer is not None:
-        parts += [Text(), _transfer_table(report)]
+        parts += [Text(), _transfer_table(report.transfer)]
     for finding in report.findings:
         heading = Text(f"{finding.severity}: {finding.check}", style=_SEVERITY_STYLE[finding.severity])
         parts += [Text(), heading, Padding(finding.message, (0, 0, 0, 2))]
@@ -82,21 +83,22 @@ def audit_view(report: AuditReport) -> RenderableType:
     return Group(*parts)
 
 
-def text(report: AuditReport) -> str:
+def text(report: "AuditReport") -> str:
     """The report as plain text, without colour."""
     stream = io.StringIO()
-    Console(file=stream, width=120, no_color=True, force_terminal=False).print(audit_view(report))
+    console = Console(file=stream, width=120, no_color=True, force_terminal=False, markup=False, emoji=False)
+    console.print(audit_view(report))
     return stream.getvalue()
 
 
-def _headline(report: AuditReport) -> RenderableType:
+def _headline(report: "AuditReport") -> RenderableType:
     verdict = Text(report.verdict.upper(), style=_VERDICT_STYLE[report.verdict])
     images = f"{report.num_images} images" + (f" of {report.dataset}" if report.dataset else "")
     title = Text.assemble(verdict, f"  {report.model}, {images}, {report.threat.norm} {report.threat.epsilon:.4g}")
     return Group(title, Text(report.verdict_reason[:1].upper() + report.verdict_reason[1:]))
 
 
-def _attack_table(report: AuditReport) -> Table:
+def _attack_table(report: "AuditReport") -> Table:
     """An attack a row; a column for the model itself and for each surrogate."""
     results = [result for result in report.attacks if result.epsilon == report.threat.epsilon]
     surrogates = list(dict.fromkeys(result.source for result in results if result.access == "black-box"))
@@ -120,7 +122,7 @@ def _attack_table(report: AuditReport) -> Table:
     return table
 
 
-def _curve_table(report: AuditReport) -> Table:
+def _curve_table(report: "AuditReport") -> Table:
     table = Table("epsilon", box=None, pad_edge=False)
     table.add_column("worst case", justify="right")
     for point in report.curve:
@@ -128,21 +130,20 @@ def _curve_table(report: AuditReport) -> Table:
     return table
 
 
-def _transfer_table(report: AuditReport) -> Table:
-    assert report.transfer is not None
-    table = Table(f"PGD at {report.transfer.epsilon:.4g}", box=None, pad_edge=False)
-    for target in range(len(report.transfer.members)):
+def _transfer_table(transfer: "TransferMatrix") -> Table:
+    table = Table(f"PGD at {transfer.epsilon:.4g}", box=None, pad_edge=False)
+    for target in range(len(transfer.members)):
         table.add_column(f"on member {target}", justify="right")
-    for source, row in enumerate(report.transfer.members):
+    for source, row in enumerate(transfer.members):
         table.add_row(f"made on member {source}", *(f"{100 * share:.1f} %" for share in row))
     return table
 
 
-def _share(interval: Interval) -> str:
+def _share(interval: "Interval") -> str:
     return f"{100 * interval.value:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
-def _footnote(report: AuditReport) -> str:
+def _footnote(report: "AuditReport") -> str:
     return (
         f"In brackets: 95 % Wilson bounds for all images of this kind; they say nothing about attacks nobody tried. "
         f"Seed {report.seed}, {report.seconds:.0f} s."

@@ -45,14 +45,14 @@ def ensemble(request: pytest.FixtureRequest) -> Ensemble:
     """Three members in 64-bit floats, in training mode."""
     torch.manual_seed(0)
     members = [TinyNetwork(batch_norm=request.param) for _ in range(3)]
-    return Ensemble(members, mean=[0.3], std=[0.4]).double().train()
+    return Ensemble(members, mean=[0.25], std=[0.5]).double().train()
 
 
 @pytest.fixture
 def holdout() -> Ensemble:
     torch.manual_seed(1)
     members = [TinyNetwork(batch_norm=True) for _ in range(3)]
-    return Ensemble(members, mean=[0.3], std=[0.4]).double().eval().requires_grad_(False)
+    return Ensemble(members, mean=[0.25], std=[0.5]).double().eval().requires_grad_(False)
 
 
 @pytest.fixture

@@ -31,7 +31,8 @@ class GradientDiversity:
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """See Objective."""
         members = self._with_noise(batch).members
-        # grad CE = -grad p_y / p_y, so the cosines of the losses' gradients are those of the saliencies.
+        # grad CE = -grad p_y / p_y, so the cosines of the losses' gradients are those of the saliencies (nearly so
+        # under batch normalisation, which in training mode mixes the images of a batch).
         return {
             "cross_entropy": members.cross_entropy.mean(),
             "gradient_alignment": self.weight * members.saliency_alignment("probability"),

@@ -29,5 +29,7 @@ class VulnerabilityAndSaliencyDiversity(VulnerabilityDiversity):
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """See Objective."""
-        alignment = self.weight * batch.members.saliency_alignment(self.saliency)
-        return {**super().__call__(batch), "saliency_alignment": alignment}
+        return {
+            **super().__call__(batch),
+            "saliency_alignment": self.weight * batch.members.saliency_alignment(self.saliency),
+        }

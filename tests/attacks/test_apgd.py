@@ -1,0 +1,202 @@
+"""APGD and targeted APGD on models whose optimal perturbation is known."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from smdguard.attacks import APGD, Attack, TargetedAPGD
+from smdguard.attacks.apgd import _checkpoints
+from smdguard.attacks.attack import is_fooled
+from smdguard.attacks.losses import LossName, margin
+from smdguard.threat import Norm, ThreatModel
+
+ATTACKS: list[Attack] = [
+    *(APGD(loss=loss, num_steps=20) for loss in ("ce", "cw", "dlr")),
+    TargetedAPGD(num_steps=20, num_target_classes=2),
+]
+
+
+def linear_model(num_classes: int, scale: float = 1.0) -> nn.Sequential:
+    torch.manual_seed(0)
+    linear = nn.Linear(16, num_classes).double().requires_grad_(False)
+    # Grey images lie about the boundary, so that small steps decide.
+    linear.bias.copy_(-0.5 * linear.weight.sum(dim=1))
+    linear.weight.mul_(scale)
+    linear.bias.mul_(scale)
+    return nn.Sequential(nn.Flatten(), linear)
+
+
+def curved_model(num_classes: int = 4) -> nn.Module:
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, num_classes)).requires_grad_(False)
+    model[1].weight.mul_(6)  # type: ignore[operator]
+    return model.double()
+
+
+def grey_images(num_images: int) -> Tensor:
+    """Images so far from black and white that the box does not bind for small epsilon."""
+    generator = torch.Generator().manual_seed(1)
+    return 0.4 + 0.2 * torch.rand(num_images, 1, 4, 4, dtype=torch.float64, generator=generator)
+
+
+def craft(
+    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, threat: ThreatModel, seed: int = 0
+) -> Tensor:
+    return attack(model, images, labels, threat, generator=torch.Generator().manual_seed(seed))
+
+
+def largest_rise(model: nn.Sequential, norm: Norm) -> Tensor:
+    """How far a step of length one raises the margin of a linear model of two classes: the weights' dual norm."""
+    weight = model[1].weight
+    return torch.linalg.vector_norm(weight[0] - weight[1], ord=1 if norm == "linf" else 2)
+
+
+@pytest.mark.parametrize("loss", ["ce", "cw", "dlr"])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_reaches_the_optimum_of_a_linear_model(norm: Norm, loss: LossName) -> None:
+    model, images, labels = linear_model(2), grey_images(6), torch.arange(6) % 2
+    threat = ThreatModel(norm=norm, epsilon=0.2)
+    adversarial = craft(APGD(loss=loss, early_stop=False), model, images, labels, threat)
+    optimum = margin(model(images), labels) + threat.epsilon * largest_rise(model, norm)
+    torch.testing.assert_close(margin(model(adversarial), labels), optimum, rtol=0, atol=2e-3)
+
+
+def test_reaches_the_optimum_where_the_box_binds() -> None:
+    model, labels = linear_model(2), torch.arange(6) % 2
+    images = torch.rand(6, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    threat = ThreatModel(norm="linf", epsilon=0.4)
+    uphill = (model[1].weight[1 - labels] - model[1].weight[labels]).view_as(images).sign()
+    adversarial = craft(APGD(early_stop=False), model, images, labels, threat)
+    optimum = margin(model((images + 0.4 * uphill).clamp(0, 1)), labels)
+    torch.testing.assert_close(margin(model(adversarial), labels), optimum, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("attack", [APGD(), APGD(loss="dlr"), TargetedAPGD()], ids=lambda a: a.name)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_fools_exactly_the_images_that_can_be_fooled(norm: Norm, attack: Attack) -> None:
+    model, images = linear_model(2), grey_images(200)
+    labels = model(images).argmax(dim=1)
+    needed = -margin(model(images), labels) / largest_rise(model, norm)
+    threat = ThreatModel(norm=norm, epsilon=needed.median().item())
+    fooled = is_fooled(model(craft(attack, model, images, labels, threat)), labels)
+    assert fooled[needed < 0.995 * threat.epsilon].all()
+    assert not fooled[needed > threat.epsilon].any()
+    assert fooled.double().mean() > 0.45
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: a.name)
+@given(norm=st.sampled_from(["linf", "l2"]), epsilon=st.floats(0.001, 1), seed=st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_never_leaves_ball_or_box(attack: Attack, norm: Norm, epsilon: float, seed: int) -> None:
+    images = torch.rand(4, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+    threat = ThreatModel(norm=norm, epsilon=epsilon)
+    adversarial = craft(attack, curved_model().float(), images, torch.tensor([0, 1, 2, 0]), threat, seed)
+    assert (threat.distance(images, adversarial) <= epsilon + 1e-6).all()
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: a.name)
+def test_same_seed_same_result_and_inputs_untouched(attack: Attack) -> None:
+    model, images = curved_model(), grey_images(12)
+    labels, before, threat = model(images).argmax(dim=1), images.clone(), ThreatModel(norm="linf", epsilon=0.05)
+    assert torch.equal(craft(attack, model, images, labels, threat), craft(attack, model, images, labels, threat))
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: a.name)
+def test_an_image_does_not_depend_on_how_the_others_fare(attack: Attack) -> None:
+    model, images, threat = curved_model(), grey_images(12), ThreatModel(norm="linf", epsilon=0.05)
+    labels = model(images).argmax(dim=1)
+    # With a wrong label the first six are fooled from the start and never attacked.
+    others = torch.cat([(labels[:6] + 1) % 4, labels[6:]])
+    first = craft(attack, model, images, labels, threat)
+    second = craft(attack, model, images, others, threat)
+    torch.testing.assert_close(first[6:], second[6:], rtol=0, atol=1e-9)
+
+
+def test_early_stop_keeps_the_first_success() -> None:
+    model, images = curved_model(), grey_images(12)
+    labels, threat = model(images).argmax(dim=1), ThreatModel(norm="linf", epsilon=0.1)
+    seen: list[Tensor] = []
+
+    def watched(candidates: Tensor) -> Tensor:
+        seen.append(candidates.detach().clone())
+        return model(candidates)
+
+    adversarial = craft(APGD(), watched, images[:1], labels[:1], threat)  # type: ignore[arg-type]
+    successes = [candidate for candidate in seen if is_fooled(model(candidate), labels[:1])]
+    assert len(successes) == 1
+    assert torch.equal(adversarial, successes[0])
+    pushed = craft(APGD(early_stop=False), model, images[:1], labels[:1], threat)
+    assert margin(model(pushed), labels[:1]) > margin(model(adversarial), labels[:1])
+
+
+def test_images_that_are_wrong_already_are_returned_as_they_are() -> None:
+    model, images = curved_model(), grey_images(6)
+    labels = (model(images).argmax(dim=1) + 1) % 4
+    assert torch.equal(craft(APGD(), model, images, labels, ThreatModel(epsilon=0.1)), images)
+
+
+@pytest.mark.parametrize("attack", [APGD(), APGD(loss="dlr"), TargetedAPGD()], ids=lambda a: a.name)
+def test_saturated_float32_logits_are_attacked_like_moderate_ones(attack: Attack) -> None:
+    moderate, saturated = linear_model(3), linear_model(3, scale=1e3).float()
+    images = grey_images(100)
+    labels, threat = moderate(images).argmax(dim=1), ThreatModel(norm="linf", epsilon=0.02)
+    expected = is_fooled(moderate(craft(attack, moderate, images, labels, threat)), labels).double().mean()
+    found = is_fooled(saturated(craft(attack, saturated, images.float(), labels, threat)), labels).double().mean()
+    assert 0.1 < expected < 0.9
+    assert found >= expected - 0.02
+
+
+def test_a_gradient_that_is_not_a_number_does_not_count_as_success() -> None:
+    linear = linear_model(2)
+
+    def model(images: Tensor) -> Tensor:
+        # The square root has the derivative 0 * inf at zero, the value is sound.
+        return linear(images) + (images.flatten(1).sum(dim=1, keepdim=True) * 0).sqrt()
+
+    images = grey_images(4)
+    labels = model(images).argmax(dim=1)
+    adversarial = craft(APGD(num_steps=5), model, images, labels, ThreatModel(epsilon=0.01))  # type: ignore[arg-type]
+    assert adversarial.isfinite().all()
+
+
+@pytest.mark.parametrize("loss", ["ce", "cw", "dlr"])
+def test_targeted_apgd_reaches_the_wanted_class(loss: LossName) -> None:
+    model, images = linear_model(4), grey_images(6)
+    wanted = (model(images).argmax(dim=1) + 1) % 4
+    adversarial = craft(APGD(loss=loss, targeted=True), model, images, wanted, ThreatModel(epsilon=0.5))
+    assert torch.equal(model(adversarial).argmax(dim=1), wanted)
+
+
+def test_apgd_t_turns_to_the_second_likeliest_class_where_the_likeliest_cannot_be_reached() -> None:
+    weight = torch.zeros(4, 16, dtype=torch.float64)
+    weight[2] = 1
+
+    def model(images: Tensor) -> Tensor:
+        # Class 1 stays just below class 0 whatever happens; class 2 grows with every pixel.
+        constant = torch.tensor([1.0, 0.9, -8.0, -9.0], dtype=torch.float64)
+        return constant + images.flatten(1) @ weight.T
+
+    images, labels, threat = grey_images(3), torch.zeros(3, dtype=torch.long), ThreatModel(epsilon=0.3)
+    once = craft(TargetedAPGD(num_target_classes=1), model, images, labels, threat)  # type: ignore[arg-type]
+    twice = craft(TargetedAPGD(num_target_classes=2), model, images, labels, threat)  # type: ignore[arg-type]
+    assert model(once).argmax(dim=1).tolist() == [0, 0, 0]
+    assert model(twice).argmax(dim=1).tolist() == [2, 2, 2]
+
+
+def test_restarts_only_help() -> None:
+    model, images = curved_model(), grey_images(100)
+    labels, threat = model(images).argmax(dim=1), ThreatModel(epsilon=0.04)
+    once = is_fooled(model(craft(APGD(num_steps=3), model, images, labels, threat)), labels)
+    often = is_fooled(model(craft(APGD(num_steps=3, num_restarts=5), model, images, labels, threat)), labels)
+    assert (often | ~once).all()
+
+
+def test_checkpoints_of_a_hundred_steps_are_the_papers() -> None:
+    # p_0 = 0, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06).
+    assert list(_checkpoints(100)) == [22, 41, 57, 70, 80, 87, 93, 99]
+    assert _checkpoints(100)[41] == 19

@@ -1,0 +1,126 @@
+"""The attack made for ensembles, on ensembles whose weak member is known."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from smdguard.attacks import Attack, MemberReweighing
+from smdguard.attacks.attack import is_fooled
+from smdguard.attacks.losses import margin
+from smdguard.attacks.member_reweighing import blend, member_weights
+from smdguard.ensemble import Ensemble
+from smdguard.errors import InvalidInputError
+from smdguard.threat import Norm, ThreatModel
+
+ATTACK = MemberReweighing(num_steps=20)
+
+
+def ensemble_of(*members: nn.Module) -> Ensemble:
+    return Ensemble(members, mean=[0.0], std=[1.0]).double().requires_grad_(False)
+
+
+def linear_ensemble(scale: float = 1.0, spread: float = 0.5, num_classes: int = 3) -> Ensemble:
+    """Members about one common linear map; grey images lie about its boundaries."""
+    generator = torch.Generator().manual_seed(0)
+    common, *own = torch.randn(4, num_classes, 16, generator=generator, dtype=torch.float64)
+    members = [nn.Linear(16, num_classes).double() for _ in own]
+    for member, offset in zip(members, own, strict=True):
+        member.weight.data = scale * (common + spread * offset)
+        member.bias.data = -0.5 * member.weight.data.sum(dim=1)
+    return ensemble_of(*(nn.Sequential(nn.Flatten(), member) for member in members))
+
+
+def grey_images(num_images: int) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return 0.4 + 0.2 * torch.rand(num_images, 1, 4, 4, dtype=torch.float64, generator=generator)
+
+
+def craft(
+    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, threat: ThreatModel, seed: int = 0
+) -> Tensor:
+    return attack(model, images, labels, threat, generator=torch.Generator().manual_seed(seed))
+
+
+def test_weights_are_the_derivative_of_the_ensembles_decision() -> None:
+    # One step of each member's logit of the likeliest wrong class, by finite differences.
+    logits = torch.tensor([[[2.0, 0.5, -1.0]], [[1.0, 0.8, 0.0]], [[4.0, -1.0, 1.0]]], dtype=torch.float64)
+    step = 1e-6
+
+    def decision(values: Tensor) -> Tensor:
+        mean = values.softmax(-1).mean(0)[0].log()
+        return mean[0] - mean[1]
+
+    changes = []
+    for member in range(3):
+        moved = logits.clone()
+        moved[member, 0, 1] += step
+        changes.append((decision(logits) - decision(moved)) / step)
+    expected = torch.stack(changes) / sum(changes)
+    torch.testing.assert_close(member_weights(logits, torch.tensor([0]))[:, 0], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_members_that_are_wrong_already_weigh_nothing() -> None:
+    logits = torch.tensor([[[0.0, 3.0]], [[4.0, 0.0]]])
+    assert member_weights(logits, torch.tensor([0])).flatten().tolist() == [0, 1]
+
+
+def test_all_members_wrong_leaves_the_ensemble_to_be_climbed() -> None:
+    logits = torch.tensor([[[0.9, 1.0, -5.0]], [[0.9, -5.0, 1.0]]]).requires_grad_()
+    output = logits.softmax(-1).mean(0).log()
+    assert output.argmax() == 0
+    blended = blend(logits, output, torch.tensor([0]), 0.5)
+    gradient = torch.autograd.grad(margin(blended, torch.tensor([0])).sum(), logits)[0]
+    assert gradient.isfinite().all()
+    assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_fools_exactly_the_images_that_can_be_fooled(norm: Norm) -> None:
+    # Members with one and the same linear map: the ensemble is that map and its optimal perturbation is known.
+    model, images = linear_ensemble(spread=0, num_classes=2), grey_images(100)
+    labels, weight = model(images).argmax(dim=1), model.members[0][1].weight  # type: ignore[index]
+    rise = torch.linalg.vector_norm(weight[0] - weight[1], ord=1 if norm == "linf" else 2)
+    needed = -margin(model(images), labels) / rise
+    threat = ThreatModel(norm=norm, epsilon=needed.median().item())
+    fooled = is_fooled(model(craft(MemberReweighing(), model, images, labels, threat)), labels)
+    assert fooled[needed < 0.995 * threat.epsilon].all()
+    assert not fooled[needed > threat.epsilon].any()
+
+
+@given(norm=st.sampled_from(["linf", "l2"]), epsilon=st.floats(0.001, 1), seed=st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_never_leaves_ball_or_box(norm: Norm, epsilon: float, seed: int) -> None:
+    images = torch.rand(4, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+    threat = ThreatModel(norm=norm, epsilon=epsilon)
+    adversarial = craft(ATTACK, linear_ensemble().float(), images, torch.tensor([0, 1, 2, 0]), threat, seed)
+    assert (threat.distance(images, adversarial) <= epsilon + 1e-6).all()
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
+
+
+def test_same_seed_same_result_and_other_images_do_not_matter() -> None:
+    model, images, threat = linear_ensemble(), grey_images(12), ThreatModel(epsilon=0.01)
+    labels = model(images).argmax(dim=1)
+    first = craft(ATTACK, model, images, labels, threat)
+    assert torch.equal(first, craft(ATTACK, model, images, labels, threat))
+    others = torch.cat([(labels[:6] + 1) % 3, labels[6:]])
+    torch.testing.assert_close(first[6:], craft(ATTACK, model, images, others, threat)[6:], rtol=0, atol=1e-9)
+
+
+def test_saturated_float32_members_are_attacked_like_moderate_ones() -> None:
+    moderate, saturated = linear_ensemble(10), linear_ensemble(1e3).float()
+    images, threat = grey_images(60), ThreatModel(epsilon=0.01)
+    labels = saturated(images.float()).argmax(dim=1)
+    certain = saturated(images.float()).amax(dim=1) == 0
+    assert certain.double().mean() > 0.5
+    expected = is_fooled(moderate(craft(ATTACK, moderate, images, labels, threat)), labels)
+    found = is_fooled(saturated(craft(ATTACK, saturated, images.float(), labels, threat)), labels)
+    assert 0.1 < expected.double().mean() < 0.9
+    assert (found == expected).double().mean() > 0.9
+
+
+def test_a_model_without_members_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="member_logits, which Flatten lacks"):
+        craft(ATTACK, nn.Flatten(), grey_images(1), torch.tensor([0]), ThreatModel())

@@ -1,0 +1,204 @@
+"""smdguard audit."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from PIL import Image
+
+from smdguard import render
+from smdguard.datasets import DATASETS
+
+Run = Callable[..., Result]
+OneLine = Callable[..., str]
+DOCUMENT_KEYS = {
+    "model",
+    "dataset",
+    "num_images",
+    "threat",
+    "clean_accuracy",
+    "attacks",
+    "worst_case",
+    "curve",
+    "transfer",
+    "findings",
+    "verdict",
+    "versions",
+    "seed",
+    "seconds",
+}
+INTERVAL_KEYS = {"value", "low", "high"}
+
+
+@pytest.fixture(scope="module")
+def audited(smdguard: Run, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
+    """One audit for all that only look at it, and the folder of its report."""
+    output = tmp_path_factory.mktemp("audit") / "new"
+    arguments = ["--model", tiny_folder, "--surrogate", tiny_folder, "--num-images", 20, "--preset", "quick"]
+    return smdguard("audit", *arguments, "--device", "cpu", "--json", "--output", output), output
+
+
+@pytest.fixture(scope="module")
+def document(audited: tuple[Result, Path]) -> dict[str, Any]:
+    return json.loads(audited[0].stdout)
+
+
+def test_json_has_the_promised_keys(document: dict[str, Any], tiny_folder: Path) -> None:
+    assert document.keys() >= DOCUMENT_KEYS
+    assert document["threat"] == {"norm": "linf", "epsilon": 0.3}
+    assert document["clean_accuracy"].keys() == INTERVAL_KEYS
+    assert document["worst_case"].keys() == {"robust_accuracy"}
+    assert document["worst_case"]["robust_accuracy"].keys() == INTERVAL_KEYS
+    for attack in document["attacks"]:
+        assert attack.keys() == {"name", "repr", "access", "source", "epsilon", "robust_accuracy"}
+        assert attack["robust_accuracy"].keys() == INTERVAL_KEYS
+    assert document["transfer"].keys() >= {"members", "epsilon"}
+    for finding in document["findings"]:
+        assert finding.keys() == {"check", "severity", "message", "evidence"}
+    assert document["verdict"] in {"robust", "fragile", "unreliable"}
+    assert (document["model"], document["dataset"]) == (str(tiny_folder), "mnist")
+    assert (document["num_images"], document["seed"], document["curve"]) == (20, 0, [])
+    assert document["versions"].keys() >= {"python", "smdguard", "torch"}
+    assert document["seconds"] > 0
+
+
+def test_every_attack_is_made_on_model_surrogate_and_members(document: dict[str, Any], tiny_folder: Path) -> None:
+    def made(access: str) -> list[tuple[str, str]]:
+        return [(row["name"], row["source"]) for row in document["attacks"] if row["access"] == access]
+
+    quick = ["FGSM", "R-FGSM", "PGD", "BIM", "MIM", "PGD"]
+    assert made("white-box") == made("black-box") == [(name, str(tiny_folder)) for name in quick]
+    assert made("member") == [("PGD", f"member {index}") for index in range(3)]
+    assert [len(row) for row in document["transfer"]["members"]] == [3, 3, 3]
+
+
+def test_worst_case_is_no_better_than_any_attack(document: dict[str, Any]) -> None:
+    worst = document["worst_case"]["robust_accuracy"]
+    assert worst["low"] <= worst["value"] <= worst["high"]
+    values = [row["robust_accuracy"]["value"] for row in document["attacks"]]
+    assert worst["value"] <= min(values) <= max(values) <= document["clean_accuracy"]["value"]
+
+
+def test_report_that_is_written_is_the_one_that_is_printed(audited: tuple[Result, Path]) -> None:
+    result, folder = audited
+    assert result.stderr == ""
+    assert [file.name for file in folder.iterdir()] == ["report.json"]
+    written = render.parse_report((folder / "report.json").read_bytes(), "report.json")
+    assert written == render.parse_report(result.stdout.encode(), "standard output")
+    assert render.json(written) == result.stdout.rstrip("\n")
+
+
+def test_same_seed_gives_the_same_figures(smdguard: Run, tiny_folder: Path, document: dict[str, Any]) -> None:
+    arguments = ["--model", tiny_folder, "--surrogate", tiny_folder, "--num-images", 20, "--device", "cpu", "--json"]
+    again = json.loads(smdguard("audit", *arguments).stdout)
+    assert {**again, "seconds": 0} == {**document, "seconds": 0}
+
+
+FAST = ("--num-images", 10, "--attacks", "FGSM", "--device", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("epsilons", "radii"),
+    [
+        ("0:0.3:0.1", [0, 0.1, 0.2, 0.3]),
+        ("0:0.3:0.05", [0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3]),
+        ("0.1:0.25:0.1", [0.1, 0.2]),
+        ("0.2:0.2:1", [0.2]),
+    ],
+)
+def test_epsilons_give_a_curve(smdguard: Run, tiny_folder: Path, epsilons: str, radii: list[float]) -> None:
+    result = smdguard("audit", "--model", tiny_folder, *FAST, "--json", "--epsilons", epsilons)
+    document = json.loads(result.stdout)
+    assert [point["epsilon"] for point in document["curve"]] == radii
+    assert document["threat"]["epsilon"] == radii[-1]
+    assert {row["epsilon"] for row in document["attacks"]} == set(radii)
+    values = [point["robust_accuracy"]["value"] for point in document["curve"]]
+    assert values == sorted(values, reverse=True)
+    assert values[-1] == document["worst_case"]["robust_accuracy"]["value"]
+
+
+def test_table_names_verdict_and_attacks(smdguard: Run, tiny_folder: Path) -> None:
+    result = smdguard("audit", "--model", tiny_folder, *FAST, "--epsilon", 0.1, "--epsilons", "0:0.1:0.1")
+    assert result.stderr == ""
+    verdict, *_ = result.stdout.split(maxsplit=1)
+    assert verdict in {"ROBUST", "FRAGILE", "UNRELIABLE"}
+    for part in (f"{tiny_folder}, 10 images of mnist, linf 0.1", "FGSM", "worst case", "member 2", "95 % Wilson"):
+        assert part in result.stdout
+
+
+def test_images_of_a_folder_are_audited(smdguard: Run, tiny_folder: Path, tmp_path: Path) -> None:
+    for digit in range(10):
+        folder = tmp_path / "test" / str(digit)
+        folder.mkdir(parents=True)
+        Image.new("L", (28, 28), 20 * digit).save(folder / "a.png")
+    options = ("--attacks", "FGSM", "--device", "cpu", "--json", "--data", tmp_path)
+    assert json.loads(smdguard("audit", "--model", tiny_folder, *options).stdout)["num_images"] == 10
+
+
+def test_surrogates_of_the_zoo_are_found(smdguard: Run, tiny_zoo: Path) -> None:
+    arguments = ("audit", "--model", "naive-lenet-mnist", *FAST, "--json")
+    document = json.loads(smdguard(*arguments).stdout)
+    assert {row["source"] for row in document["attacks"] if row["access"] == "black-box"} == {"naive-lenet-mnist-s1"}
+
+
+WRONG = {
+    "negative": (["--epsilon", "-0.1"], "epsilon must lie between 0 and 1 for the norm linf, not -0.1"),
+    "above one": (["--epsilon", "1.5"], "epsilon must lie between 0 and 1 for the norm linf, not 1.5"),
+    "no number": (["--epsilon", "nan"], "epsilon must lie between 0 and 1 for the norm linf, not nan"),
+    "beyond the radius": (["--epsilon", "0.1", "--epsilons", "0:0.3:0.1"], "every epsilon must lie between 0 and 0.1"),
+    "unknown attack": (["--attacks", "FGSM,Tickle"], "the preset quick has no attack 'tickle'; it has FGSM, R-FGSM"),
+    "uneven": (["--num-images", "15"], "15 images cannot be taken evenly from 10 classes"),
+    "too many": (["--num-images", "2000"], "2000 images cannot be taken evenly from 10 classes of 1000 images"),
+    "no data": (["--data", "/nowhere"], "mnist cannot be read from /nowhere"),
+    "unknown surrogate": (["--surrogate", "none"], "there is no model 'none'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_audited_is_one_clear_line(one_line: OneLine, tiny_folder: Path, case: str) -> None:
+    arguments, message = WRONG[case]
+    assert message in one_line("audit", "--model", tiny_folder, *arguments)
+
+
+USAGE = [
+    ["--epsilons", "0:0.3"],
+    ["--epsilons", "0.3:0:0.1"],
+    ["--epsilons", "0:2:0.1"],
+    ["--epsilons", "0:0.3:0"],
+    ["--epsilons", "0:1:1e-9"],
+    ["--epsilons", "nan:nan:nan"],
+    ["--epsilon", "large"],
+    ["--norm", "l1"],
+    ["--preset", "slow"],
+    ["--num-images", "0"],
+    ["--seed", "-1"],
+    ["--download"],
+    ["image.png"],
+]
+
+
+@pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
+def test_wrong_usage_has_status_2(one_line: OneLine, arguments: list[str]) -> None:
+    one_line("audit", *arguments, status=2)
+
+
+def test_model_of_other_images_is_one_clear_line(
+    one_line: OneLine, tiny_folder: Path, tiny_copy: Path, edit_config: Callable[..., None]
+) -> None:
+    edit_config(tiny_copy, lambda config: config["training"].update(dataset="cifar10"))
+    line = one_line("audit", "--model", tiny_copy)
+    assert line == (
+        f"{tiny_copy} cannot be asked about cifar10: it takes 1 x 28 x 28 images of 10 classes, "
+        "those are 3 x 32 x 32 of 10"
+    )
+    edit_config(tiny_copy, lambda config: config.update(labels=[f"no {label}" for label in DATASETS["mnist"].labels]))
+    assert "cannot be asked about mnist" in one_line("audit", "--model", tiny_folder, "--surrogate", tiny_copy)
+
+
+def test_report_that_cannot_be_written_is_one_clear_line(smdguard: Run, tiny_folder: Path) -> None:
+    output = tiny_folder / "config.json" / "audit"
+    result = smdguard("audit", "--model", tiny_folder, *FAST, "--output", output, status=1)
+    assert result.stderr == f"Error: {output} cannot be written: Not a directory\n"

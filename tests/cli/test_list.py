@@ -1,0 +1,53 @@
+"""smdguard list."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from smdguard.hub import read_manifest
+
+Run = Callable[..., Result]
+KEYS = {
+    "name",
+    "dataset",
+    "num_members",
+    "clean_accuracy",
+    "worst_case_accuracy",
+    "epsilon",
+    "verdict",
+    "num_bytes",
+    "where",
+}
+
+
+def test_json_has_the_promised_keys(smdguard: Run, tiny_zoo: Path) -> None:
+    document = json.loads(smdguard("list", "--json").stdout)
+    assert document.keys() == {"models"}
+    assert {row["name"]: row.keys() == KEYS for row in document["models"]} == {
+        "naive-lenet-mnist": True,
+        "naive-lenet-mnist-s1": True,
+        "smd-lenet-mnist-s1": True,
+    }
+    first = document["models"][0]
+    size = (tiny_zoo / "models" / "naive-lenet-mnist" / "model.safetensors").stat().st_size
+    assert (first["dataset"], first["num_members"], first["num_bytes"]) == ("mnist", 3, size)
+    assert (first["where"], first["verdict"]) == ("checkout", "fragile")
+
+
+def test_table_has_a_line_for_each_model(smdguard: Run, tiny_zoo: Path) -> None:
+    heading, *lines = smdguard("list").stdout.splitlines()
+    assert heading.split()[0] == "name"
+    assert [line.split()[0] for line in lines] == ["naive-lenet-mnist", "naive-lenet-mnist-s1", "smd-lenet-mnist-s1"]
+
+
+@pytest.mark.parametrize("entry", read_manifest().models, ids=lambda entry: entry.name)
+def test_real_models_are_listed_with_their_audits(smdguard: Run, entry) -> None:
+    rows = {row["name"]: row for row in json.loads(smdguard("list", "--json").stdout)["models"]}
+    row = rows[entry.name]
+    assert row.keys() == KEYS
+    assert 0 <= row["worst_case_accuracy"] <= row["clean_accuracy"] <= 1
+    assert row["where"] in {"checkout", "bundled"}
+    assert row["verdict"] == entry.verdict

@@ -1,0 +1,151 @@
+"""A small model that every test may use: three members of LeNet-5 with fresh weights, and the ways to damage a copy."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from smdguard import hub
+from smdguard.backends.torch import build_ensemble
+from smdguard.datasets import DATASETS
+from smdguard.ensemble import Ensemble
+from smdguard.export import to_onnx
+from smdguard.files import sha256
+from smdguard.hub import CONFIG, ONNX, WEIGHTS
+from smdguard.manifest import (
+    Architecture,
+    EntryTraining,
+    File,
+    GoldenOutputs,
+    Input,
+    Manifest,
+    ManifestEntry,
+    ModelConfig,
+    Objective,
+    RemoteFile,
+    Training,
+    parse,
+    serialise,
+)
+
+MNIST = DATASETS["mnist"]
+ARCHITECTURE = Architecture(name="lenet", num_members=3, num_classes=10)
+INPUT = Input(channels=1, height=28, width=28, mean=MNIST.mean, std=MNIST.std)
+TRAINING = Training(
+    dataset="mnist",
+    num_epochs=1,
+    seed=0,
+    batch_size=128,
+    learning_rate=1e-3,
+    learning_rate_schedule="constant",
+    weight_decay=0.0,
+    augmentation=False,
+    num_calibration_images=0,
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_ensemble() -> Ensemble:
+    """Untrained, but with opinions: the last layer is scaled up, so that the members are sure and disagree."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        ensemble = build_ensemble(ARCHITECTURE, INPUT)
+    with torch.no_grad():
+        for member in ensemble.members:
+            member.get_parameter("fc3.weight").mul_(30)
+    return ensemble.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tiny_ensemble: Ensemble) -> bytes:
+    return to_onnx(tiny_ensemble, MNIST.image_shape, MNIST.labels)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory, tiny_ensemble: Ensemble, tiny_onnx: bytes) -> Path:
+    """The model as a folder; not to be changed, see tiny_copy."""
+    folder = tmp_path_factory.mktemp("models") / "tiny-lenet-mnist"
+    folder.mkdir()
+    contents = {WEIGHTS: save(tiny_ensemble.state_dict()), ONNX: tiny_onnx}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    config = ModelConfig(
+        name=folder.name,
+        architecture=ARCHITECTURE,
+        input=INPUT,
+        labels=MNIST.labels,
+        objective=Objective(name="naive"),
+        training=TRAINING,
+        suspicion=None,
+        clean_accuracy=0.1,
+        files={name: File(sha256=sha256(content), num_bytes=len(content)) for name, content in contents.items()},
+    )
+    (folder / CONFIG).write_bytes(serialise(config))
+    return folder
+
+
+@pytest.fixture
+def tiny_copy(tiny_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the model to damage."""
+    return Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
+
+
+Edit = Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture(scope="session")
+def edit_config() -> Callable[[Path, Edit], None]:
+    """Change the configuration of a model folder, and name the right checksums for the files that are there."""
+
+    def apply(folder: Path, edit: Edit) -> None:
+        config = json.loads((folder / CONFIG).read_bytes())
+        for name in config["files"]:
+            content = (folder / name).read_bytes()
+            config["files"][name] = {"sha256": sha256(content), "num_bytes": len(content)}
+        edit(config)
+        (folder / CONFIG).write_text(json.dumps(config))
+
+    return apply
+
+
+@pytest.fixture
+def tiny_zoo(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A zoo of its own: the real test images, and the tiny model under three names."""
+    zoo = tmp_path / "zoo"
+    shutil.copytree(hub.zoo_folder() / "data", zoo / "data")
+    names = ("naive-lenet-mnist", "naive-lenet-mnist-s1", "smd-lenet-mnist-s1")
+    for name in names:
+        shutil.copytree(tiny_folder, zoo / "models" / name)
+    subsets = hub.read_manifest().test_subsets
+    manifest = Manifest(models=tuple(_entry(zoo / "models" / name) for name in names), test_subsets=subsets)
+    (zoo / "manifest.json").write_bytes(serialise(manifest))
+    monkeypatch.setattr(hub, "zoo_folder", lambda: zoo)
+    hub.read_manifest.cache_clear()
+    yield zoo
+    hub.read_manifest.cache_clear()
+
+
+def _entry(folder: Path) -> ManifestEntry:
+    content = (folder / CONFIG).read_bytes()
+    config = parse(ModelConfig, content, CONFIG)
+    weights, onnx = (RemoteFile(file=name, **config.files[name].model_dump()) for name in (WEIGHTS, ONNX))
+    return ManifestEntry(
+        name=folder.name,
+        architecture=config.architecture,
+        input=config.input,
+        labels=config.labels,
+        objective=config.objective,
+        training=EntryTraining(dataset="mnist", num_epochs=1, seed=0, commit=None, config_sha256=sha256(content)),
+        weights=weights,
+        onnx=onnx,
+        golden=GoldenOutputs(file="golden.safetensors", sha256="0" * 64, atol=1e-5),
+        evaluations=(),
+        verdict="fragile",
+        license="apache-2.0",
+        citation="none",
+    )

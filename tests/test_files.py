@@ -1,0 +1,67 @@
+"""Files: writes that are whole or not there at all."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from smdguard.files import is_folder, sha256, write_atomically, zoo_folder
+
+
+def test_write_makes_folders_and_replaces_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file.bin"
+    for content in (b"old and long", b"new"):
+        write_atomically(path, content)
+        assert path.read_bytes() == content
+    assert os.listdir(path.parent) == ["file.bin"]  # noqa: PTH208 - hidden files too.
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("step", ["fsync", "rename"])
+def test_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    path = tmp_path / "file.bin"
+    write_atomically(path, b"old")
+    if step == "fsync":
+        monkeypatch.setattr(os, "fsync", fail)
+    else:
+        monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_interrupted_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(tmp_path / "file.bin", b"new")
+    assert not list(tmp_path.iterdir())
+
+
+def test_file_in_the_place_of_a_folder_is_an_os_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError, match="file"):
+        write_atomically(tmp_path / "file" / "inside", b"new")
+
+
+def test_is_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert is_folder(tmp_path)
+    assert not any(map(is_folder, [tmp_path / "file", tmp_path / "none", "a" * 5000, "with\0zero"]))
+
+
+def test_sha256() -> None:
+    assert sha256(b"abc") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_zoo_folder_holds_the_manifest() -> None:
+    assert (zoo_folder() / "manifest.json").is_file()

@@ -1,0 +1,53 @@
+"""Thirty steps of every method against recorded losses: a change that alters a training is noticed.
+
+After a deliberate change, remove a method's curves from tests/golden/loss_curves.json and run this file to record them
+anew.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from smdguard.datasets import LabelledImages
+from training.data import TrainingData
+from training.loop import train
+from training.objectives import OBJECTIVES
+from training.recipes import SCRATCH, recipe_for
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "loss_curves.json"
+# Of two members and three of the ten steps of distillation, to save time.
+CRAFTED: dict[str, Any] = {"num_members": 2, "parameters": {"num_steps": 3}}
+
+
+@pytest.fixture(scope="module")
+def one_batch(data: TrainingData) -> TrainingData:
+    """So few images that an epoch is one step; a bright bar shows each one's class, so that there is much to learn."""
+    images, labels = data.train.images[:16] // 4, data.train.labels[:16]
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[0, 2 * label : 2 * label + 4, :14] = 255
+    return TrainingData(LabelledImages(images, labels), data.calibration, data.test)
+
+
+@pytest.mark.parametrize("method", OBJECTIVES)
+def test_loss_curves(method: str, one_batch: TrainingData, tmp_path: Path) -> None:
+    crafts = method in ("dverge", "smd-plus")
+    short = {"init": SCRATCH, "num_epochs": 30, "batch_size": 16, "num_calibration_images": 0}
+    recipe = recipe_for(f"{method}-lenet-mnist", **short, **(CRAFTED if crafts else {}))
+    train(recipe, one_batch, tmp_path, device=torch.device("cpu"))
+    steps = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    terms = [term for term in steps[0] if term not in ("epoch", "seconds", "clean_accuracy")]
+    curves = {term: [float(f"{step[term]:.7g}") for step in steps] for term in terms}
+    golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    if method not in golden:
+        GOLDEN.write_text(json.dumps(golden | {method: curves}) + "\n")
+        pytest.fail(f"recorded new curves of {method}; look at them, then commit {GOLDEN.name}")
+    # Other processors and libraries round differently. Rectifiers, poolings and signs turn a rounding into a step of a
+    # saliency's or a distilled image's, so after two steps those methods have a wider path.
+    smooth = method in ("naive", "adp")
+    for term, curve in golden[method].items():
+        assert curves[term][:2] == pytest.approx(curve[:2], rel=1e-3, abs=1e-4), term
+        assert curves[term] == pytest.approx(curve, rel=1e-3 if smooth else 2e-2, abs=1e-4 if smooth else 5e-2), term
+    assert sum(curve[-1] for curve in curves.values()) < sum(curve[0] for curve in curves.values())

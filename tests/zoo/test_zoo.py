@@ -1,0 +1,234 @@
+"""The zoo: what `add` makes holds together, and every published model does."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from click.testing import CliRunner
+from huggingface_hub import ModelCard
+from safetensors.numpy import load, save
+
+import smdguard as sg
+from smdguard import hub, render
+from smdguard.datasets import balanced_subset, parse_subset
+from smdguard.errors import IntegrityError, SmdguardError
+from smdguard.files import sha256, zoo_folder
+from smdguard.hub import CONFIG, ONNX, WEIGHTS, find_model, read_manifest, read_test_subset
+from smdguard.manifest import Manifest, ManifestEntry, TestSubset, serialise
+from zoo import entries
+from zoo.__main__ import main
+from zoo.card import model_card
+from zoo.entries import AUDIT, CARD, GOLDEN, add_model
+from zoo.golden import check_golden, make_golden
+from zoo.verify import verify_entry
+
+NAME = "naive-lenet-mnist"
+PUBLISHED = read_manifest().models
+published = pytest.mark.parametrize("entry", PUBLISHED, ids=lambda entry: entry.name)
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[Path]:
+    """A zoo with 40 test images, into which the tiny model was added."""
+    folder = tmp_path_factory.mktemp("zoo")
+    (folder / "data").mkdir()
+    data = balanced_subset(parse_subset(read_test_subset("mnist")), 40)
+    file = folder / "data" / "mnist-test.npz"
+    numpy.savez_compressed(file, images=data.images.numpy(), labels=data.labels.numpy().astype(numpy.uint8))
+    content = file.read_bytes()
+    subset = TestSubset(file=file.name, num_images=40, sha256=sha256(content), num_bytes=len(content))
+    (folder / "manifest.json").write_bytes(serialise(Manifest(test_subsets={"mnist": subset})))
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (hub, entries):
+            patch.setattr(module, "zoo_folder", lambda: folder)
+        read_manifest.cache_clear()
+        add_model(tiny_folder, NAME)
+        yield folder
+    read_manifest.cache_clear()
+
+
+@pytest.fixture
+def entry(zoo: Path) -> Iterator[ManifestEntry]:
+    """The tiny model's entry; whatever a test does to its files is undone."""
+    backup = zoo / "backup"
+    shutil.copytree(zoo / "models", backup)
+    (found,) = read_manifest().models
+    yield found
+    shutil.rmtree(zoo / "models")
+    backup.rename(zoo / "models")
+
+
+def test_added_model_has_every_file(zoo: Path, entry: ManifestEntry, tiny_folder: Path, tiny_onnx: bytes) -> None:
+    folder = zoo / "models" / NAME
+    assert {file.name for file in folder.iterdir()} == {CONFIG, WEIGHTS, ONNX, GOLDEN, AUDIT, CARD}
+    assert (folder / WEIGHTS).read_bytes() == (tiny_folder / WEIGHTS).read_bytes()
+    assert (folder / ONNX).read_bytes() == tiny_onnx
+    assert sha256((folder / CONFIG).read_bytes()) == entry.training.config_sha256
+    assert find_model(NAME).config.name == NAME
+    assert find_model(NAME).config.files.keys() == {WEIGHTS, ONNX, GOLDEN}
+
+
+def test_figures_of_the_entry_are_those_of_its_audit(zoo: Path, entry: ManifestEntry) -> None:
+    content = (zoo / "models" / NAME / AUDIT).read_bytes()
+    report = render.parse_report(content, AUDIT)
+    assert (report.model, report.dataset, report.num_images) == (NAME, "mnist", 40)
+    worst, *rest = entry.evaluations
+    assert (worst.attack, worst.threat.epsilon) == ("worst_case", 0.3)
+    assert worst.robust_accuracy == report.worst_case.robust_accuracy.value
+    assert worst.clean_accuracy == report.clean_accuracy.value > 0
+    curve = {row.threat.epsilon: row.robust_accuracy for row in rest if row.attack == "worst_case"}
+    expected = {point.epsilon: point.robust_accuracy.value for point in report.curve if point.epsilon != 0.3}
+    assert curve == expected
+    assert expected.keys() == {0, 0.05, 0.1, 0.15, 0.2, 0.25}
+    attacks = [row for row in rest if row.attack != "worst_case"]
+    at_radius = [result for result in report.attacks if result.epsilon == 0.3]
+    assert [row.robust_accuracy for row in attacks] == [result.robust_accuracy.value for result in at_radius]
+    assert {row.report_sha256 for row in entry.evaluations} == {sha256(content)}
+
+
+def test_manifest_and_schema_are_written_together(zoo: Path, entry: ManifestEntry) -> None:
+    manifest = json.loads((zoo / "manifest.json").read_bytes())
+    assert [model["name"] for model in manifest["models"]] == [NAME]
+    assert list(manifest["test_subsets"]) == ["mnist"]
+    assert (zoo / "manifest.schema.json").read_bytes() == (zoo_folder() / "manifest.schema.json").read_bytes()
+
+
+def test_added_model_verifies_and_predicts(entry: ManifestEntry) -> None:
+    assert verify_entry(entry).startswith(f"{NAME}: 3 files, largest difference of a probability ")
+    assert sg.load(NAME, device="cpu").predict(numpy.zeros((28, 28), numpy.uint8)).suspicious is None
+    answer = CliRunner().invoke(main, ["verify"])
+    assert (answer.exit_code, answer.stdout.count("\n")) == (0, 1)
+
+
+def flip(content: bytes) -> bytes:
+    return content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]
+
+
+DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
+    "card edited": (CARD, lambda content: content.replace(b"fragile", b"robust"), "is not the card of its entry"),
+    "card cut": (CARD, lambda content: content[:-1], "is not the card of its entry"),
+    "audit edited": (AUDIT, lambda content: content.replace(b'"seconds"', b' "seconds"'), "the manifest does not say"),
+    "audit emptied": (AUDIT, lambda content: b"{}", "is not an audit report"),
+    "golden outputs": (GOLDEN, flip, "golden.safetensors is not the file"),
+    "weights": (WEIGHTS, flip, "model.safetensors is not the file"),
+    "onnx": (ONNX, flip, "model.onnx is not the file"),
+    "configuration": (CONFIG, flip, "config.json is not the file"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_damage_is_found(zoo: Path, entry: ManifestEntry, case: str) -> None:
+    name, damage, message = DAMAGES[case]
+    path = zoo / "models" / NAME / name
+    before = path.read_bytes()
+    path.write_bytes(damage(before))
+    assert path.read_bytes() != before
+    with pytest.raises(IntegrityError, match=message):
+        verify_entry(entry)
+    answer = CliRunner().invoke(main, ["verify"])
+    assert answer.exit_code == 1
+    assert answer.stderr.startswith("Error: ")
+    assert len(answer.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", [CARD, AUDIT, GOLDEN])
+def test_missing_file_is_found(zoo: Path, entry: ManifestEntry, name: str) -> None:
+    (zoo / "models" / NAME / name).unlink()
+    with pytest.raises(IntegrityError, match=f"{name} cannot be read"):
+        verify_entry(entry)
+
+
+EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
+    "verdict": lambda document: document.update(verdict="robust"),
+    "figure": lambda document: document["evaluations"][0].update(robust_accuracy=0.99),
+    "report": lambda document: document["evaluations"][-1].update(report_sha256="0" * 64),
+    "labels": lambda document: document["labels"].reverse(),
+    "epochs": lambda document: document["training"].update(num_epochs=100),
+    "weights": lambda document: document["weights"].update(sha256="0" * 64),
+    "golden": lambda document: document["golden"].update(sha256="0" * 64),
+}
+
+
+@pytest.mark.parametrize("case", EDITS)
+def test_entry_that_says_something_else_is_found(entry: ManifestEntry, case: str) -> None:
+    document = entry.model_dump(mode="json")
+    EDITS[case](document)
+    edited = ManifestEntry.model_validate_json(json.dumps(document))
+    assert edited != entry
+    with pytest.raises(IntegrityError, match="the manifest does not say what"):
+        verify_entry(edited)
+
+
+def test_publishing_changes_nothing_that_is_verified(entry: ManifestEntry) -> None:
+    weights = entry.weights.model_copy(update={"repo": "org/name", "revision": "a" * 40})
+    assert verify_entry(entry.model_copy(update={"weights": weights})) == verify_entry(entry)
+
+
+@pytest.mark.parametrize(("shift", "passes"), [(0.0, True), (5e-6, True), (2e-5, False), (numpy.nan, False)])
+def test_golden_outputs_hold_to_within_the_tolerance(tiny_folder: Path, shift: float, passes: bool) -> None:
+    backend = sg.load(str(tiny_folder), backend="torch", device="cpu").backend
+    images = parse_subset(read_test_subset("mnist")).images[::4].numpy()
+    tensors = load(make_golden(backend, images))
+    tensors["member_probabilities"][3, 1, 4] += shift
+    if passes:
+        assert check_golden(backend, save(tensors), atol=1e-5, name="tiny") == pytest.approx(shift, abs=1e-6)
+    else:
+        with pytest.raises(IntegrityError, match=r"tiny on torch: a probability differs by .* allowed is 1e-05"):
+            check_golden(backend, save(tensors), atol=1e-5, name="tiny")
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "Upper", "", "a b"])
+def test_model_is_not_added_under_what_is_no_name(zoo: Path, tiny_folder: Path, name: str) -> None:
+    before = sorted(zoo.rglob("*"))
+    with pytest.raises(SmdguardError, match=r"is not a valid ModelConfig: name: "):
+        add_model(tiny_folder, name)
+    assert sorted(zoo.rglob("*")) == before
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    return ModelCard(card).data.to_dict()
+
+
+def test_card_opens_with_metadata_that_the_hub_reads(zoo: Path, entry: ManifestEntry) -> None:
+    card = (zoo / "models" / NAME / CARD).read_text()
+    metadata = front_matter(card)
+    assert (metadata["license"], metadata["library_name"]) == ("apache-2.0", "smdguard")
+    assert metadata["datasets"] == ["mnist"]
+    clean, worst = metadata["model-index"][0]["results"][0]["metrics"]
+    assert clean["value"] == pytest.approx(0.1)
+    assert worst["name"] == "worst-case accuracy, linf 0.3"
+    assert worst["value"] == pytest.approx(entry.evaluations[0].robust_accuracy, abs=1e-4)
+    assert "{{" not in card
+    assert "{%" not in card
+    assert "None" not in card
+
+
+def test_schema_beside_the_manifest_is_that_of_the_code() -> None:
+    schema = json.loads((zoo_folder() / "manifest.schema.json").read_bytes())
+    assert schema == Manifest.model_json_schema()
+
+
+@published
+def test_published_model_verifies(entry: ManifestEntry) -> None:
+    assert verify_entry(entry).startswith(f"{entry.name}: ")
+
+
+@published
+def test_published_card_is_generated_and_readable(entry: ManifestEntry) -> None:
+    folder = find_model(entry.name)
+    card = (folder.path / CARD).read_text()
+    assert card == model_card(entry, folder.config)
+    metadata = front_matter(card)
+    assert metadata["model-index"][0]["name"] == entry.name
+    assert metadata["datasets"] == [entry.training.dataset]
+
+
+@published
+def test_published_folder_holds_nothing_else(entry: ManifestEntry) -> None:
+    folder = find_model(entry.name).path
+    assert {file.name for file in folder.iterdir()} == {CONFIG, WEIGHTS, ONNX, GOLDEN, AUDIT, CARD}
+    assert entry.weights.num_bytes == (folder / WEIGHTS).stat().st_size
