@@ -1,0 +1,42 @@
+"""Every published model is what its entry says."""
+
+import json
+
+import pytest
+from huggingface_hub import ModelCard
+
+from smdguard.files import zoo_folder
+from smdguard.hub import CONFIG, ONNX, WEIGHTS, find_model, read_manifest
+from smdguard.manifest import Manifest, ManifestEntry
+from zoo.card import model_card
+from zoo.entries import AUDIT, CARD, GOLDEN
+from zoo.verify import verify_entry
+
+published = pytest.mark.parametrize("entry", read_manifest().models, ids=lambda entry: entry.name)
+
+
+def test_schema_beside_the_manifest_is_that_of_the_code() -> None:
+    schema = json.loads((zoo_folder() / "manifest.schema.json").read_bytes())
+    assert schema == Manifest.model_json_schema()
+
+
+@published
+def test_published_model_verifies(entry: ManifestEntry) -> None:
+    assert verify_entry(entry).startswith(f"{entry.name}: ")
+
+
+@published
+def test_published_card_is_generated_and_readable(entry: ManifestEntry) -> None:
+    folder = find_model(entry.name)
+    card = (folder.path / CARD).read_text()
+    assert card == model_card(entry, folder.config)
+    metadata = ModelCard(card).data.to_dict()
+    assert metadata["model-index"][0]["name"] == entry.name
+    assert metadata["datasets"] == [entry.training.dataset]
+
+
+@published
+def test_published_folder_holds_nothing_else(entry: ManifestEntry) -> None:
+    folder = find_model(entry.name).path
+    assert {file.name for file in folder.iterdir()} == {CONFIG, WEIGHTS, ONNX, GOLDEN, AUDIT, CARD}
+    assert entry.weights.num_bytes == (folder / WEIGHTS).stat().st_size
