@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from smdguard import render as render
+    from smdguard.attacks import APGD as APGD
     from smdguard.attacks import BIM as BIM
     from smdguard.attacks import FGSM as FGSM
     from smdguard.attacks import MIM as MIM
     from smdguard.attacks import PGD as PGD
     from smdguard.attacks import RFGSM as RFGSM
+    from smdguard.attacks import MemberReweighing as MemberReweighing
+    from smdguard.attacks import Square as Square
+    from smdguard.attacks import TargetedAPGD as TargetedAPGD
     from smdguard.attacks import Transfer as Transfer
     from smdguard.auditing import audit as audit
     from smdguard.ensemble import Ensemble as Ensemble
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
     from smdguard.threat import ThreatModel as ThreatModel
 
 _HOMES = {
-    "smdguard.attacks": ["BIM", "FGSM", "MIM", "PGD", "RFGSM", "Transfer"],
+    "smdguard.attacks": ["APGD", "BIM", "FGSM", "MIM", "MemberReweighing", "PGD", "RFGSM", "Square", "TargetedAPGD", "Transfer"],
     "smdguard.auditing": ["audit"],
     "smdguard.ensemble": ["Ensemble"],
     "smdguard.errors": [

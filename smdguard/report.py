@@ -30,7 +30,9 @@ class AttackResult:
         access: "white-box" made on the audited model, "black-box" on a surrogate, "member" on one member.
         source: What it was made on.
         epsilon: Radius it was made for.
-        robust_accuracy: Share of the images that are still classified rightly.
+        num_attacked: Images it was made on: all, or only those that the white-box attacks before it left standing.
+        robust_accuracy: Share of all images that are still classified rightly, after it and, where it pursued what
+            others left standing, after them.
     """
 
     name: str
@@ -38,6 +40,7 @@ class AttackResult:
     access: Access
     source: str
     epsilon: float
+    num_attacked: int
     robust_accuracy: Interval
 
 

@@ -248,7 +248,7 @@ class TargetedAPGD(AdaptiveAscent):
         Attacks", 2020, section 5 (APGD-T), Eq. 7.
     """
 
-    name: ClassVar[str] = "APGD-T"
+    name = "APGD-T"
     num_target_classes: int = 9
     num_restarts: int = 1
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from smdguard.attacks.attack import Model, Requirement, is_fooled
-from smdguard.attacks.losses import LOSSES, LossName
+from smdguard.attacks.losses import LossName, rising
 from smdguard.threat import ThreatModel, unit
 
 
@@ -70,9 +70,10 @@ class _GradientSteps:
         with torch.enable_grad():
             leaf = images.detach().requires_grad_()
             logits = model(leaf)
-            loss = LOSSES[self.loss](logits, labels).sum()
-            gradient = torch.autograd.grad(-loss if self.targeted else loss, leaf)[0]
-        return gradient, is_fooled(logits.detach(), labels, targeted=self.targeted)
+            loss = rising(self.loss, logits, labels, targeted=self.targeted)
+            gradient = torch.autograd.grad(loss.sum(), leaf)[0]
+        # A gradient that is not a number shows no way; followed, it would make the image not a number as well.
+        return gradient.nan_to_num(nan=0.0), is_fooled(logits.detach(), labels, targeted=self.targeted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class FGSM(_GradientSteps):
         Goodfellow, Shlens, Szegedy, "Explaining and Harnessing Adversarial Examples", 2015.
     """
 
-    name: ClassVar[str] = "FGSM"
+    name = "FGSM"
 
     def __call__(
         self, model: Model, images: Tensor, labels: Tensor, threat: ThreatModel, *, generator: torch.Generator
@@ -101,7 +102,7 @@ class RFGSM(_GradientSteps):
         2018, section 3.3 (R+FGSM).
     """
 
-    name: ClassVar[str] = "R-FGSM"
+    name = "R-FGSM"
     random_ratio: float = 0.5
 
     def __call__(
@@ -123,7 +124,7 @@ class BIM(_GradientSteps):
         Kurakin, Goodfellow, Bengio, "Adversarial Examples in the Physical World", 2017.
     """
 
-    name: ClassVar[str] = "BIM"
+    name = "BIM"
     num_steps: int = 10
     step_ratio: float = 0.1
 
@@ -145,7 +146,7 @@ class PGD(_GradientSteps):
         Madry, Makelov, Schmidt, Tsipras, Vladu, "Towards Deep Learning Models Resistant to Adversarial Attacks", 2018.
     """
 
-    name: ClassVar[str] = "PGD"
+    name = "PGD"
     num_steps: int = 10
     step_ratio: float = 0.1
     num_restarts: int = 1
@@ -184,7 +185,7 @@ class MIM(_GradientSteps):
         Dong, Liao, Pang, Su, Zhu, Hu, Li, "Boosting Adversarial Attacks with Momentum", 2018.
     """
 
-    name: ClassVar[str] = "MIM"
+    name = "MIM"
     num_steps: int = 10
     step_ratio: float = 0.1
     decay: float = 1.0

@@ -36,7 +36,7 @@ class MemberReweighing(AdaptiveAscent):
         the step size on a fixed schedule; here it is APGD's, which watches the ensemble's own log-odds.
     """
 
-    name: ClassVar[str] = "MORA"
+    name = "MORA"
     needs_members: ClassVar[bool] = True
     member_shares: tuple[float, ...] = (0.5, 0.0, 0.25, 0.75, 1.0)
 

@@ -26,7 +26,7 @@ class Square:
         Random Search", 2020, Algorithm 1.
     """
 
-    name: ClassVar[str] = "Square"
+    name = "Square"
     num_queries: int = 5000
     initial_ratio: float = 0.8
     targeted: bool = False

@@ -1,7 +1,7 @@
 """Attacks made on one model and tried on another."""
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -36,5 +36,7 @@ class Transfer:
         self, model: Model, images: Tensor, labels: Tensor, threat: ThreatModel, *, generator: torch.Generator
     ) -> Tensor:
         """See Attack; `model` is the surrogate."""
-        attack = replace(self.attack, early_stop=False) if hasattr(self.attack, "early_stop") else self.attack
+        attack: Any = self.attack
+        if hasattr(attack, "early_stop"):
+            attack = replace(attack, early_stop=False)
         return attack(model, images, labels, threat, generator=generator)

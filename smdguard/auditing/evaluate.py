@@ -1,10 +1,11 @@
 """Run attacks on a model and put what they leave standing into a report."""
 
 import dataclasses
+import functools
 import hashlib
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from smdguard.attacks import PGD, Attack, Model, Transfer
 from smdguard.attacks.attack import is_fooled
-from smdguard.auditing.presets import PRESETS, PresetName
+from smdguard.auditing.presets import PRESETS, Preset, PresetName
 from smdguard.auditing.sanity import Outcome, gradient_health, judge, sanity_findings
 from smdguard.auditing.statistics import wilson_interval
 from smdguard.auditing.validation import check_model, checked_epsilons, checked_images, checked_labels
@@ -44,8 +45,9 @@ def audit(
 ) -> AuditReport:
     """Find out how hard a model is to fool.
 
-    Every attack is made white-box on the model and black-box on each surrogate; on an ensemble PGD is also made on
-    each member alone. What an attack returns is not trusted: its ball and box are checked and the model is asked
+    Every attack is made white-box on the model and, where it needs gradients, black-box on each surrogate; on an
+    ensemble PGD is also made on each member alone. A preset's stronger attacks pursue the images that the white-box
+    attacks before them left standing. What an attack returns is not trusted: its ball and box are checked and the model is asked
     again. The clean image counts as an attack, so the worst case is never above the clean accuracy.
 
     The same seed gives the same result on one type of device and number of threads: the images are worked on in
@@ -74,21 +76,31 @@ def audit(
     labels = checked_labels(labels, images)
     check_model(model, images, labels)
     radii = checked_epsilons(epsilons, threat)
-    if isinstance(attacks, str) and attacks not in PRESETS:
-        raise InvalidInputError(f"unknown preset {attacks!r}; known are {', '.join(PRESETS)}")
-    chosen = PRESETS[attacks]() if isinstance(attacks, str) else list(attacks)
-    plan = [_Planned(attack, model, "white-box", name) for attack in chosen]
-    for source, surrogate in (surrogates or {}).items():
-        plan += [_Planned(Transfer(source, attack), surrogate, "black-box", source) for attack in chosen]
-
-    counter = _Counter(progress, shards=-(-len(images) // SHARD_SIZE), runs=len(plan) * len(radii))
+    preset = _preset(attacks, has_members=hasattr(model, "member_logits"))
+    surrogates = dict(surrogates or {})
+    counter = _Counter(
+        progress,
+        num_shards=-(-len(images) // SHARD_SIZE),
+        num_runs=len(radii) * (len(preset.attacks) * (1 + len(surrogates)) + len(preset.pursuits)),
+    )
     clean = _standing(model, images, labels)
-    outcomes = [
-        Outcome(planned.attack, planned.access, planned.source, radius, clean & standing)
-        for radius in radii
-        for planned in plan
-        for standing in [_run(planned, model, images, labels, _at(threat, radius), seed, counter)]
-    ]
+    run = functools.partial(_run, model=model, images=images, labels=labels, seed=seed, counter=counter)
+    outcomes: list[Outcome] = []
+    for radius in radii:
+        at_radius = dataclasses.replace(threat, epsilon=radius)
+        for attack in preset.attacks:
+            standing = run(_Planned(attack, model, "white-box", name), threat=at_radius, pursued=None)
+            outcomes.append(Outcome(attack, "white-box", name, radius, clean & standing))
+        for attack in preset.pursuits:
+            before = _worst_case([one for one in outcomes if one.access == "white-box"], clean, radius)
+            standing = run(_Planned(attack, model, "white-box", name), threat=at_radius, pursued=before)
+            outcomes.append(Outcome(attack, "white-box", name, radius, standing, num_attacked=int(before.sum())))
+        for source, surrogate in surrogates.items():
+            for attack in preset.attacks:
+                if attack.requires == "gradients" and not attack.needs_members:
+                    planned = _Planned(Transfer(source, attack), surrogate, "black-box", source)
+                    standing = run(planned, threat=at_radius, pursued=None)
+                    outcomes.append(Outcome(planned.attack, "black-box", source, radius, clean & standing))
     transfer = None
     if isinstance(model, Ensemble):
         transfer, member_outcomes = _member_transfer(model, images, labels, threat, seed, clean)
@@ -128,36 +140,54 @@ class _Planned:
 
 
 class _Counter:
-    def __init__(self, progress: Progress, *, shards: int, runs: int) -> None:
-        self._progress, self._total, self._done = progress, shards * runs, 0
+    def __init__(self, progress: Progress, *, num_shards: int, num_runs: int) -> None:
+        self._progress, self._total, self._done = progress, num_shards * num_runs, 0
 
     def advance(self, description: str) -> None:
         self._done += 1
         self._progress(self._done, self._total, description)
 
 
+def _preset(attacks: PresetName | Sequence[Attack], *, has_members: bool) -> Preset:
+    if not isinstance(attacks, str):
+        return Preset(tuple(attacks))
+    if attacks not in PRESETS:
+        raise InvalidInputError(f"unknown preset {attacks!r}; known are {', '.join(PRESETS)}")
+    preset = PRESETS[attacks]()
+    pursuits = tuple(attack for attack in preset.pursuits if has_members or not attack.needs_members)
+    return dataclasses.replace(preset, pursuits=pursuits)
+
+
 def _run(
-    planned: _Planned, model: Model, images: Tensor, labels: Tensor, threat: ThreatModel, seed: int, counter: _Counter
+    planned: _Planned,
+    *,
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    threat: ThreatModel,
+    seed: int,
+    counter: _Counter,
+    pursued: Tensor | None,
 ) -> Tensor:
-    """Which images the model still gets right after the attack: bool (B,)."""
-    standing = []
+    """Which images the model gets right after the attack, bool (B,); others than the pursued are left out as fooled."""
+    standing = torch.ones_like(labels, dtype=torch.bool) if pursued is None else pursued.clone()
     where = "" if planned.access == "white-box" else f" from {planned.source}"
-    for adversarial, _, truth in _adversarial(planned, images, labels, threat, seed):
-        standing.append(_standing(model, adversarial, truth))
+    for number, rows in enumerate(torch.arange(len(images), device=images.device).split(SHARD_SIZE)):
+        rows = rows[standing[rows]]
+        if len(rows):
+            adversarial = _adversarial(planned, images[rows], labels[rows], threat, seed, number)
+            standing[rows] = _standing(model, adversarial, labels[rows])
         counter.advance(f"{planned.attack.name}{where} at {threat.epsilon:.3g}")
-    return torch.cat(standing)
+    return standing
 
 
 def _adversarial(
-    planned: _Planned, images: Tensor, labels: Tensor, threat: ThreatModel, seed: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Shard by shard: adversarial images, clean images, labels."""
-    shards = zip(images.split(SHARD_SIZE), labels.split(SHARD_SIZE), strict=True)
-    for number, (clean, truth) in enumerate(shards):
-        generator = _generator(seed, f"{planned.attack!r} {planned.source}", number, images.device)
-        adversarial = planned.attack(planned.made_on, clean, truth, threat, generator=generator)
-        _check_adversarial(planned.attack, clean, adversarial, threat)
-        yield adversarial, clean, truth
+    planned: _Planned, images: Tensor, labels: Tensor, threat: ThreatModel, seed: int, shard: int
+) -> Tensor:
+    generator = _generator(seed, f"{planned.attack!r} {planned.source}", shard, images.device)
+    adversarial = planned.attack(planned.made_on, images, labels, threat, generator=generator)
+    _check_adversarial(planned.attack, images, adversarial, threat)
+    return adversarial
 
 
 def _check_adversarial(attack: Attack, images: Tensor, adversarial: Tensor, threat: ThreatModel) -> None:
@@ -182,7 +212,10 @@ def _member_transfer(
         attack = Transfer(f"member {source}", PGD())
         planned = _Planned(attack, _Member(ensemble, source), "member", f"member {source}")
         right, standing = [], []
-        for adversarial, _, truth in _adversarial(planned, images, labels, threat, seed):
+        for number, (clean_images, truth) in enumerate(
+            zip(images.split(SHARD_SIZE), labels.split(SHARD_SIZE), strict=True)
+        ):
+            adversarial = _adversarial(planned, clean_images, truth, threat, seed, number)
             with torch.no_grad():
                 log_probabilities = ensemble.member_log_probabilities(adversarial)
             right.append(log_probabilities.argmax(dim=-1) == truth[:, None])
@@ -221,10 +254,6 @@ def _worst_case(outcomes: Sequence[Outcome], clean: Tensor, epsilon: float) -> T
     return standing
 
 
-def _at(threat: ThreatModel, epsilon: float) -> ThreatModel:
-    return dataclasses.replace(threat, epsilon=epsilon)
-
-
 def _result(outcome: Outcome) -> AttackResult:
     attack = outcome.attack.attack if isinstance(outcome.attack, Transfer) else outcome.attack
     return AttackResult(
@@ -233,6 +262,7 @@ def _result(outcome: Outcome) -> AttackResult:
         access=outcome.access,
         source=outcome.source,
         epsilon=outcome.epsilon,
+        num_attacked=len(outcome.standing) if outcome.num_attacked is None else outcome.num_attacked,
         robust_accuracy=_interval(outcome.standing),
     )
 

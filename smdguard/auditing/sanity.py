@@ -24,13 +24,24 @@ MAX_BROKEN_GRADIENTS = 0.01
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an attack left standing: `standing` is bool (B,), never true where the clean image was wrong already."""
+    """What an attack left standing.
+
+    Args:
+        attack: The attack.
+        access: How it was made.
+        source: What it was made on.
+        epsilon: Radius it was made for.
+        standing: bool (B,), never true where the clean image was wrong already.
+        num_attacked: For an attack that pursued only what others had left standing, how many images that were;
+            `standing` is then what stands after all of them.
+    """
 
     attack: Attack
     access: Access
     source: str
     epsilon: float
     standing: Tensor
+    num_attacked: int | None = None
 
     @property
     def robust_accuracy(self) -> float:
@@ -112,7 +123,7 @@ def _gradient_masking(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
             for outcome in outcomes
             if isinstance(outcome.attack, Transfer) and outcome.attack.attack == direct.attack
         ]
-        if direct.access == "white-box" and rivals:
+        if direct.access == "white-box" and direct.num_attacked is None and rivals:
             best = min(rivals, key=_accuracy)
             if _beats(best, direct):
                 overstated.append((direct, best))
@@ -154,7 +165,7 @@ def _broken_gradients(health: GradientHealth) -> Iterator[Finding]:
 
 
 def _single_step_beats_iterative(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
-    direct = [outcome for outcome in outcomes if outcome.access == "white-box"]
+    direct = [outcome for outcome in outcomes if outcome.access == "white-box" and outcome.num_attacked is None]
     single = [outcome for outcome in direct if not hasattr(outcome.attack, "num_steps") and _uses_gradients(outcome)]
     iterative = [outcome for outcome in direct if hasattr(outcome.attack, "num_steps")]
     if single and iterative:

@@ -114,6 +114,8 @@ def _attack_table(report: "AuditReport") -> Table:
         cells = [direct, *(by_source.get(source) for source in surrogates)]
         # The settings are long; they are shown where the name alone would be ambiguous.
         heading = same[0].name if names[same[0].name] <= 1 else settings
+        if same[0].num_attacked < report.num_images:
+            heading = f"{heading} on the {same[0].num_attacked} still standing"
         table.add_row(heading, *("" if cell is None else _share(cell.robust_accuracy) for cell in cells))
     for result in results:
         if result.access == "member":

@@ -8,6 +8,7 @@ import pytest
 from click.testing import Result
 
 from smdguard.hub import read_manifest
+from smdguard.manifest import ManifestEntry
 
 Run = Callable[..., Result]
 KEYS = {
@@ -44,7 +45,7 @@ def test_table_has_a_line_for_each_model(smdguard: Run, tiny_zoo: Path) -> None:
 
 
 @pytest.mark.parametrize("entry", read_manifest().models, ids=lambda entry: entry.name)
-def test_real_models_are_listed_with_their_audits(smdguard: Run, entry) -> None:
+def test_real_models_are_listed_with_their_audits(smdguard: Run, entry: ManifestEntry) -> None:
     rows = {row["name"]: row for row in json.loads(smdguard("list", "--json").stdout)["models"]}
     row = rows[entry.name]
     assert row.keys() == KEYS

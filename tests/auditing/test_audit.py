@@ -1,0 +1,296 @@
+"""Audits of models whose robustness is known, and of planted defects that must be found."""
+
+import dataclasses
+
+import numpy
+import pytest
+import torch
+from smdguard.attacks import BIM, FGSM, MIM, PGD, Attack
+from smdguard.auditing import audit
+from smdguard.ensemble import Ensemble
+from smdguard.errors import InvalidInputError
+from smdguard.report import AuditReport
+from smdguard.threat import ThreatModel
+from torch import Tensor, nn
+
+NUM_IMAGES = 300
+ATTACKS = [FGSM(), PGD(), MIM()]
+
+
+class Stripes(nn.Module):
+    """Decides whether the left or the right half is brighter: robust up to half the difference of the means."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        half = images.shape[-1] // 2
+        left, right = images[..., :half].mean(dim=(1, 2, 3)), images[..., half:].mean(dim=(1, 2, 3))
+        return 20 * torch.stack([left - right, right - left], dim=1)
+
+
+def stripes(num_images: int = NUM_IMAGES) -> tuple[Tensor, Tensor, Tensor]:
+    """Images, labels and the radius (B,) up to which Stripes holds."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(2, (num_images,), generator=generator)
+    contrast = 0.02 + 0.3 * torch.rand(num_images, generator=generator)
+    side = torch.where(labels == 0, 1.0, -1.0) * contrast / 2
+    images = torch.full((num_images, 1, 6, 6), 0.5)
+    images[..., :3] += side.view(-1, 1, 1, 1)
+    images[..., 3:] -= side.view(-1, 1, 1, 1)
+    return images, labels, contrast / 2
+
+
+def trained_model() -> nn.Module:
+    """A small network that has learned the stripes from noisy images."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 32), nn.ReLU(), nn.Linear(32, 2))
+    images, labels, _ = stripes(2000)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        noisy = (images + 0.1 * torch.randn_like(images)).clamp(0, 1)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(noisy), labels).backward()
+        optimizer.step()
+    return model.eval().requires_grad_(False)
+
+
+def run(model: object, epsilon: float = 0.1, attacks: list[Attack] | str = ATTACKS, **options: object) -> AuditReport:  # type: ignore[assignment]
+    images, labels, _ = stripes()
+    threat = ThreatModel(norm="linf", epsilon=epsilon)
+    return audit(model, images, labels, threat, attacks=attacks, **options)  # type: ignore[arg-type]
+
+
+def checks(report: AuditReport) -> list[str]:
+    return [finding.check for finding in report.findings]
+
+
+def test_worst_case_of_a_linear_model_is_exact() -> None:
+    report = run(Stripes(), epsilon=0.1)
+    expected = (stripes()[2] > 0.1).double().mean().item()
+    assert report.clean_accuracy.value == 1
+    assert report.worst_case.robust_accuracy.value == pytest.approx(expected, abs=1e-9)
+    assert not report.findings
+
+
+def test_curve_of_a_linear_model_is_exact_and_ends_at_the_worst_case() -> None:
+    report = run(Stripes(), epsilon=0.15, epsilons=[0.0, 0.05, 0.1])
+    radius = stripes()[2]
+    assert [point.epsilon for point in report.curve] == [0.0, 0.05, 0.1, 0.15]
+    for point in report.curve:
+        expected = (radius > point.epsilon).double().mean().item()
+        assert point.robust_accuracy.value == pytest.approx(expected, abs=1e-9)
+    assert report.curve[-1].robust_accuracy == report.worst_case.robust_accuracy
+
+
+@pytest.mark.parametrize("preset", ["quick", "standard"])
+def test_worst_case_never_exceeds_any_attack_or_the_clean_accuracy(preset: str) -> None:
+    images, labels, _ = stripes(60)
+    report = audit(trained_model(), images, labels, ThreatModel("linf", 0.08), attacks=preset)  # type: ignore[arg-type]
+    worst = report.worst_case.robust_accuracy.value
+    assert worst <= report.clean_accuracy.value
+    assert all(worst <= result.robust_accuracy.value for result in report.attacks)
+
+
+def test_images_wrong_from_the_start_never_stand() -> None:
+    images, labels, _ = stripes()
+    report = audit(Stripes(), images, 1 - labels, ThreatModel("linf", 0.01), attacks=ATTACKS)
+    assert report.clean_accuracy.value == 0
+    assert all(result.robust_accuracy.value == 0 for result in report.attacks)
+
+
+def test_same_seed_same_report_whatever_else_is_drawn() -> None:
+    first = run(trained_model(), seed=5)
+    torch.rand(7)
+    second = run(trained_model(), seed=5)
+    assert dataclasses.replace(first, seconds=0) == dataclasses.replace(second, seconds=0)
+
+
+def test_numpy_images_give_the_same_report() -> None:
+    images, labels, _ = stripes()
+    report = audit(Stripes(), images.numpy(), labels.numpy().astype(numpy.int32), ThreatModel("linf", 0.1), attacks=ATTACKS)
+    assert dataclasses.replace(report, seconds=0) == dataclasses.replace(run(Stripes()), seconds=0)
+
+
+def test_ensembles_get_a_transfer_matrix_with_the_weakest_diagonal() -> None:
+    torch.manual_seed(1)
+    members = [nn.Sequential(nn.Flatten(), nn.Linear(36, 2)) for _ in range(3)]
+    for member in members:
+        member[1].weight.data[0, :].view(6, 6)[:, :3] += 1
+        member[1].weight.data[1, :].view(6, 6)[:, 3:] += 1
+    report = run(Ensemble(members, mean=[0.5], std=[0.5]).eval(), attacks="quick")
+    assert report.transfer is not None
+    matrix = torch.tensor(report.transfer.members)
+    assert matrix.shape == (3, 3)
+    # A member is fooled best by what was made on it.
+    assert (matrix.diagonal() <= matrix.amin(dim=0) + 1e-9).all()
+    assert [result.access for result in report.attacks].count("member") == 3
+    assert any(result.name == "MORA" for result in report.attacks)
+
+
+class Quantised(nn.Module):
+    """Rounds its input to 4 levels: no gradient comes back."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model((images * 15).round() / 15)
+
+
+class SaturatedProbabilities(nn.Module):
+    """Logarithm of a clamped float32 softmax of huge logits: its gradient rounds to zero."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (1e4 * self.model(images)).softmax(dim=1).clamp_min(1e-12).log()
+
+
+class Noisy(nn.Module):
+    """Adds noise to its input, another at each call."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images + 0.3 * torch.randn_like(images))
+
+
+class Misleading(nn.Module):
+    """Decides as the model does but sends back a gradient that points the other way."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.model(images)
+        return logits.detach() - (logits - logits.detach())
+
+
+@pytest.mark.parametrize("defence", [Quantised, SaturatedProbabilities, Noisy])
+def test_broken_gradients_are_found_and_make_the_audit_unreliable(defence: type[nn.Module]) -> None:
+    report = run(defence(trained_model()).eval())
+    assert "gradient_masking" in checks(report)
+    assert report.verdict == "unreliable"
+
+
+def test_misleading_gradients_are_found_by_transfer() -> None:
+    model = trained_model()
+    report = run(Misleading(model).eval(), surrogates={"honest": model})
+    finding = next(finding for finding in report.findings if finding.check == "gradient_masking")
+    assert finding.severity == "high"
+    assert {row["name"] for row in finding.evidence["attacks"]} == {"FGSM", "PGD", "MIM"}
+    for row in finding.evidence["attacks"]:
+        assert row["white_box"] - row["transferred"] >= 0.05
+        assert row["p_value"] < 0.01
+        assert f"{100 * row['transferred']:.1f} %" in finding.message
+    assert report.verdict == "unreliable"
+
+
+class StopsOneStep(nn.Module):
+    """Turns the gradient round at clean images only, so a single step from them goes astray."""
+
+    def __init__(self, model: nn.Module, clean: Tensor) -> None:
+        super().__init__()
+        self.model, self.clean = model, clean
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.model(images)
+        at_clean = (images.detach().flatten(1)[:, None] == self.clean.flatten(1)[None]).all(dim=2).any(dim=1)
+        return torch.where(at_clean[:, None], logits.detach() - (logits - logits.detach()), logits)
+
+
+def test_a_defence_that_only_stops_fgsm_is_named() -> None:
+    model = trained_model()
+    report = run(StopsOneStep(model, stripes()[0]).eval(), attacks=[FGSM(), PGD()], surrogates={"honest": model})
+    finding = next(finding for finding in report.findings if finding.check == "gradient_masking")
+    assert [row["name"] for row in finding.evidence["attacks"]] == ["FGSM"]
+    assert report.verdict != "unreliable"
+
+
+def test_a_plain_model_raises_no_alarm() -> None:
+    torch.manual_seed(9)
+    report = run(trained_model(), surrogates={"other": Stripes()})
+    assert "gradient_masking" not in checks(report)
+    assert report.verdict in ("fragile", "robust")
+
+
+def test_a_robust_model_is_called_robust_and_a_fragile_one_fragile() -> None:
+    assert run(Stripes(), epsilon=0.02).verdict == "robust"
+    assert run(Stripes(), epsilon=0.15).verdict == "fragile"
+
+
+class Wandering:
+    """An attack that leaves the ball or the box."""
+
+    name = "Wandering"
+    requires = "labels"
+    needs_members = False
+
+    def __init__(self, offset: float) -> None:
+        self.offset = offset
+
+    def __call__(self, model: object, images: Tensor, *_: object, **__: object) -> Tensor:
+        return images + self.offset
+
+
+@pytest.mark.parametrize("offset", [0.2, 0.7, float("nan")])
+def test_an_attack_that_cheats_is_refused(offset: float) -> None:
+    with pytest.raises(InvalidInputError, match="left the threat model"):
+        run(Stripes(), epsilon=0.1, attacks=[Wandering(offset)])  # type: ignore[list-item]
+
+
+def test_last_iterate_of_a_preset_is_what_is_counted() -> None:
+    report = run(Stripes(), attacks=[BIM(early_stop=False)])
+    assert "early_stop=False" in report.attacks[0].repr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x[0], y), "shape"),
+        (lambda x, y: (x * 255, y), r"\[0, 1\]"),
+        (lambda x, y: (x - 0.5, y), r"\[0, 1\]"),
+        (lambda x, y: (x.masked_fill(x > 0.5, float("nan")), y), "NaN"),
+        (lambda x, y: ((x * 255).byte(), y), "floats"),
+        (lambda x, y: (x, y[:-1]), "one for each image"),
+        (lambda x, y: (x, y.float()), "integers"),
+        (lambda x, y: (x, y + 1), "0 to 1"),
+        (lambda x, y: (x, y - 1), "0 to 1"),
+        (lambda x, y: (x[:0], y[:0]), "B at least 1"),
+    ],
+)
+def test_wrong_images_and_labels_are_refused(change, message: str) -> None:
+    images, labels = change(*stripes()[:2])
+    with pytest.raises(InvalidInputError, match=message):
+        audit(Stripes(), images, labels, ThreatModel("linf", 0.1), attacks=ATTACKS)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Stripes().train(), "training mode"),
+        (lambda images: images, "logits"),
+        (lambda images: 3, "logits"),
+        (lambda images: Stripes()(images).softmax(dim=1), "probabilities"),
+    ],
+)
+def test_wrong_models_are_refused(model: object, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        run(model if isinstance(model, nn.Module) else model)
+
+
+def test_wrong_radii_and_presets_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match="between 0 and 0.1"):
+        run(Stripes(), epsilons=[0.2])
+    with pytest.raises(InvalidInputError, match="quick"):
+        run(Stripes(), attacks="strong")
+
+
+def test_progress_reaches_its_total() -> None:
+    heard: list[tuple[int, int]] = []
+    run(Stripes(), epsilons=[0.05], progress=lambda done, total, _: heard.append((done, total)))
+    assert heard[-1][0] == heard[-1][1] == len(heard)
