@@ -35,7 +35,18 @@ if TYPE_CHECKING:
     from smdguard.threat import ThreatModel as ThreatModel
 
 _HOMES = {
-    "smdguard.attacks": ["APGD", "BIM", "FGSM", "MIM", "MemberReweighing", "PGD", "RFGSM", "Square", "TargetedAPGD", "Transfer"],
+    "smdguard.attacks": [
+        "APGD",
+        "BIM",
+        "FGSM",
+        "MIM",
+        "MemberReweighing",
+        "PGD",
+        "RFGSM",
+        "Square",
+        "TargetedAPGD",
+        "Transfer",
+    ],
     "smdguard.auditing": ["audit"],
     "smdguard.ensemble": ["Ensemble"],
     "smdguard.errors": [

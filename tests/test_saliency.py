@@ -6,9 +6,10 @@ import math
 import numpy
 import pytest
 import torch
+from torch import nn
+
 from smdguard.ensemble import Ensemble
 from smdguard.saliency import member_saliencies, pairwise_cosine, saliency_alignment
-from torch import nn
 
 
 def linear_ensemble(num_members: int = 3, num_classes: int = 4) -> Ensemble:

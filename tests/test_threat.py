@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from smdguard.errors import InvalidInputError
 from smdguard.threat import ThreatModel, unit
 

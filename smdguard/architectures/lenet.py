@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from smdguard.architectures.layered import LayeredNetwork, rectifier
+from smdguard.errors import InvalidInputError
 
 
 class LeNet5(LayeredNetwork):
@@ -19,6 +20,9 @@ class LeNet5(LayeredNetwork):
         num_classes: K.
         negative_slope: Slope of the rectifiers below zero.
 
+    Raises:
+        InvalidInputError: The images are smaller.
+
     Reference:
         LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998, with
         rectifiers and maximum pooling in place of squashing functions and trained averages.
@@ -29,6 +33,8 @@ class LeNet5(LayeredNetwork):
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, *, negative_slope: float = 0.0) -> None:
         super().__init__()
         channels, height, width = image_shape
+        if min(height, width) < 12:
+            raise InvalidInputError(f"LeNet-5 takes images of at least 12 x 12 pixels, not {height} x {width}")
         self.conv1 = nn.Conv2d(channels, 6, kernel_size=5, padding=2)
         self.conv2 = nn.Conv2d(6, 16, kernel_size=5)
         self.fc1 = nn.Linear(16 * _pooled(height) * _pooled(width), 120)

@@ -133,9 +133,7 @@ class BIM(_GradientSteps):
     ) -> Tensor:
         """See Attack."""
         step_size = self.step_ratio * threat.epsilon
-        return self._climb(
-            model, images, labels, threat, start=images, num_steps=self.num_steps, step_size=step_size
-        )
+        return self._climb(model, images, labels, threat, start=images, num_steps=self.num_steps, step_size=step_size)
 
 
 @dataclass(frozen=True, kw_only=True)

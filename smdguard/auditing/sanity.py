@@ -94,9 +94,9 @@ def judge(
         best, rival = min(direct, key=_accuracy), min(indirect, key=_accuracy)
         if _beats(rival, best):
             return "unreliable", (
-                f"{_described(rival)} leaves {_percent(rival.robust_accuracy)} standing at {radius}, the best white-box "
-                f"attack {_percent(best.robust_accuracy)}: white-box attacks are being misled, so the true figure is "
-                f"likely below the {_percent(worst.value)} of the worst case."
+                f"{_described(rival)} leaves {_percent(rival.robust_accuracy)} standing at {radius}, the best "
+                f"white-box attack {_percent(best.robust_accuracy)}: white-box attacks are being misled, so the "
+                f"true figure is likely below the {_percent(worst.value)} of the worst case."
             )
     if health.broken and not any(outcome.attack.requires == "scores" for outcome in at_radius):
         return "unreliable", (

@@ -38,7 +38,9 @@ class _Range(click.ParamType):
 @click.option("--epsilon", type=float, help="Radius in pixel units of [0, 1]; default: the data set's (MNIST 0.3).")
 @click.option("--epsilons", type=_Range(), help="Radii for the accuracy curve, such as 0:0.3:0.05.")
 @click.option("--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True)
-@click.option("--preset", type=click.Choice(["quick", "standard", "paper"]), default="quick", show_default=True, help="Attacks.")
+@click.option(
+    "--preset", type=click.Choice(["quick", "standard", "paper"]), default="quick", show_default=True, help="Attacks."
+)
 @click.option("--attacks", help="Some of the preset's attacks by name, such as FGSM,PGD.")
 @click.option(
     "--surrogate",

@@ -4,10 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
+
 from smdguard.attacks import BIM, FGSM, MIM, PGD, RFGSM, Attack, Transfer
 from smdguard.attacks.attack import is_fooled
 from smdguard.threat import ThreatModel
-from torch import Tensor, nn
 
 ATTACKS = [FGSM, RFGSM, BIM, PGD, MIM]
 ITERATIVE = [BIM, PGD, MIM]
@@ -26,7 +27,9 @@ def grey_images(num_images: int = 6) -> Tensor:
     return 0.5 + 0.1 * torch.rand(num_images, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def craft(attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, threat: ThreatModel, seed: int = 0) -> Tensor:
+def craft(
+    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, threat: ThreatModel, seed: int = 0
+) -> Tensor:
     return attack(model, images, labels, threat, generator=torch.Generator().manual_seed(seed))
 
 

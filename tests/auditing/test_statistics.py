@@ -5,6 +5,7 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from smdguard.auditing.statistics import paired_p_value, wilson_interval
 
 

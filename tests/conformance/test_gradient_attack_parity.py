@@ -7,13 +7,14 @@ import foolbox
 import pytest
 import torch
 import torchattacks
+from torch import Tensor
+
 from smdguard.attacks import BIM, FGSM, MIM, PGD, Attack
 from smdguard.datasets import balanced_subset, parse_subset
 from smdguard.ensemble import Ensemble
 from smdguard.guard import load
 from smdguard.hub import read_test_subset
 from smdguard.threat import ThreatModel
-from torch import Tensor
 
 EPSILON, NUM_STEPS, STEP_RATIO, NUM_IMAGES = 0.2, 10, 0.1, 40
 STEP_SIZE = EPSILON * STEP_RATIO
@@ -64,9 +65,7 @@ class TestTorchattacks:
         assert_same(ours(BIM(**SETTINGS), ensemble, data), theirs, ensemble)
 
     def test_mim(self, ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> None:
-        theirs = self.run(
-            torchattacks.MIFGSM(ensemble, eps=EPSILON, alpha=STEP_SIZE, steps=NUM_STEPS, decay=1.0), data
-        )
+        theirs = self.run(torchattacks.MIFGSM(ensemble, eps=EPSILON, alpha=STEP_SIZE, steps=NUM_STEPS, decay=1.0), data)
         # Theirs divides by the mean of the gradient's absolute values, ours by their sum: the same direction.
         assert_same(ours(MIM(**SETTINGS), ensemble, data), theirs, ensemble)
 
@@ -89,9 +88,7 @@ class TestFoolbox:
         assert_same(ours(FGSM(early_stop=False), ensemble, data), theirs, ensemble)
 
     def test_bim(self, ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> None:
-        attack = foolbox.attacks.LinfBasicIterativeAttack(
-            abs_stepsize=STEP_SIZE, steps=NUM_STEPS, random_start=False
-        )
+        attack = foolbox.attacks.LinfBasicIterativeAttack(abs_stepsize=STEP_SIZE, steps=NUM_STEPS, random_start=False)
         assert_same(ours(BIM(**SETTINGS), ensemble, data), self.run(attack, ensemble, data), ensemble)
 
     def test_mim(self, ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> None:
@@ -111,4 +108,3 @@ class TestFoolbox:
             patch.setattr(attack, "get_random_start", lambda images, _: images.__class__(start))
             theirs = self.run(attack, ensemble, data)
         assert_same(ours(PGD(**SETTINGS), ensemble, data), theirs, ensemble)
-
