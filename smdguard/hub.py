@@ -14,6 +14,7 @@ from smdguard.manifest import File, Manifest, ManifestEntry, ModelConfig, parse
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 ONNX = "model.onnx"
+AUDIT = "audit.json"
 
 Origin = Literal["bundled", "checkout", "folder"]
 
@@ -119,6 +120,25 @@ def default_surrogates(config: ModelConfig) -> list[str]:
     names = dict.fromkeys(f"{method}-{kind}{seed}" for method in ("naive", config.objective.name))
     manifest = read_manifest()
     return [name for name in names if manifest.find(name) and (zoo_folder() / "models" / name).is_dir()]
+
+
+def read_baseline_audit(config: ModelConfig) -> tuple[str, bytes] | None:
+    """Name and audit, verified, of the zoo's naive ensemble of a model's architecture and data set.
+
+    None where there is none at hand, or it is that model itself.
+
+    Raises:
+        IntegrityError: The audit is missing or not the one that the manifest names.
+    """
+    name = f"naive-{config.architecture.name}-{config.training.dataset}"
+    entry = read_manifest().find(name)
+    folder = zoo_folder() / "models" / name
+    if name == config.name or entry is None or not entry.evaluations or not folder.is_dir():
+        return None
+    content = _read(folder / AUDIT)
+    if sha256(content) != entry.evaluations[0].report_sha256:
+        raise IntegrityError(f"{folder / AUDIT} is not the file that the manifest names; it was changed or damaged")
+    return name, content
 
 
 def list_zoo() -> list[dict[str, Any]]:

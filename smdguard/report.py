@@ -1,8 +1,12 @@
 """What an audit found: data only. Accuracies are fractions."""
 
+import base64
+import binascii
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from smdguard.errors import InvalidInputError
 from smdguard.threat import ThreatModel
 
 SCHEMA_VERSION = 1
@@ -86,6 +90,104 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """The accuracy curve of an undefended model of the same kind, to hold the audited one's against.
+
+    Args:
+        name: Its name in the zoo.
+        preset: The attacks it was audited with.
+        num_images: How many images that was.
+        curve: Its worst case at each radius.
+    """
+
+    name: str
+    preset: str | None
+    num_images: int
+    curve: tuple[CurvePoint, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Pixels of 8 bits: `pixels` is the base64 text of channels x height x width bytes."""
+
+    channels: int
+    height: int
+    width: int
+    pixels: str
+
+    def __post_init__(self) -> None:
+        shape = (self.channels, self.height, self.width)
+        try:
+            num_bytes = len(base64.b64decode(self.pixels, validate=True))
+        except (binascii.Error, ValueError) as error:
+            raise InvalidInputError(f"the pixels of a picture are not base64: {error}") from error
+        if min(shape) < 1 or num_bytes != math.prod(shape):
+            raise InvalidInputError(f"a picture of {' x '.join(map(str, shape))} pixels cannot hold {num_bytes} bytes")
+
+
+@dataclass(frozen=True)
+class GalleryImage:
+    """An image that the model gets right, and what the attacks made of it; fooled where the two classes differ.
+
+    Args:
+        label: True class, which is also the model's class for the clean image.
+        clean: The image.
+        clean_probability: What the model gives the true class.
+        adversarial: The adversarial image or, where none fools, the last attempt.
+        adversarial_label: The model's class for that.
+        adversarial_probability: What the model gives that class.
+        attack: What made it.
+    """
+
+    label: int
+    clean: Picture
+    clean_probability: float
+    adversarial: Picture
+    adversarial_label: int
+    adversarial_probability: float
+    attack: str
+
+
+@dataclass(frozen=True)
+class SaliencyMaps:
+    """Where each member looks on one image.
+
+    Args:
+        label: True class.
+        image: The image.
+        maps: For each member the input gradient of the true class's log-odds, summed over the channels; 128 is zero,
+            1 and 255 the map's strongest.
+        cosines: Cosine of each pair of members' gradients, in the order (0, 1), (0, 2), ..., (1, 2), ...
+    """
+
+    label: int
+    image: Picture
+    maps: tuple[Picture, ...]
+    cosines: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.cosines) != math.comb(len(self.maps), 2):
+            raise InvalidInputError(f"{len(self.cosines)} cosines cannot be those of {len(self.maps)} members")
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """The members' disagreement in nats, on clean images and on those of them that fool once attacked."""
+
+    clean: tuple[float, ...]
+    adversarial: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Exhibits:
+    """What there is to see beside the numbers; the saliency maps and the disagreement only of ensembles."""
+
+    gallery: tuple[GalleryImage, ...]
+    saliency: tuple[SaliencyMaps, ...]
+    disagreement: Disagreement | None
+
+
+@dataclass(frozen=True)
 class AuditReport:
     """Everything an audit found; see the fields' own types.
 
@@ -109,3 +211,5 @@ class AuditReport:
     seed: int
     seconds: float
     schema_version: int = SCHEMA_VERSION
+    exhibits: Exhibits | None = None
+    baseline: Baseline | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import settings
 from safetensors.torch import save
 
 from smdguard import hub
@@ -32,6 +33,10 @@ from smdguard.manifest import (
     parse,
     serialise,
 )
+
+# A busy machine is no bug: examples have no deadline, and are the same in every run.
+settings.register_profile("smdguard", deadline=None, derandomize=True)
+settings.load_profile("smdguard")
 
 MNIST = DATASETS["mnist"]
 ARCHITECTURE = Architecture(name="lenet", num_members=3, num_classes=10)

@@ -1,5 +1,6 @@
 """Bring a trained model into the zoo: export, golden outputs, audit, entry, card."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from smdguard.datasets import balanced_subset, find_dataset, parse_subset
 from smdguard.export import to_onnx
 from smdguard.files import sha256, write_atomically, zoo_folder
 from smdguard.guard import load
-from smdguard.hub import CONFIG, ONNX, WEIGHTS, default_surrogates, find_model, read_manifest, read_test_subset
+from smdguard.hub import AUDIT, CONFIG, ONNX, WEIGHTS, default_surrogates, find_model, read_manifest, read_test_subset
 from smdguard.manifest import (
     EntryTraining,
     Evaluation,
@@ -30,7 +31,6 @@ from zoo.card import model_card
 from zoo.golden import ATOL, NUM_IMAGES, make_golden
 
 GOLDEN = "golden.safetensors"
-AUDIT = "audit.json"
 CARD = "README.md"
 AUDIT_PRESET: PresetName = "quick"
 CURVE_POINTS = 6
@@ -82,7 +82,7 @@ def _audit(folder: Path, config: ModelConfig) -> AuditReport:
     dataset = find_dataset(config.training.dataset)
     data = parse_subset(read_test_subset(dataset.name))
     radii = [round(dataset.epsilon * point / CURVE_POINTS, 6) for point in range(CURVE_POINTS)]
-    return auditing.audit(
+    report = auditing.audit(
         load(f"{folder}/", backend="torch", device="cpu").ensemble,
         data.scaled(),
         data.labels,
@@ -93,6 +93,7 @@ def _audit(folder: Path, config: ModelConfig) -> AuditReport:
         name=config.name,
         dataset=dataset.name,
     )
+    return dataclasses.replace(report, exhibits=None)  # Images would make up most of the file.
 
 
 def describe(config: ModelConfig, report: AuditReport, *, config_sha256: str, report_sha256: str) -> ManifestEntry:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from smdguard.attacks import PGD, Attack, Model, Transfer
 from smdguard.attacks.attack import is_fooled
+from smdguard.auditing.exhibits import gather_exhibits
 from smdguard.auditing.presets import PRESETS, Preset, PresetName
 from smdguard.auditing.sanity import Outcome, gradient_health, judge, sanity_findings
 from smdguard.auditing.statistics import wilson_interval
@@ -108,6 +109,17 @@ def audit(
     health = gradient_health(model, images.split(SHARD_SIZE), labels.split(SHARD_SIZE))
     worst = _worst_case(outcomes, clean, threat.epsilon)
     findings = sanity_findings(outcomes, threat.epsilon, health)
+    exhibits = gather_exhibits(
+        model,
+        images,
+        labels,
+        threat,
+        outcomes,
+        surrogates,
+        clean=clean,
+        worst=worst,
+        generator=_generator(seed, "exhibits", 0, images.device),
+    )
     verdict, reason = judge(outcomes, threat, health, clean=_interval(clean), worst=_interval(worst))
     return AuditReport(
         model=name,
@@ -128,6 +140,7 @@ def audit(
         versions=_versions(),
         seed=seed,
         seconds=round(time.monotonic() - started, 2),
+        exhibits=exhibits,
     )
 
 

@@ -66,9 +66,19 @@ def load_ensemble(architecture: Architecture, image_input: Input, weights: bytes
             f"{architecture.num_classes} classes"
         )
     ensemble = build_ensemble(architecture, image_input)
-    ensemble.load_state_dict(tensors)
+    ensemble.load_state_dict({name: _without_subnormals(tensor) for name, tensor in tensors.items()})
     # Channels last makes the convolutions and poolings of small networks about 1.6 times as fast on a CPU.
     return ensemble.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+
+
+def _without_subnormals(weights: torch.Tensor) -> torch.Tensor:
+    """The weights with those below the smallest normal number set to zero.
+
+    Weight decay drives unused weights there; they change no output, but a CPU takes many times as long over them.
+    """
+    if not weights.is_floating_point():
+        return weights
+    return torch.where(weights.abs() < torch.finfo(weights.dtype).tiny, 0, weights)
 
 
 def _expected_shapes(architecture: Architecture, image_input: Input) -> dict[str, torch.Size]:

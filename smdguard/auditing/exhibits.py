@@ -1,0 +1,196 @@
+"""What a report shows beside its numbers: images before and after, where the members look, how far they disagree."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from smdguard.attacks import Attack, Model, Transfer
+from smdguard.attacks.attack import is_fooled
+from smdguard.auditing.sanity import Outcome
+from smdguard.ensemble import Ensemble
+from smdguard.report import Disagreement, Exhibits, GalleryImage, Picture, SaliencyMaps
+from smdguard.saliency import member_saliencies, pairwise_cosine
+from smdguard.scores import disagreement
+from smdguard.threat import ThreatModel
+
+NUM_SAMPLES = 100
+NUM_GALLERY = 8
+NUM_SALIENCY = 3
+# Larger images are shown smaller, so that a report stays small.
+MAX_SIDE = 48
+
+
+def gather_exhibits(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    threat: ThreatModel,
+    outcomes: Sequence[Outcome],
+    surrogates: Mapping[str, Model],
+    *,
+    clean: Tensor,
+    worst: Tensor,
+    generator: torch.Generator,
+) -> Exhibits:
+    """Make the audit's attacks again, on a small sample spread evenly over the images that the model gets right.
+
+    Args:
+        model: The audited model.
+        images: All images of the audit (B, C, H, W).
+        labels: Their classes (B,).
+        threat: The audit's threat model.
+        outcomes: The audit's, to know its attacks.
+        surrogates: What its black-box attacks were made on.
+        clean: Which images the model gets right, bool (B,).
+        worst: Which of them stood against all attacks, bool (B,).
+        generator: Source of every random draw.
+    """
+    right = clean.nonzero().flatten()
+    rows = right[:: max(1, len(right) // NUM_SAMPLES)][:NUM_SAMPLES]
+    sample = _attacked(model, images[rows], labels[rows], threat, _attempts(outcomes, threat, surrogates), generator)
+    # Random draws differ from the audit's; an image that fares otherwise than there would contradict its numbers.
+    sample = sample.only(sample.standing == worst[rows])
+    shown = sample.only(_one_of_each_class(sample))
+    if not isinstance(model, Ensemble):
+        return Exhibits(_gallery(model, shown), saliency=(), disagreement=None)
+    return Exhibits(_gallery(model, shown), _saliency(model, shown), _disagreement(model, sample))
+
+
+class _Sample(NamedTuple):
+    """Images, the last attempt at each, whether it stood against them all, and the number of the attempt."""
+
+    images: Tensor
+    labels: Tensor
+    adversarial: Tensor
+    standing: Tensor
+    attempt: Tensor
+    names: Sequence[str]
+
+    def only(self, rows: Tensor) -> "_Sample":
+        return _Sample(*(values[rows] for values in self[:-1]), self.names)
+
+
+class _Attempt(NamedTuple):
+    attack: Attack
+    made_on: Model | None
+    name: str
+
+
+def _attempts(outcomes: Sequence[Outcome], threat: ThreatModel, surrogates: Mapping[str, Model]) -> list[_Attempt]:
+    """The audit's attacks at its radius; query attacks take long and are only made where there are no others."""
+    attempts = [
+        _Attempt(one.attack, surrogates.get(one.source) if isinstance(one.attack, Transfer) else None, _name(one))
+        for one in outcomes
+        if one.epsilon == threat.epsilon and one.access != "member"
+    ]
+    return [attempt for attempt in attempts if attempt.attack.requires != "scores"] or attempts
+
+
+def _name(outcome: Outcome) -> str:
+    return outcome.attack.name + (f" from {outcome.source}" if outcome.access == "black-box" else "")
+
+
+def _attacked(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    threat: ThreatModel,
+    attempts: Sequence[_Attempt],
+    generator: torch.Generator,
+) -> _Sample:
+    """Make one attack after the other, each on what still stands."""
+    adversarial, last = images.clone(), torch.zeros_like(labels)
+    standing = torch.ones_like(labels, dtype=torch.bool)
+    for number, (attack, made_on, _) in enumerate(attempts):
+        rows = standing.nonzero().flatten()
+        if not len(rows):
+            break
+        candidates = attack(
+            model if made_on is None else made_on, images[rows], labels[rows], threat, generator=generator
+        )
+        adversarial[rows], last[rows] = threat.project(images[rows], candidates), number
+        with torch.no_grad():
+            standing[rows] = ~is_fooled(model(adversarial[rows]), labels[rows])
+    return _Sample(images, labels, adversarial, standing, last, [attempt.name for attempt in attempts])
+
+
+def _one_of_each_class(sample: _Sample) -> Tensor:
+    """Rows for the gallery: of each of the first classes the first image that is fooled, else the first."""
+    rows = []
+    for label in sample.labels.unique()[:NUM_GALLERY]:
+        of_class = (sample.labels == label).nonzero().flatten()
+        fooled = of_class[~sample.standing[of_class]]
+        rows.append(fooled[0] if len(fooled) else of_class[0])
+    return torch.stack(rows) if rows else sample.labels.new_empty(0)
+
+
+def _gallery(model: Model, sample: _Sample) -> tuple[GalleryImage, ...]:
+    if not len(sample.labels):
+        return ()
+    with torch.no_grad():
+        before, after = (
+            model(images).softmax(dim=-1).nan_to_num(0.0) for images in (sample.images, sample.adversarial)
+        )
+    return tuple(
+        GalleryImage(
+            label=label,
+            clean=_picture(sample.images[row]),
+            clean_probability=before[row, label].item(),
+            adversarial=_picture(sample.adversarial[row]),
+            adversarial_label=int(after[row].argmax()),
+            adversarial_probability=after[row].max().item(),
+            attack=sample.names[int(sample.attempt[row])],
+        )
+        for row, label in enumerate(sample.labels.tolist())
+    )
+
+
+def _saliency(ensemble: Ensemble, sample: _Sample) -> tuple[SaliencyMaps, ...]:
+    images, labels = sample.images[:NUM_SALIENCY], sample.labels[:NUM_SALIENCY]
+    if not len(labels):
+        return ()
+    saliencies = member_saliencies(ensemble, images, labels, num_members=len(ensemble.members))
+    cosines = pairwise_cosine(saliencies).nan_to_num(0.0)
+    return tuple(
+        SaliencyMaps(
+            label=label,
+            image=_picture(images[row]),
+            maps=tuple(_signed_picture(saliency) for saliency in saliencies[:, row]),
+            cosines=tuple(cosines[:, row].tolist()),
+        )
+        for row, label in enumerate(labels.tolist())
+    )
+
+
+def _disagreement(ensemble: Ensemble, sample: _Sample) -> Disagreement | None:
+    if not len(sample.labels):
+        return None
+    with torch.no_grad():
+        clean, adversarial = (
+            disagreement(ensemble.member_log_probabilities(images)).nan_to_num(0.0)
+            for images in (sample.images, sample.adversarial)
+        )
+    return Disagreement(tuple(clean.tolist()), tuple(adversarial[~sample.standing].tolist()))
+
+
+def _picture(image: Tensor) -> Picture:
+    """An image (C, H, W) in [0, 1] as 8 bits a channel."""
+    levels = (_shrunk(image) * 255).round().to("cpu", torch.uint8)
+    return Picture(*levels.shape, base64.b64encode(levels.numpy().tobytes()).decode())
+
+
+def _signed_picture(saliency: Tensor) -> Picture:
+    """A saliency (C, H, W) as one channel of levels about 128."""
+    one_channel = _shrunk(saliency.nan_to_num(0.0, 0.0, 0.0).sum(dim=0, keepdim=True))
+    return _picture((128 + 127 * one_channel / one_channel.abs().max().clamp(min=1e-30)) / 255)
+
+
+def _shrunk(image: Tensor) -> Tensor:
+    height, width = image.shape[1:]
+    scale = min(1.0, MAX_SIDE / max(height, width))
+    size = [max(1, round(height * scale)), max(1, round(width * scale))]
+    return functional.adaptive_avg_pool2d(image, size) if scale < 1 else image

@@ -1,0 +1,58 @@
+"""A training step of each method against the naive one, and against a plain loop over the members."""
+
+import pytest
+import torch
+from torch import nn
+
+from smdguard.backends.torch import build_ensemble
+from smdguard.datasets import LabelledImages
+from smdguard.ensemble import Ensemble
+from smdguard.manifest import Architecture, Input
+from training.loop import _train_one_epoch
+from training.recipes import recipe_for
+
+BATCH_SIZE, NUM_STEPS = 128, 4
+
+
+@pytest.fixture(scope="module")
+def data() -> LabelledImages:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (BATCH_SIZE * NUM_STEPS, 1, 28, 28), dtype=torch.uint8, generator=generator)
+    return LabelledImages(images, torch.randint(10, (len(images),), generator=generator))
+
+
+def fresh_ensemble() -> Ensemble:
+    architecture = Architecture(name="lenet", num_members=3, num_classes=10)
+    return build_ensemble(architecture, Input(channels=1, height=28, width=28, mean=(0.13,), std=(0.31,)))
+
+
+@pytest.mark.benchmark(group=f"{NUM_STEPS} training steps, LeNet-5 x 3, batch {BATCH_SIZE}")
+@pytest.mark.parametrize("method", ["naive", "smd", "gal", "adp"])
+def test_step(benchmark, method: str, data: LabelledImages) -> None:
+    ensemble, recipe = fresh_ensemble(), recipe_for(f"{method}-lenet-mnist")
+    optimizer = torch.optim.Adam(ensemble.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
+    benchmark(_train_one_epoch, recipe, ensemble, [], optimizer, data, 0, lambda *_: None)
+
+
+@pytest.mark.benchmark(group=f"{NUM_STEPS} training steps, LeNet-5 x 3, batch {BATCH_SIZE}")
+def test_plain_loop(benchmark, data: LabelledImages) -> None:
+    class PlainLeNet(nn.Sequential):
+        def __init__(self) -> None:
+            super().__init__(
+                nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(),
+                nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(),
+                nn.Linear(84, 10),
+            )  # fmt: skip
+
+    members = [PlainLeNet() for _ in range(3)]
+    optimizer = torch.optim.Adam([weight for member in members for weight in member.parameters()], weight_decay=1e-4)
+
+    def train() -> None:
+        for images, labels in zip(data.images.split(BATCH_SIZE), data.labels.split(BATCH_SIZE), strict=True):
+            normalised = (images.float() / 255 - 0.13) / 0.31
+            optimizer.zero_grad()
+            for member in members:
+                nn.functional.cross_entropy(member(normalised), labels).backward()
+            optimizer.step()
+
+    benchmark(train)
