@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from smdguard.ensemble import Ensemble
+from smdguard.onnx_stem import merge_first_convolutions
 from smdguard.scores import average_log_probabilities
 
 OPSET = 20
@@ -56,6 +57,7 @@ def to_onnx(ensemble: Ensemble, image_shape: tuple[int, int, int], labels: Seque
         raise TypeError("torch.onnx.export gives a program only with dynamo=True")
     model = program.model_proto
     _strip(model)
+    merge_first_convolutions(model)
     onnx.helper.set_model_props(model, {"labels": json.dumps(list(labels))})
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)

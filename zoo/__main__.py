@@ -1,4 +1,4 @@
-"""The command line of the zoo: python -m zoo add | audit | verify | subset | samples."""
+"""The command line of the zoo: python -m zoo add | audit | verify | publish | subset | samples."""
 
 import io
 from pathlib import Path
@@ -11,8 +11,10 @@ from smdguard.datasets import DATASETS, balanced_subset, load_split, parse_subse
 from smdguard.errors import SmdguardError
 from smdguard.files import sha256, write_atomically, zoo_folder
 from smdguard.hub import find_model, read_manifest, read_test_subset
-from smdguard.manifest import Manifest, TestSubset
+from smdguard.manifest import Manifest, ManifestEntry, TestSubset
 from zoo.entries import add_model, audit_model, write_manifest
+from zoo.publish import publish_model
+from zoo.table import markdown_table
 from zoo.verify import verify_entry
 
 
@@ -52,11 +54,26 @@ def audit(names: tuple[str, ...]) -> None:
 @click.argument("names", nargs=-1)
 def verify(names: tuple[str, ...]) -> None:
     """Check every file, golden output, card and audit of models of the zoo (all, if none is named)."""
-    known = {entry.name: entry for entry in read_manifest().models}
-    for name in names or known:
-        if name not in known:
-            raise click.ClickException(f"there is no entry {name!r}; the zoo has {', '.join(known)}")
-        click.echo(verify_entry(known[name]))
+    for entry in [_find_entry(name) for name in names] or read_manifest().models:
+        click.echo(verify_entry(entry))
+
+
+@main.command()
+def table() -> None:
+    """Print the models as a table in Markdown."""
+    click.echo(markdown_table(read_manifest()), nl=False)
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--namespace", required=True, metavar="ORG", help="The user or organisation to publish under.")
+@click.option("--private", is_flag=True, help="Create repositories that only the organisation can see.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+def publish(names: tuple[str, ...], namespace: str, private: bool, dry_run: bool) -> None:
+    """Publish models of the zoo on the Hugging Face Hub, after each was verified, and pin them in the manifest."""
+    for entry in [_find_entry(name) for name in names]:
+        verify_entry(entry)
+        click.echo(publish_model(entry, namespace, private=private, dry_run=dry_run))
 
 
 @main.command()
@@ -86,6 +103,15 @@ def samples() -> None:
         buffer = io.BytesIO()
         Image.fromarray(image[0].numpy()).save(buffer, "PNG", optimize=True)
         write_atomically(zoo_folder() / "samples" / f"digit-{label}.png", buffer.getvalue())
+
+
+def _find_entry(name: str) -> ManifestEntry:
+    manifest = read_manifest()
+    entry = manifest.find(name)
+    if entry is None:
+        known = ", ".join(entry.name for entry in manifest.models)
+        raise click.ClickException(f"there is no entry {name!r}; the zoo has {known}")
+    return entry
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from smdguard.backends.torch import build_ensemble
 from smdguard.datasets import LabelledImages
 from smdguard.ensemble import Ensemble
 from smdguard.manifest import Architecture, Input
+from tests.benchmarks.plain import PlainLeNet
 from training.loop import _train_one_epoch
 from training.recipes import recipe_for
 
@@ -36,14 +37,6 @@ def test_step(benchmark, method: str, data: LabelledImages) -> None:
 
 @pytest.mark.benchmark(group=f"{NUM_STEPS} training steps, LeNet-5 x 3, batch {BATCH_SIZE}")
 def test_plain_loop(benchmark, data: LabelledImages) -> None:
-    class PlainLeNet(nn.Sequential):
-        def __init__(self) -> None:
-            super().__init__(
-                nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(),
-                nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(),
-                nn.Linear(84, 10),
-            )  # fmt: skip
-
     members = [PlainLeNet() for _ in range(3)]
     optimizer = torch.optim.Adam([weight for member in members for weight in member.parameters()], weight_decay=1e-4)
 

@@ -1,0 +1,50 @@
+"""Merging the members' first convolutions changes the graph and not what it computes."""
+
+import numpy
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from smdguard import export
+from smdguard.architectures import ARCHITECTURES
+from smdguard.ensemble import Ensemble
+from smdguard.onnx_stem import merge_first_convolutions
+
+
+def run(model: bytes, images: numpy.ndarray) -> list[numpy.ndarray]:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return session.run(None, {"images": images})
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shape", "negative_slope"), [("lenet", (1, 28, 28), 0.1), ("resnet20", (3, 32, 32), 0.0)]
+)
+def test_one_convolution_reads_the_image_and_the_outputs_stay(
+    architecture: str, shape: tuple[int, int, int], negative_slope: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    members = [ARCHITECTURES[architecture](shape, 4, negative_slope=negative_slope) for _ in range(2)]
+    ensemble = Ensemble(members, mean=[0.4] * shape[0], std=[0.3] * shape[0]).eval()
+    monkeypatch.setattr(export, "merge_first_convolutions", lambda model: None)
+    plain = export.to_onnx(ensemble, shape, "abcd")
+    model = onnx.load_from_string(plain)
+    merge_first_convolutions(model)
+    onnx.checker.check_model(model, full_check=True)
+    merged = model.SerializeToString()
+
+    def num_first(content: bytes) -> int:
+        convolutions = [node for node in onnx.load_from_string(content).graph.node if node.op_type == "Conv"]
+        return sum(node.input[0] == convolutions[0].input[0] for node in convolutions)
+
+    assert (num_first(plain), num_first(merged)) == (2, 1)
+    images = numpy.random.default_rng(0).random((3, *shape), dtype=numpy.float32)
+    for first, second in zip(run(plain, images), run(merged, images), strict=True):
+        numpy.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def test_a_single_member_is_left_as_it_is() -> None:
+    torch.manual_seed(0)
+    ensemble = Ensemble([ARCHITECTURES["lenet"]((1, 28, 28), 4)], mean=[0.4], std=[0.3]).eval()
+    graph = onnx.load_from_string(export.to_onnx(ensemble, (1, 28, 28), "abcd")).graph
+    assert "Split" not in {node.op_type for node in graph.node}
