@@ -18,14 +18,18 @@ if TYPE_CHECKING:
     from smdguard.attacks import Square as Square
     from smdguard.attacks import TargetedAPGD as TargetedAPGD
     from smdguard.attacks import Transfer as Transfer
+    from smdguard.attacks import Unsuspicious as Unsuspicious
+    from smdguard.auditing import AuditInterrupted as AuditInterrupted
     from smdguard.auditing import audit as audit
     from smdguard.ensemble import Ensemble as Ensemble
     from smdguard.errors import BackendError as BackendError
+    from smdguard.errors import HubError as HubError
     from smdguard.errors import ImageError as ImageError
     from smdguard.errors import IntegrityError as IntegrityError
     from smdguard.errors import InvalidInputError as InvalidInputError
     from smdguard.errors import SmdguardError as SmdguardError
     from smdguard.errors import UnknownModelError as UnknownModelError
+    from smdguard.errors import UnpinnedRevisionWarning as UnpinnedRevisionWarning
     from smdguard.guard import Guard as Guard
     from smdguard.guard import Prediction as Prediction
     from smdguard.guard import load as load
@@ -46,16 +50,19 @@ _HOMES = {
         "Square",
         "TargetedAPGD",
         "Transfer",
+        "Unsuspicious",
     ],
-    "smdguard.auditing": ["audit"],
+    "smdguard.auditing": ["AuditInterrupted", "audit"],
     "smdguard.ensemble": ["Ensemble"],
     "smdguard.errors": [
         "BackendError",
+        "HubError",
         "ImageError",
         "IntegrityError",
         "InvalidInputError",
         "SmdguardError",
         "UnknownModelError",
+        "UnpinnedRevisionWarning",
     ],
     "smdguard.guard": ["Guard", "Prediction", "load"],
     "smdguard.report": ["AuditReport", "Finding", "Interval"],

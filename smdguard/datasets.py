@@ -108,7 +108,8 @@ def load_split(dataset: Dataset, root: Path, *, train: bool, download: bool = Fa
     Args:
         dataset: Which one.
         root: Where torchvision keeps it, or a folder with train/CLASS/IMAGE and test/CLASS/IMAGE, itself or under
-            the data set's name; CLASS is a label or its index, IMAGE a PNG or JPEG file.
+            the data set's name; CLASS is a label or its index, IMAGE a PNG or JPEG file. Of a data set that
+            torchvision does not know, also a folder with CLASS/IMAGE.
         train: The training half, else the test half.
         download: Let torchvision fetch it when it is not there.
 
@@ -120,7 +121,7 @@ def load_split(dataset: Dataset, root: Path, *, train: bool, download: bool = Fa
         if folder.is_dir():
             return _from_image_folder(folder, dataset)
     if dataset.folder is None:
-        raise InvalidInputError(f"{root} holds no folder {half}/ with one folder of images for each class")
+        return _from_image_folder(class_folder(root), dataset)
     from torchvision import datasets
 
     try:
@@ -134,6 +135,27 @@ def load_split(dataset: Dataset, root: Path, *, train: bool, download: bool = Fa
     images = torch.as_tensor(source.data)
     images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
     return LabelledImages(images, torch.as_tensor(source.targets))
+
+
+def class_folder(root: Path) -> Path:
+    """The folder that holds a folder of images for each class: `root`, or test/ in it.
+
+    Raises:
+        InvalidInputError: It holds no images in folders.
+    """
+    folder = root / "test" if (root / "test").is_dir() else root
+    if not any(file.is_file() for file in folder.glob("*/*")):
+        raise InvalidInputError(f"{folder} holds no images; it must hold CLASS/IMAGE, a folder for each class")
+    return folder
+
+
+def class_names(root: Path) -> tuple[str, ...]:
+    """Names of the folders of images, in alphabetical order.
+
+    Raises:
+        InvalidInputError: There are none.
+    """
+    return tuple(sorted(path.name for path in class_folder(root).iterdir() if path.is_dir()))
 
 
 def _from_image_folder(folder: Path, dataset: Dataset) -> LabelledImages:

@@ -1,4 +1,4 @@
-"""The errors that smdguard raises on purpose; the message says what came in and what to do."""
+"""What smdguard raises and warns of on purpose; the message says what came in and what to do."""
 
 
 class SmdguardError(Exception):
@@ -21,5 +21,13 @@ class IntegrityError(SmdguardError):
     """A file is missing, malformed, or not the one that its checksum names."""
 
 
+class HubError(SmdguardError):
+    """The Hugging Face Hub cannot be reached, or does not answer as it should."""
+
+
 class BackendError(SmdguardError):
     """A back end or a device cannot do what was asked."""
+
+
+class UnpinnedRevisionWarning(UserWarning):
+    """A model is loaded from a branch or tag, which may stand for other files tomorrow."""

@@ -167,13 +167,14 @@ def load(model: str, *, backend: BackendName = "auto", device: str = "auto") -> 
     """Load a model, every file of it checked against its checksum first.
 
     Args:
-        model: A name of the zoo, or the path of a model folder.
+        model: A name of the zoo, the path of a model folder, or "org/repo@revision" on the Hugging Face Hub.
         backend: "onnx", "torch", or "auto": ONNX where the model has it.
         device: "auto", "cpu" or "cuda".
 
     Raises:
         UnknownModelError: There is no such model.
         IntegrityError: A file is missing, malformed, or not what its checksum names.
+        HubError: It has to be fetched, and the Hub cannot be reached.
         BackendError: The back end or device is not to be had.
 
     Example:

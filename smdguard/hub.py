@@ -2,21 +2,29 @@
 
 import difflib
 import os
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from smdguard.errors import IntegrityError, UnknownModelError
+from smdguard.errors import IntegrityError, UnknownModelError, UnpinnedRevisionWarning
 from smdguard.files import is_folder, sha256, zoo_folder
 from smdguard.manifest import File, Manifest, ManifestEntry, ModelConfig, parse
+from smdguard.remote import Repository, is_commit, parse_id, resolve
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 ONNX = "model.onnx"
+GOLDEN = "golden.safetensors"
 AUDIT = "audit.json"
+CARD = "README.md"
 
-Origin = Literal["bundled", "checkout", "folder"]
+_MAX_TEXT_BYTES = 2**24
+_MAX_MODEL_BYTES = 2**30
+
+Origin = Literal["bundled", "checkout", "cached", "hub"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,7 @@ class ModelFolder:
     """A model's files; `config` is verified, and so is whatever `read` returns.
 
     Args:
-        name: The zoo name, or the folder as it was given.
+        name: The zoo name, the Hub id or the folder, as it was given.
         path: Where the files are.
         config: What its config.json says.
         entry: What the manifest says, for a model of the zoo.
@@ -49,10 +57,28 @@ class ModelFolder:
             raise IntegrityError(f"{self.path / CONFIG} lists no file {file}")
         return _read_verified(self.path / file, self.config.files[file], CONFIG)
 
+    def verify(self) -> int:
+        """Check every file that has a checksum; returns how many bytes those of the model are.
 
-def zoo_origin() -> Origin:
-    """Whether the zoo came with the installed package or is a checkout's."""
-    return "bundled" if zoo_folder().name == "_zoo" else "checkout"
+        Raises:
+            IntegrityError: A file is missing, or not what its checksum names.
+        """
+        if self.entry is not None and self.entry.evaluations:
+            _read_audit(self.path, self.entry)
+        return sum(len(self.read(file)) for file in self.config.files)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a model is: in a folder, or in a repository of the Hub and perhaps in its cache."""
+
+    name: str
+    source: Path | Repository
+    entry: ManifestEntry | None
+
+    @property
+    def path(self) -> Path:
+        return self.source.folder if isinstance(self.source, Repository) else self.source
 
 
 @cache
@@ -84,30 +110,87 @@ def read_test_subset(dataset: str) -> bytes:
 
 
 def find_model(model: str) -> ModelFolder:
-    """The model that a zoo name or a folder stands for, its configuration verified.
+    """The model that a name stands for, its configuration verified; fetched from the Hub where it is not here yet.
 
     Args:
-        model: A name of the zoo, such as "smd-lenet-mnist", or the path of a model folder.
+        model: A name of the zoo, such as "smd-lenet-mnist", the path of a model folder, or "org/repo@revision" on the
+            Hugging Face Hub.
 
     Raises:
         UnknownModelError: There is no such model; the message names the nearest ones.
         IntegrityError: Its configuration is missing, malformed, or not the one that the manifest pins.
+        HubError: It is not here, and the Hub cannot be reached.
     """
+    return _open(_locate(model))
+
+
+def pull_model(model: str) -> ModelFolder:
+    """As find_model, but with every file verified; what is damaged in the Hub's cache is fetched again."""
+    place = _locate(model)
+    try:
+        folder = _open(place)
+        folder.verify()
+    except IntegrityError:
+        if not isinstance(place.source, Repository):
+            raise
+        folder = _open(place, anew=True)
+        folder.verify()
+    return folder
+
+
+def read_card(model: str) -> str:
+    """The model card, in Markdown; of a model that is on the Hub only, nothing else is fetched.
+
+    Raises:
+        UnknownModelError: There is no such model.
+        IntegrityError: It has no card.
+        HubError: It is not here, and the Hub cannot be reached.
+    """
+    place = _locate(model)
+    if isinstance(place.source, Repository) and not place.source.has(CARD):
+        place.source.fetch(CARD, max_bytes=_MAX_TEXT_BYTES)
+    return _read(place.path / CARD).decode(errors="replace")
+
+
+def _locate(model: str) -> _Place:
     manifest = read_manifest()
     entry = manifest.find(model)
     if entry is not None:
         path = zoo_folder() / "models" / model
-        if path.is_dir():
-            return _open_folder(model, path, entry)
-        raise UnknownModelError(f"{model} is in the zoo, but its files are not on this machine")
+        source = path if path.is_dir() else _publication(entry)
+        if source is None:
+            raise UnknownModelError(f"{model} is in the zoo, but its files are not on this machine nor on the Hub")
+        return _Place(model, source, entry)
     if is_folder(model):
-        return _open_folder(model, Path(model), None)
+        return _Place(model, Path(model), None)
+    identity = parse_id(model)
+    if identity is not None:
+        return _Place(model, _pin(*identity), None)
     if os.sep in model:
         raise UnknownModelError(f"there is no model folder {model}")
     names = [known.name for known in manifest.models]
     near = difflib.get_close_matches(model, names, n=3, cutoff=0.4) or names
     hint = f"did you mean {' or '.join(near)}? smdguard list shows all" if near else "the zoo is empty"
     raise UnknownModelError(f"there is no model {model!r}; {hint}")
+
+
+def _publication(entry: ManifestEntry) -> Repository | None:
+    """Where the manifest says that the model is published; the files of a model are published together."""
+    weights = entry.weights
+    return Repository(weights.repo, weights.revision) if weights.repo and weights.revision else None
+
+
+def _pin(repository: str, revision: str) -> Repository:
+    if is_commit(revision):
+        return Repository(repository, revision)
+    pinned = resolve(repository, revision, CONFIG)
+    warnings.warn(
+        f"{repository}@{revision} may stand for other files tomorrow; what it stands for today is "
+        f"{repository}@{pinned.commit}",
+        UnpinnedRevisionWarning,
+        stacklevel=5,  # Whoever calls load.
+    )
+    return pinned
 
 
 def default_surrogates(config: ModelConfig) -> list[str]:
@@ -118,8 +201,8 @@ def default_surrogates(config: ModelConfig) -> list[str]:
     kind = f"{config.architecture.name}-{config.training.dataset}"
     seed = "-s1" if config.training.seed == 0 else ""
     names = dict.fromkeys(f"{method}-{kind}{seed}" for method in ("naive", config.objective.name))
-    manifest = read_manifest()
-    return [name for name in names if manifest.find(name) and (zoo_folder() / "models" / name).is_dir()]
+    entries = [entry for entry in map(read_manifest().find, names) if entry is not None]
+    return [entry.name for entry in entries if _origin(entry) != "hub"]
 
 
 def read_baseline_audit(config: ModelConfig) -> tuple[str, bytes] | None:
@@ -135,10 +218,7 @@ def read_baseline_audit(config: ModelConfig) -> tuple[str, bytes] | None:
     folder = zoo_folder() / "models" / name
     if name == config.name or entry is None or not entry.evaluations or not folder.is_dir():
         return None
-    content = _read(folder / AUDIT)
-    if sha256(content) != entry.evaluations[0].report_sha256:
-        raise IntegrityError(f"{folder / AUDIT} is not the file that the manifest names; it was changed or damaged")
-    return name, content
+    return name, _read_audit(folder, entry)
 
 
 def list_zoo() -> list[dict[str, Any]]:
@@ -146,7 +226,6 @@ def list_zoo() -> list[dict[str, Any]]:
     rows = []
     for entry in read_manifest().models:
         worst = next((evaluation for evaluation in entry.evaluations if evaluation.attack == "worst_case"), None)
-        here = (zoo_folder() / "models" / entry.name).is_dir()
         rows.append(
             {
                 "name": entry.name,
@@ -157,19 +236,64 @@ def list_zoo() -> list[dict[str, Any]]:
                 "epsilon": worst and worst.threat.epsilon,
                 "verdict": entry.verdict,
                 "num_bytes": entry.weights.num_bytes,
-                "where": zoo_origin() if here else "hub",
+                "where": _origin(entry),
             }
         )
     return rows
 
 
-def _open_folder(name: str, path: Path, entry: ManifestEntry | None) -> ModelFolder:
-    content = _read(path / CONFIG)
-    if entry is not None and sha256(content) != entry.training.config_sha256:
+def _origin(entry: ManifestEntry) -> Origin:
+    """Where the model's files are: with the installed package, in a checkout, in the Hub's cache, or not here."""
+    zoo = zoo_folder()
+    if (zoo / "models" / entry.name).is_dir():
+        return "bundled" if zoo.name == "_zoo" else "checkout"
+    source = _publication(entry)
+    files = [CONFIG, WEIGHTS, *([ONNX] if entry.onnx else [])]
+    return "cached" if source is not None and all(map(source.has, files)) else "hub"
+
+
+def _open(place: _Place, *, anew: bool = False) -> ModelFolder:
+    """The model's folder, after what the Hub's cache lacks was fetched, or with `anew` everything."""
+    source = place.source
+    if isinstance(source, Repository) and (anew or not source.has(CONFIG)):
+        pinned = place.entry and place.entry.training.config_sha256
+        source.fetch(CONFIG, max_bytes=_MAX_TEXT_BYTES, digest=pinned)
+    path = place.path / CONFIG
+    content = _read(path)
+    if place.entry is not None and sha256(content) != place.entry.training.config_sha256:
         raise IntegrityError(
-            f"{path / CONFIG} is not the file that the manifest pins; it was changed or damaged: fetch the model again"
+            f"{path} is not the file that the manifest pins; it was changed or damaged: fetch the model again"
         )
-    return ModelFolder(name, path, parse(ModelConfig, content, str(path / CONFIG)), entry)
+    folder = ModelFolder(place.name, place.path, parse(ModelConfig, content, str(path)), place.entry)
+    if isinstance(source, Repository):
+        _complete(folder, source, anew)
+    return folder
+
+
+def _complete(folder: ModelFolder, source: Repository, anew: bool) -> None:
+    """Fetch the files that the configuration lists, those that the Hub's cache lacks or with `anew` all."""
+    files = folder.config.files
+    missing = [file for file in files if anew or not source.has(file)]
+    if not missing:
+        return
+    strangers = sorted(files.keys() - {WEIGHTS, ONNX, GOLDEN})
+    if strangers:
+        raise IntegrityError(f"{source.name} lists {strangers[0]}, which is no file of a model")
+    num_bytes = sum(file.num_bytes for file in files.values())
+    if num_bytes > _MAX_MODEL_BYTES:
+        raise IntegrityError(f"{source.name} has {num_bytes:,} bytes; a model may have {_MAX_MODEL_BYTES:,}")
+    for file in (CARD, AUDIT):
+        with suppress(IntegrityError):  # They are for people to read; a model works without.
+            source.fetch(file, max_bytes=_MAX_TEXT_BYTES)
+    for file in missing:
+        source.fetch(file, max_bytes=files[file].num_bytes, digest=files[file].sha256)
+
+
+def _read_audit(folder: Path, entry: ManifestEntry) -> bytes:
+    content = _read(folder / AUDIT)
+    if sha256(content) != entry.evaluations[0].report_sha256:
+        raise IntegrityError(f"{folder / AUDIT} is not the file that the manifest names; it was changed or damaged")
+    return content
 
 
 def _read_verified(path: Path, expected: File, pinned_by: str) -> bytes:
@@ -182,7 +306,7 @@ def _read_verified(path: Path, expected: File, pinned_by: str) -> bytes:
     return content
 
 
-def _read(path: Path, limit: int = 2**24) -> bytes:
+def _read(path: Path, limit: int = _MAX_TEXT_BYTES) -> bytes:
     """The file's content, but no more than one byte past the limit."""
     try:
         with path.open("rb") as file:

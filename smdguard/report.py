@@ -71,6 +71,10 @@ class TransferMatrix:
     epsilon: float
     attack: str
 
+    def __post_init__(self) -> None:
+        if not self.members or any(len(row) != len(self.members) for row in self.members):
+            raise InvalidInputError("the transfer matrix must have a row and a column for each member")
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -87,6 +91,52 @@ class Finding:
     severity: Severity
     message: str
     evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SuspicionUnderAttack:
+    """What an attack leaves of the suspicion, the score that is to flag adversarial images.
+
+    Args:
+        name: What tables call the attack.
+        repr: Its settings.
+        robust_accuracy: Share of the images that are still classified rightly.
+        flagged: Share of those that are not whose score is above the threshold; None where all are.
+        undetected: Share of all images that are classified wrongly and not flagged.
+        auroc: Probability that a fooled image has a higher score than a clean one; None where none is fooled.
+    """
+
+    name: str
+    repr: str
+    robust_accuracy: Interval
+    flagged: Interval | None
+    undetected: Interval
+    auroc: float | None
+
+
+@dataclass(frozen=True)
+class SuspicionReport:
+    """Does the members' disagreement give adversarial images away?
+
+    Args:
+        threshold: Disagreement in nats above which an image is flagged.
+        clean_flagged: Share of all clean images that are flagged.
+        num_images: How many of them the attacks were made on.
+        attacks: One that does not know of the suspicion, then one that does.
+    """
+
+    threshold: float
+    clean_flagged: Interval
+    num_images: int
+    attacks: tuple[SuspicionUnderAttack, ...]
+
+
+@dataclass(frozen=True)
+class Impossible:
+    """An attack that could not be made on the model, and why not."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -191,7 +241,9 @@ class Exhibits:
 class AuditReport:
     """Everything an audit found; see the fields' own types.
 
-    `verdict_reason` says the verdict in one sentence; `versions` names the software; `seconds` is wall-clock time.
+    `verdict_reason` says the verdict in one sentence; `versions` names the software; `seconds` is wall-clock time;
+    `impossible` are the attacks that the model does not allow; `partial` says that the audit was stopped before all
+    attacks were made.
     """
 
     model: str
@@ -213,3 +265,6 @@ class AuditReport:
     schema_version: int = SCHEMA_VERSION
     exhibits: Exhibits | None = None
     baseline: Baseline | None = None
+    impossible: tuple[Impossible, ...] = ()
+    partial: bool = False
+    suspicion: SuspicionReport | None = None

@@ -1,6 +1,7 @@
 """A small model that every test may use: three members of LeNet-5 with fresh weights, and the ways to damage a copy."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import constants
+from huggingface_hub.utils import close_session
 from hypothesis import settings
 from safetensors.torch import save
 
@@ -17,7 +20,7 @@ from smdguard.datasets import DATASETS
 from smdguard.ensemble import Ensemble
 from smdguard.export import to_onnx
 from smdguard.files import sha256
-from smdguard.hub import CONFIG, ONNX, WEIGHTS
+from smdguard.hub import AUDIT, CARD, CONFIG, ONNX, WEIGHTS
 from smdguard.manifest import (
     Architecture,
     EntryTraining,
@@ -33,6 +36,8 @@ from smdguard.manifest import (
     parse,
     serialise,
 )
+from smdguard.remote import Repository
+from tests.hub_server import HubServer, serve
 
 # A busy machine is no bug: examples have no deadline, and are the same in every run.
 settings.register_profile("smdguard", deadline=None, derandomize=True)
@@ -154,3 +159,42 @@ def _entry(folder: Path) -> ManifestEntry:
         license="apache-2.0",
         citation="none",
     )
+
+
+@pytest.fixture
+def hub_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A Hub on loopback, and an empty cache; the Hub's client reads its environment when it is imported."""
+    with serve() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache" / "hub"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "cache" / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield server
+        close_session()
+
+
+@pytest.fixture
+def hub_environment(tmp_path: Path, hub_server: HubServer) -> dict[str, str]:
+    """The same Hub and cache for another process."""
+    return {**os.environ, "HF_ENDPOINT": hub_server.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
+
+
+@pytest.fixture
+def distant_model(tiny_zoo: Path, hub_server: HubServer) -> Repository:
+    """naive-lenet-mnist is no more in the zoo's folder, but on the Hub, where the manifest pins it."""
+    folder = tiny_zoo / "models" / "naive-lenet-mnist"
+    (folder / CARD).write_text("---\nlicense: apache-2.0\n---\n# The card\n")
+    (folder / AUDIT).write_text("{}")
+    commit = hub_server.host("org/naive-lenet-mnist", {file.name: file.read_bytes() for file in folder.iterdir()})
+    shutil.rmtree(folder)
+    manifest = json.loads((tiny_zoo / "manifest.json").read_bytes())
+    for file in ("weights", "onnx"):
+        manifest["models"][0][file] |= {"repo": "org/naive-lenet-mnist", "revision": commit}
+    (tiny_zoo / "manifest.json").write_text(json.dumps(manifest))
+    hub.read_manifest.cache_clear()
+    return Repository("org/naive-lenet-mnist", commit)

@@ -10,8 +10,20 @@ from smdguard.backends.torch import TorchBackend
 from smdguard.datasets import balanced_subset, find_dataset, parse_subset
 from smdguard.export import to_onnx
 from smdguard.files import sha256, write_atomically, zoo_folder
+from smdguard.golden import ATOL, NUM_IMAGES, make_golden
 from smdguard.guard import load
-from smdguard.hub import AUDIT, CONFIG, ONNX, WEIGHTS, default_surrogates, find_model, read_manifest, read_test_subset
+from smdguard.hub import (
+    AUDIT,
+    CARD,
+    CONFIG,
+    GOLDEN,
+    ONNX,
+    WEIGHTS,
+    default_surrogates,
+    find_model,
+    read_manifest,
+    read_test_subset,
+)
 from smdguard.manifest import (
     EntryTraining,
     Evaluation,
@@ -28,10 +40,7 @@ from smdguard.manifest import (
 from smdguard.report import AuditReport
 from smdguard.threat import ThreatModel
 from zoo.card import model_card
-from zoo.golden import ATOL, NUM_IMAGES, make_golden
 
-GOLDEN = "golden.safetensors"
-CARD = "README.md"
 AUDIT_PRESET: PresetName = "quick"
 CURVE_POINTS = 6
 LICENSE = "apache-2.0"
@@ -74,14 +83,14 @@ def audit_model(folder: Path, config: ModelConfig) -> ManifestEntry:
     write_atomically(folder / AUDIT, content)
     entry = describe(config, report, config_sha256=sha256(serialise(config)), report_sha256=sha256(content))
     write_atomically(folder / CARD, model_card(entry, config).encode())
-    _replace_in_manifest(entry)
+    replace_in_manifest(entry)
     return entry
 
 
 def _audit(folder: Path, config: ModelConfig) -> AuditReport:
     dataset = find_dataset(config.training.dataset)
     data = parse_subset(read_test_subset(dataset.name))
-    radii = [round(dataset.epsilon * point / CURVE_POINTS, 6) for point in range(CURVE_POINTS)]
+    radii = [round(dataset.epsilon * point / CURVE_POINTS, 6) for point in range(1, CURVE_POINTS)]
     report = auditing.audit(
         load(f"{folder}/", backend="torch", device="cpu").ensemble,
         data.scaled(),
@@ -157,7 +166,9 @@ def _evaluations(report: AuditReport, report_sha256: str) -> list[Evaluation]:
     ]
 
 
-def _replace_in_manifest(entry: ManifestEntry) -> None:
+def replace_in_manifest(entry: ManifestEntry) -> None:
+    """Write the manifest with that entry in place of the one of its name."""
+    read_manifest.cache_clear()  # Another process may have written it since.
     manifest = read_manifest()
     others = [other for other in manifest.models if other.name != entry.name]
     models = tuple(sorted([*others, entry], key=lambda known: known.name))

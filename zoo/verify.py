@@ -5,12 +5,12 @@ from pathlib import Path
 from smdguard import render
 from smdguard.errors import IntegrityError
 from smdguard.files import sha256
+from smdguard.golden import check_golden
 from smdguard.guard import Guard
-from smdguard.hub import CONFIG, find_model
+from smdguard.hub import AUDIT, CARD, CONFIG, GOLDEN, find_model
 from smdguard.manifest import ManifestEntry
 from zoo.card import model_card
-from zoo.entries import AUDIT, CARD, GOLDEN, describe
-from zoo.golden import check_golden
+from zoo.entries import describe
 
 
 def verify_entry(entry: ManifestEntry) -> str:

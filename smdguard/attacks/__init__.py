@@ -6,6 +6,7 @@ from smdguard.attacks.gradient_steps import BIM, FGSM, MIM, PGD, RFGSM
 from smdguard.attacks.member_reweighing import MemberReweighing
 from smdguard.attacks.square import Square
 from smdguard.attacks.transfer import Transfer
+from smdguard.attacks.unsuspicious import Unsuspicious
 
 __all__ = [
     "APGD",
@@ -21,4 +22,5 @@ __all__ = [
     "Square",
     "TargetedAPGD",
     "Transfer",
+    "Unsuspicious",
 ]

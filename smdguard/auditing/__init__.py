@@ -1,6 +1,6 @@
 """Audits: attack a model in every way at hand, count what stands, and say how far the figures can be trusted."""
 
-from smdguard.auditing.evaluate import audit
+from smdguard.auditing.evaluate import AuditInterrupted, audit
 from smdguard.auditing.presets import PRESETS, PresetName
 
-__all__ = ["PRESETS", "PresetName", "audit"]
+__all__ = ["PRESETS", "AuditInterrupted", "PresetName", "audit"]

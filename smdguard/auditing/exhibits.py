@@ -1,16 +1,17 @@
 """What a report shows beside its numbers: images before and after, where the members look, how far they disagree."""
 
 import base64
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from smdguard.attacks import Attack, Model, Transfer
+from smdguard.attacks import Attack, Model
 from smdguard.attacks.attack import is_fooled
-from smdguard.auditing.sanity import Outcome
+from smdguard.auditing.outcomes import Outcome
 from smdguard.ensemble import Ensemble
 from smdguard.report import Disagreement, Exhibits, GalleryImage, Picture, SaliencyMaps
 from smdguard.saliency import member_saliencies, pairwise_cosine
@@ -32,6 +33,7 @@ def gather_exhibits(
     outcomes: Sequence[Outcome],
     surrogates: Mapping[str, Model],
     *,
+    careful: Model,
     clean: Tensor,
     worst: Tensor,
     generator: torch.Generator,
@@ -45,13 +47,14 @@ def gather_exhibits(
         threat: The audit's threat model.
         outcomes: The audit's, to know its attacks.
         surrogates: What its black-box attacks were made on.
+        careful: The audited model, asked about no more images at a time than fit into memory.
         clean: Which images the model gets right, bool (B,).
         worst: Which of them stood against all attacks, bool (B,).
         generator: Source of every random draw.
     """
     right = clean.nonzero().flatten()
-    rows = right[:: max(1, len(right) // NUM_SAMPLES)][:NUM_SAMPLES]
-    sample = _attacked(model, images[rows], labels[rows], threat, _attempts(outcomes, threat, surrogates), generator)
+    rows = right[torch.arange(0, len(right), max(1.0, len(right) / NUM_SAMPLES), device=right.device).long()]
+    sample = _attacked(careful, images[rows], labels[rows], threat, _attempts(outcomes, threat, surrogates), generator)
     # Random draws differ from the audit's; an image that fares otherwise than there would contradict its numbers.
     sample = sample.only(sample.standing == worst[rows])
     shown = sample.only(_one_of_each_class(sample))
@@ -71,27 +74,42 @@ class _Sample(NamedTuple):
     names: Sequence[str]
 
     def only(self, rows: Tensor) -> "_Sample":
-        return _Sample(*(values[rows] for values in self[:-1]), self.names)
+        return _Sample(
+            self.images[rows],
+            self.labels[rows],
+            self.adversarial[rows],
+            self.standing[rows],
+            self.attempt[rows],
+            self.names,
+        )
 
 
 class _Attempt(NamedTuple):
+    """An attack, the surrogate that it is made on if it is, and what the gallery calls it."""
+
     attack: Attack
-    made_on: Model | None
+    surrogate: Model | None
     name: str
 
 
 def _attempts(outcomes: Sequence[Outcome], threat: ThreatModel, surrogates: Mapping[str, Model]) -> list[_Attempt]:
-    """The audit's attacks at its radius; query attacks take long and are only made where there are no others."""
-    attempts = [
-        _Attempt(one.attack, surrogates.get(one.source) if isinstance(one.attack, Transfer) else None, _name(one))
-        for one in outcomes
-        if one.epsilon == threat.epsilon and one.access != "member"
+    """The audit's attacks at its radius, the strongest first; those by queries take long, and serve where no others do.
+
+    They go on after the first success where they can: that lies right at the boundary, where members disagree most.
+    """
+    at_radius = [one for one in outcomes if one.epsilon == threat.epsilon and one.access != "member"]
+    quick = [one for one in at_radius if one.attack.requires != "scores"] or at_radius
+    quick.sort(key=lambda one: (not hasattr(one.attack, "early_stop"), one.robust_accuracy))
+    return [
+        _Attempt(
+            _to_the_end(one.attack), surrogates[one.source] if one.access == "black-box" else None, one.description
+        )
+        for one in quick
     ]
-    return [attempt for attempt in attempts if attempt.attack.requires != "scores"] or attempts
 
 
-def _name(outcome: Outcome) -> str:
-    return outcome.attack.name + (f" from {outcome.source}" if outcome.access == "black-box" else "")
+def _to_the_end(attack: Any) -> Attack:
+    return dataclasses.replace(attack, early_stop=False) if hasattr(attack, "early_stop") else attack
 
 
 def _attacked(
@@ -105,12 +123,12 @@ def _attacked(
     """Make one attack after the other, each on what still stands."""
     adversarial, last = images.clone(), torch.zeros_like(labels)
     standing = torch.ones_like(labels, dtype=torch.bool)
-    for number, (attack, made_on, _) in enumerate(attempts):
+    for number, (attack, surrogate, _) in enumerate(attempts):
         rows = standing.nonzero().flatten()
         if not len(rows):
             break
         candidates = attack(
-            model if made_on is None else made_on, images[rows], labels[rows], threat, generator=generator
+            model if surrogate is None else surrogate, images[rows], labels[rows], threat, generator=generator
         )
         adversarial[rows], last[rows] = threat.project(images[rows], candidates), number
         with torch.no_grad():
@@ -180,7 +198,8 @@ def _disagreement(ensemble: Ensemble, sample: _Sample) -> Disagreement | None:
 def _picture(image: Tensor) -> Picture:
     """An image (C, H, W) in [0, 1] as 8 bits a channel."""
     levels = (_shrunk(image) * 255).round().to("cpu", torch.uint8)
-    return Picture(*levels.shape, base64.b64encode(levels.numpy().tobytes()).decode())
+    channels, height, width = levels.shape
+    return Picture(channels, height, width, base64.b64encode(levels.numpy().tobytes()).decode())
 
 
 def _signed_picture(saliency: Tensor) -> Picture:
@@ -192,5 +211,5 @@ def _signed_picture(saliency: Tensor) -> Picture:
 def _shrunk(image: Tensor) -> Tensor:
     height, width = image.shape[1:]
     scale = min(1.0, MAX_SIDE / max(height, width))
-    size = [max(1, round(height * scale)), max(1, round(width * scale))]
+    size = max(1, round(height * scale)), max(1, round(width * scale))
     return functional.adaptive_avg_pool2d(image, size) if scale < 1 else image

@@ -1,10 +1,12 @@
-"""Named sets of attacks."""
+"""Named sets of attacks, and which of them a model allows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from smdguard.attacks import APGD, BIM, FGSM, MIM, PGD, RFGSM, Attack, MemberReweighing, Square
+from smdguard.errors import InvalidInputError
+from smdguard.report import Impossible
 
 PresetName = Literal["quick", "standard", "paper"]
 
@@ -42,3 +44,30 @@ def _first_successes() -> tuple[Attack, ...]:
 
 
 PRESETS: dict[PresetName, Callable[[], Preset]] = {"quick": _quick, "standard": _standard, "paper": _paper}
+
+
+def find_preset(attacks: PresetName | Sequence[Attack], *, has_gradients: bool) -> Preset:
+    """The preset of that name, on a model without gradients with a gradient-free attack; or just these attacks.
+
+    Raises:
+        InvalidInputError: There is no preset of that name.
+    """
+    if not isinstance(attacks, str):
+        return Preset(tuple(attacks))
+    if attacks not in PRESETS:
+        raise InvalidInputError(f"unknown preset {attacks!r}; known are {', '.join(PRESETS)}")
+    preset = PRESETS[attacks]()
+    if has_gradients or any(attack.requires == "scores" for attack in preset.pursuits):
+        return preset
+    return Preset(preset.attacks, (*preset.pursuits, Square(num_queries=1000)))
+
+
+def impossible_attacks(preset: Preset, *, has_gradients: bool, has_members: bool) -> dict[Attack, Impossible]:
+    """Which attacks cannot be made on a model, and why not."""
+    impossible = {}
+    for attack in (*preset.attacks, *preset.pursuits):
+        if attack.needs_members and not has_members:
+            impossible[attack] = Impossible(attack.name, "it needs an ensemble that shows its members' outputs")
+        elif attack.requires == "gradients" and not has_gradients:
+            impossible[attack] = Impossible(attack.name, "it needs input gradients, which the model does not give")
+    return impossible

@@ -3,6 +3,8 @@
 import math
 from statistics import NormalDist
 
+from torch import Tensor
+
 from smdguard.report import Interval
 
 
@@ -18,6 +20,11 @@ def wilson_interval(num_successes: int, num_trials: int, confidence: float = 0.9
     half = z / (1 + z * z / num_trials) * math.sqrt(share * (1 - share) / num_trials + (z / (2 * num_trials)) ** 2)
     # The exact bounds at no and at all successes are 0 and 1; rounding must not move them past the share.
     return Interval(share, min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half)))
+
+
+def interval(successes: Tensor) -> Interval:
+    """The share of the true entries with its bounds: bool (B,)."""
+    return wilson_interval(int(successes.sum()), len(successes))
 
 
 def paired_p_value(num_only_first: int, num_only_second: int) -> float:
@@ -36,3 +43,14 @@ def paired_p_value(num_only_first: int, num_only_second: int) -> float:
         total += ways
         ways = ways * (num_different - k) // (k + 1)
     return total / 2**num_different
+
+
+def area_under_roc(positives: Tensor, negatives: Tensor) -> float:
+    """The probability that a positive's score is above a negative's, ties counting half: (P,), (N,) -> [0, 1].
+
+    Reference:
+        Hanley, McNeil, "The Meaning and Use of the Area under a Receiver Operating Characteristic (ROC) Curve", 1982.
+    """
+    above = (positives[:, None] > negatives).double().mean().item()
+    below = (positives[:, None] < negatives).double().mean().item()
+    return (1 + above - below) / 2

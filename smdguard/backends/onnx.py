@@ -1,6 +1,7 @@
 """Ensembles as ONNX graphs, run by ONNX Runtime without PyTorch."""
 
 import ctypes
+import json
 import os
 from typing import Any
 
@@ -28,29 +29,7 @@ class OnnxBackend:
     name = "onnx"
 
     def __init__(self, model: bytes, source: str, device: str) -> None:
-        onnxruntime.set_default_logger_severity(4)  # What goes wrong is raised below; the log would only repeat it.
-        providers = ["CPUExecutionProvider"]
-        if device != "cpu" and _has_nvidia_driver():
-            onnxruntime.preload_dlls()  # Finds the CUDA libraries that came with PyTorch.
-            providers.insert(0, "CUDAExecutionProvider")
-        options = onnxruntime.SessionOptions()
-        # ONNX Runtime would look for external data, which nobody has verified, in the working directory.
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-        # Numbers too small to be normal are slow on a CPU and change nothing.
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
-        try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=providers)
-        except Exception as error:  # ONNX Runtime's exceptions share no narrower public ancestor.
-            if "external data" in str(error).lower():
-                raise IntegrityError(
-                    f"{source} keeps its weights in another file, which is not verified; export it as one file"
-                ) from error
-            raise IntegrityError(f"{source} cannot be run by ONNX Runtime: {_first_line(error)}") from error
-        # get_available_providers() lists CUDA even without a GPU; only a session knows what it got.
-        if device == "cuda" and "CUDAExecutionProvider" not in self._session.get_providers():
-            raise BackendError(
-                "device 'cuda' was asked for, but ONNX Runtime cannot use a CUDA GPU here; use --device cpu"
-            )
+        self._session = _open_session(model, source, device)
         if not set(_OUTPUTS) <= {output.name for output in self._session.get_outputs()}:
             raise IntegrityError(f"{source} has no output {_OUTPUTS[0]}; export it with smdguard export")
 
@@ -58,6 +37,78 @@ class OnnxBackend:
         """Images (B, C, H, W) as 32-bit floats in [0, 1] -> log-probabilities of every member (B, M, K)."""
         outputs: Any = self._session.run(_OUTPUTS, {self._session.get_inputs()[0].name: images})
         return outputs[0]
+
+
+class OnnxClassifier:
+    """Anyone's classifier: images in [0, 1] go in, its first output are logits or log-probabilities.
+
+    Args:
+        model: Content of the ONNX file.
+        source: What errors call it.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        IntegrityError: The content cannot be run, or does not take one batch of images of a known size.
+        BackendError: "cuda" was asked for and ONNX Runtime cannot use a GPU here.
+    """
+
+    def __init__(self, model: bytes, source: str, device: str) -> None:
+        self._session = _open_session(model, source, device)
+        inputs = self._session.get_inputs()
+        shape = inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else []
+        if len(shape) != 4 or not all(isinstance(length, int) for length in shape[1:]):
+            got = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+            raise IntegrityError(f"{source} must take one tensor(float) (B, C, H, W) of fixed size, but takes {got}")
+        self.image_shape: tuple[int, int, int] = tuple(shape[1:])
+        self.labels = _labels(self._session)
+        self._batch_size: int | None = shape[0] if isinstance(shape[0], int) else None
+
+    def __call__(self, images: numpy.ndarray) -> numpy.ndarray:
+        """Images (B, C, H, W) as 32-bit floats in [0, 1] -> logits or log-probabilities (B, K)."""
+        if self._batch_size is None:
+            return self._run(images)
+        # Filled up with empty images, for a graph that takes one size of batch only.
+        size = self._batch_size
+        padded = numpy.concatenate([images, numpy.zeros_like(images, shape=(-len(images) % size, *images.shape[1:]))])
+        pieces = [self._run(padded[start : start + size]) for start in range(0, len(padded), size)]
+        return numpy.concatenate(pieces)[: len(images)]
+
+    def _run(self, images: numpy.ndarray) -> numpy.ndarray:
+        first = self._session.get_outputs()[0].name
+        outputs: Any = self._session.run([first], {self._session.get_inputs()[0].name: images})
+        return outputs[0]
+
+
+def _open_session(model: bytes, source: str, device: str) -> onnxruntime.InferenceSession:
+    onnxruntime.set_default_logger_severity(4)  # What goes wrong is raised below; the log would only repeat it.
+    providers = ["CPUExecutionProvider"]
+    if device != "cpu" and _has_nvidia_driver():
+        onnxruntime.preload_dlls()  # Finds the CUDA libraries that came with PyTorch.
+        providers.insert(0, "CUDAExecutionProvider")
+    options = onnxruntime.SessionOptions()
+    # ONNX Runtime would look for external data, which nobody has verified, in the working directory.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    try:
+        session = onnxruntime.InferenceSession(model, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's exceptions share no narrower public ancestor.
+        if "external data" in str(error).lower():
+            raise IntegrityError(
+                f"{source} keeps its weights in another file, which is not verified; export it as one file"
+            ) from error
+        raise IntegrityError(f"{source} cannot be run by ONNX Runtime: {_first_line(error)}") from error
+    # get_available_providers() lists CUDA even without a GPU; only a session knows what it got.
+    if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
+        raise BackendError("device 'cuda' was asked for, but ONNX Runtime cannot use a CUDA GPU here; use --device cpu")
+    return session
+
+
+def _labels(session: onnxruntime.InferenceSession) -> tuple[str, ...] | None:
+    """The names of the classes, where the file says them as ours do."""
+    try:
+        labels = json.loads(session.get_modelmeta().custom_metadata_map.get("labels", "null"))
+    except ValueError:
+        return None
+    return tuple(map(str, labels)) if isinstance(labels, list) else None
 
 
 def _has_nvidia_driver() -> bool:

@@ -9,7 +9,7 @@ from safetensors.torch import load
 
 from smdguard.architectures import ARCHITECTURES
 from smdguard.ensemble import Ensemble
-from smdguard.errors import BackendError, IntegrityError
+from smdguard.errors import BackendError, IntegrityError, InvalidInputError
 from smdguard.manifest import Architecture, Input
 
 
@@ -86,7 +86,7 @@ def _expected_shapes(architecture: Architecture, image_input: Input) -> dict[str
     try:
         with torch.device("meta"):
             return _shapes(build_ensemble(architecture, image_input).state_dict())
-    except RuntimeError as error:
+    except (RuntimeError, InvalidInputError) as error:
         size = f"{image_input.height} x {image_input.width}"
         raise IntegrityError(f"{architecture.name} cannot be built for images of {size} pixels") from error
 

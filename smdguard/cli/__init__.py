@@ -1,26 +1,38 @@
 """The command line: one small file for each command."""
 
+import warnings
 from typing import Any
 
 import click
 
 from smdguard.cli.audit import audit
 from smdguard.cli.export import export
+from smdguard.cli.info import info
 from smdguard.cli.list import list_models
 from smdguard.cli.predict import predict
-from smdguard.errors import SmdguardError
+from smdguard.cli.pull import pull
+from smdguard.cli.report import report
+from smdguard.cli.verify import verify
+from smdguard.errors import SmdguardError, UnpinnedRevisionWarning
 
 
 class _Group(click.Group):
-    """Turns what smdguard refuses into one line and status 1."""
+    """Turns what smdguard refuses into one line and status 1, and what it warns of into one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.simplefilter("default", UnpinnedRevisionWarning)
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except SmdguardError as error:
             if ctx.params["debug"]:
                 raise
             raise click.ClickException(str(error)) from error
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    click.echo(f"Warning: {message}", err=True)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,5 +42,5 @@ def main(debug: bool) -> None:
     """Predict with verified ensembles, and audit how hard a classifier is to fool."""
 
 
-for command in (predict, audit, list_models, export):
+for command in (predict, audit, report, list_models, info, pull, verify, export):
     main.add_command(command)

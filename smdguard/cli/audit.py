@@ -1,18 +1,20 @@
 """smdguard audit: how hard is a model to fool?"""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from smdguard.cli.options import device_option, json_option, model_option, output_console, quiet_option
+from smdguard.cli.options import DEFAULT_MODEL, device_option, json_option, output_console, quiet_option
+from smdguard.cli.report_folder import require_writable, write_report
 from smdguard.errors import InvalidInputError, SmdguardError
 
 if TYPE_CHECKING:
-    from smdguard.datasets import Dataset, LabelledImages
-    from smdguard.guard import Guard
-    from smdguard.report import AuditReport
+    from smdguard.manifest import ModelConfig
+    from smdguard.report import AuditReport, Baseline
+    from smdguard.threat import ThreatModel
 
 
 class _Range(click.ParamType):
@@ -34,7 +36,14 @@ class _Range(click.ParamType):
 
 
 @click.command()
-@model_option
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="A name of the zoo, a model folder, org/repo@revision on the Hub, FILE.onnx, torchvision:NAME, or "
+    "package.module:factory, a function that returns a model from images in [0, 1] to logits. "
+    "What is not ours needs --data.",
+)
 @click.option("--epsilon", type=float, help="Radius in pixel units of [0, 1]; default: the data set's (MNIST 0.3).")
 @click.option("--epsilons", type=_Range(), help="Radii for the accuracy curve, such as 0:0.3:0.05.")
 @click.option("--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True)
@@ -50,11 +59,20 @@ class _Range(click.ParamType):
     help="Model to make black-box attacks on, repeatable; default: the zoo's second seeds of the naive ensemble and "
     "of the model itself.",
 )
-@click.option("--data", type=click.Path(path_type=Path), help="Folder of the full data set; default: 1,000 bundled.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Folder of the full data set, or of CLASS/IMAGE; default: 1,000 bundled images.",
+)
 @click.option("--download", is_flag=True, help="Let torchvision fetch the data set into --data.")
 @click.option("--num-images", type=click.IntRange(min=1), help="Audit only that many images, evenly over the classes.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for report.json.")
+@click.option(
+    "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report and its figures."
+)
+@click.option(
+    "--fail-under", type=click.FloatRange(0, 1), help="Exit with status 1 where the worst case is below this share."
+)
 @device_option
 @json_option
 @quiet_option
@@ -71,47 +89,75 @@ def audit(
     num_images: int | None,
     seed: int,
     output: Path | None,
+    fail_under: float | None,
     device: str,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Attack a model in every way at hand and count the images that stand."""
-    from smdguard import auditing, render
+    from smdguard import auditing
+    from smdguard.cli.audited_model import find_audited_model, require_fit
+    from smdguard.cli.partial_results import PartialResults
     from smdguard.cli.progress import audit_progress
-    from smdguard.datasets import find_dataset
+    from smdguard.datasets import balanced_subset
     from smdguard.guard import load
     from smdguard.hub import default_surrogates
     from smdguard.threat import ThreatModel
 
     if download and data is None:
         raise click.UsageError("--download needs --data, the folder to put the data set into")
-    guard = load(model, backend="torch", device=device)
-    dataset = find_dataset(guard.config.training.dataset)
+    if output is not None:
+        require_writable(output)
+    audited = find_audited_model(model, data, device)
+    dataset, config = audited.dataset, audited.config
     if epsilon is None:
         epsilon = max(epsilons) if epsilons else dataset.epsilon
     threat = ThreatModel(norm=norm, epsilon=epsilon)
     chosen = _attacks(preset, attacks)
-    images = _images(guard, data, download=download, num_images=num_images)
-    sources = [load(name, backend="torch", device=device) for name in surrogates or default_surrogates(guard.config)]
-    for one in (guard, *sources):
-        _require_fit(one, dataset)
-    place = guard.ensemble.mean.device
-    with audit_progress(quiet=quiet) as progress:
-        report = auditing.audit(
-            guard.ensemble,
-            images.scaled().to(place),
-            images.labels.to(place),
-            threat,
-            attacks=chosen,
-            surrogates={source.name: source.ensemble for source in sources},
-            epsilons=epsilons or (),
-            seed=seed,
-            name=guard.name,
-            dataset=dataset.name,
-            progress=progress,
-        )
+    images = audited.images(data, download=download)
+    if num_images is not None:
+        images = balanced_subset(images, num_images)
+    names = surrogates or (default_surrogates(config) if config else ())
+    sources = [load(name, backend="torch", device=device) for name in names]
+    for source in sources:
+        require_fit(source.name, source.image_shape, source.config.labels, dataset)
+    # An attack or two of a preset would not be an even comparison.
+    baseline = _baseline(config, threat) if config and epsilons and attacks is None else None
+    store = PartialResults(output) if output is not None else None
+    try:
+        with audit_progress(quiet=quiet) as progress:
+            report = auditing.audit(
+                audited.model,
+                images.scaled().to(audited.device),
+                images.labels.to(audited.device),
+                threat,
+                attacks=chosen,
+                surrogates={source.name: source.ensemble.to(audited.device) for source in sources},
+                epsilons=epsilons or (),
+                seed=seed,
+                name=audited.name,
+                dataset=dataset.name,
+                progress=progress,
+                store=store,
+                suspicion_threshold=config.suspicion.threshold if config and config.suspicion else None,
+            )
+    except auditing.AuditInterrupted as interrupt:
+        _deliver(interrupt.report, output, as_json=as_json)
+        goes_on = "; the same command goes on from there" if store is not None else ""
+        raise SmdguardError(f"the audit was stopped, the report is what was found until then{goes_on}") from None
+    _deliver(replace(report, baseline=baseline), output, as_json=as_json)
+    if store is not None:
+        store.discard()
+    worst = report.worst_case.robust_accuracy.value
+    if fail_under is not None and worst < fail_under:
+        raise SmdguardError(f"the worst case of {worst:.4g} is below --fail-under {fail_under:g}")
+
+
+def _deliver(report: "AuditReport", output: Path | None, *, as_json: bool) -> None:
+    from smdguard import render
+
     if output is not None:
-        _write(report, output)
+        write_report(report, output)
     if as_json:
         click.echo(render.json(report))
     else:
@@ -133,36 +179,18 @@ def _attacks(preset: Any, names: str | None) -> Any:
     return [attack for attack in known if attack.name.lower() in wanted]
 
 
-def _images(guard: "Guard", data: Path | None, *, download: bool, num_images: int | None) -> "LabelledImages":
-    from smdguard.datasets import balanced_subset, find_dataset, load_split, parse_subset
-    from smdguard.hub import read_test_subset
+def _baseline(config: "ModelConfig", threat: "ThreatModel") -> "Baseline | None":
+    """The curve of an undefended ensemble of the same kind, as the zoo's audit of it has it."""
+    from smdguard.hub import read_baseline_audit
+    from smdguard.render import parse_report
+    from smdguard.report import Baseline
 
-    dataset = find_dataset(guard.config.training.dataset)
-    if data is None:
-        images = parse_subset(read_test_subset(dataset.name))
-    else:
-        images = load_split(dataset, data, train=False, download=download)
-    return images if num_images is None else balanced_subset(images, num_images)
-
-
-def _require_fit(guard: "Guard", dataset: "Dataset") -> None:
-    """Refuse a model, audited or surrogate, that does not take the data set's images or has other classes."""
-    if guard.image_shape != dataset.image_shape or guard.config.labels != dataset.labels:
-        raise InvalidInputError(
-            f"{guard.name} cannot be asked about {dataset.name}: it takes {_size(guard.image_shape)} images of "
-            f"{len(guard.config.labels)} classes, those are {_size(dataset.image_shape)} of {len(dataset.labels)}"
-        )
-
-
-def _size(image_shape: tuple[int, ...]) -> str:
-    return " x ".join(str(length) for length in image_shape)
-
-
-def _write(report: "AuditReport", folder: Path) -> None:
-    from smdguard import render
-    from smdguard.files import write_atomically
-
-    try:
-        write_atomically(folder / "report.json", render.json(report).encode() + b"\n")
-    except OSError as error:
-        raise SmdguardError(f"{folder} cannot be written: {error.strerror}") from error
+    found = read_baseline_audit(config)
+    if found is None:
+        return None
+    name, content = found
+    audited = parse_report(content, f"the audit of {name}")
+    curve = tuple(point for point in audited.curve if point.epsilon <= threat.epsilon)
+    if not curve or audited.threat.norm != threat.norm:
+        return None
+    return Baseline(name, audited.preset, audited.num_images, curve)

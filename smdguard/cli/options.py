@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "smd-lenet-mnist"
 
 model_option = click.option(
-    "--model", default=DEFAULT_MODEL, show_default=True, help="A name of the zoo, or a model folder."
+    "--model",
+    default=DEFAULT_MODEL,
+    show_default=True,
+    help="A name of the zoo, a model folder, or org/repo@revision on the Hub.",
 )
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."

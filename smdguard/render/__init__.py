@@ -1,4 +1,4 @@
-"""Reports and predictions as text and JSON: pure functions of the data.
+"""Reports and predictions as text, JSON, HTML and figures: pure functions of the data.
 
 Names are imported when they are first used: reports come with torch, the tables of predictions and models do not.
 """
@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from smdguard.render.documents import json as json
     from smdguard.render.documents import parse_report as parse_report
+    from smdguard.render.figures import figure_files as figure_files
+    from smdguard.render.figures import figure_names as figure_names
+    from smdguard.render.page import html as html
     from smdguard.render.terminal import audit_view as audit_view
     from smdguard.render.terminal import predictions_view as predictions_view
     from smdguard.render.terminal import text as text
@@ -17,13 +20,26 @@ if TYPE_CHECKING:
 _HOME_OF = {
     "json": "documents",
     "parse_report": "documents",
+    "figure_files": "figures",
+    "figure_names": "figures",
+    "html": "page",
     "audit_view": "terminal",
     "predictions_view": "terminal",
     "text": "terminal",
     "zoo_view": "terminal",
 }
 
-__all__ = ["audit_view", "json", "parse_report", "predictions_view", "text", "zoo_view"]
+__all__ = [
+    "audit_view",
+    "figure_files",
+    "figure_names",
+    "html",
+    "json",
+    "parse_report",
+    "predictions_view",
+    "text",
+    "zoo_view",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,6 @@
 """Reports and predictions for the terminal."""
 
 import io
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,8 +10,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from smdguard.render.attack_rows import attack_rows, surrogate_names
+
 if TYPE_CHECKING:  # It would import torch, which predictions do without.
-    from smdguard.report import AuditReport, Interval, TransferMatrix
+    from smdguard.report import AuditReport, Interval, SuspicionReport, TransferMatrix
 
 _VERDICT_STYLE = {"robust": "bold green", "fragile": "bold yellow", "unreliable": "bold red"}
 _SEVERITY_STYLE = {"high": "bold red", "medium": "yellow", "note": "dim"}
@@ -76,9 +77,13 @@ def audit_view(report: "AuditReport") -> RenderableType:
         parts += [Text(), _curve_table(report)]
     if report.transfer is not None:
         parts += [Text(), _transfer_table(report.transfer)]
+    if report.suspicion is not None:
+        parts += [Text(), _suspicion_table(report.suspicion)]
     for finding in report.findings:
         heading = Text(f"{finding.severity}: {finding.check}", style=_SEVERITY_STYLE[finding.severity])
-        parts += [Text(), heading, Padding(finding.message, (0, 0, 0, 2))]
+        parts += [Text(), heading, Padding(finding.message, (0, 0, 0, 2), expand=False)]
+    if report.impossible:
+        parts += [Text(), *(Text(f"Not possible: {one.name}, because {one.reason}.") for one in report.impossible)]
     parts += [Text(), Text(_footnote(report), style="dim")]
     return Group(*parts)
 
@@ -95,31 +100,19 @@ def _headline(report: "AuditReport") -> RenderableType:
     verdict = Text(report.verdict.upper(), style=_VERDICT_STYLE[report.verdict])
     images = f"{report.num_images} images" + (f" of {report.dataset}" if report.dataset else "")
     title = Text.assemble(verdict, f"  {report.model}, {images}, {report.threat.norm} {report.threat.epsilon:.4g}")
+    if report.partial:
+        title.append("  PARTIAL: stopped before all attacks were made", style="bold red")
     return Group(title, Text(report.verdict_reason[:1].upper() + report.verdict_reason[1:]))
 
 
 def _attack_table(report: "AuditReport") -> Table:
     """An attack a row; a column for the model itself and for each surrogate."""
-    results = [result for result in report.attacks if result.epsilon == report.threat.epsilon]
-    surrogates = list(dict.fromkeys(result.source for result in results if result.access == "black-box"))
     table = Table("accuracy under attack", box=None, pad_edge=False)
-    for heading in ("white-box", *(f"from {source}" for source in surrogates)):
+    for heading in ("white-box", *(f"from {source}" for source in surrogate_names(report))):
         table.add_column(heading, justify="right")
     table.add_row("clean", _share(report.clean_accuracy))
-    names = Counter(result.name for result in results if result.access == "white-box")
-    for settings in dict.fromkeys(result.repr for result in results if result.access != "member"):
-        same = [result for result in results if result.repr == settings and result.access != "member"]
-        direct = next((result for result in same if result.access == "white-box"), None)
-        by_source = {result.source: result for result in same if result.access == "black-box"}
-        cells = [direct, *(by_source.get(source) for source in surrogates)]
-        # The settings are long; they are shown where the name alone would be ambiguous.
-        heading = same[0].name if names[same[0].name] <= 1 else settings
-        if same[0].num_attacked < report.num_images:
-            heading = f"{heading} on the {same[0].num_attacked} still standing"
-        table.add_row(heading, *("" if cell is None else _share(cell.robust_accuracy) for cell in cells))
-    for result in results:
-        if result.access == "member":
-            table.add_row(f"{result.name} made on {result.source}", _share(result.robust_accuracy))
+    for row in attack_rows(report):
+        table.add_row(row.heading, *("" if cell is None else _share(cell) for cell in row.cells))
     table.add_row(Text("worst case", style="bold"), Text(_share(report.worst_case.robust_accuracy), style="bold"))
     return table
 
@@ -138,6 +131,19 @@ def _transfer_table(transfer: "TransferMatrix") -> Table:
         table.add_column(f"on member {target}", justify="right")
     for source, row in enumerate(transfer.members):
         table.add_row(f"made on member {source}", *(f"{100 * share:.1f} %" for share in row))
+    return table
+
+
+def _suspicion_table(suspicion: "SuspicionReport") -> Table:
+    """Per attack: what it fools, what of that is flagged, and what gets through."""
+    table = Table(f"suspicion, {suspicion.num_images} images", box=None, pad_edge=False)
+    for heading in ("still right", "flagged of the fooled", "fooled and not flagged", "AUROC"):
+        table.add_column(heading, justify="right")
+    table.add_row("clean", "", f"{_share(suspicion.clean_flagged)} flagged", "", "")
+    for attack in suspicion.attacks:
+        flagged = "none fooled" if attack.flagged is None else _share(attack.flagged)
+        area = "" if attack.auroc is None else f"{attack.auroc:.3f}"
+        table.add_row(attack.name, _share(attack.robust_accuracy), flagged, _share(attack.undetected), area)
     return table
 
 

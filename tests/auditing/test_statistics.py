@@ -3,10 +3,11 @@
 import math
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smdguard.auditing.statistics import paired_p_value, wilson_interval
+from smdguard.auditing.statistics import area_under_roc, paired_p_value, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -39,3 +40,16 @@ def test_paired_p_value_of_ten_thousand_images() -> None:
     # 5,100 of 10,000: a normal approximation with continuity correction is good to four digits here.
     z = (5100 - 0.5 - 5000) / math.sqrt(2500)
     assert paired_p_value(5100, 4900) == pytest.approx(0.5 * math.erfc(z / math.sqrt(2)), rel=1e-3)
+
+
+def test_area_under_roc_of_two_normal_distributions() -> None:
+    # Of means 0 and d and unit variance: Phi(d / sqrt 2).
+    quantiles = torch.distributions.Normal(0.0, 1.0).icdf((torch.arange(2000) + 0.5) / 2000)
+    expected = 0.5 * math.erfc(-1.0 / 2)
+    assert area_under_roc(quantiles + 1, quantiles) == pytest.approx(expected, abs=1e-3)
+
+
+def test_area_under_roc_counts_ties_half() -> None:
+    assert area_under_roc(torch.ones(3), torch.ones(5)) == 0.5
+    assert area_under_roc(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 1.0])) == 0.875
+    assert area_under_roc(torch.zeros(2), torch.ones(2)) == 0

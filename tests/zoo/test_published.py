@@ -6,10 +6,9 @@ import pytest
 from huggingface_hub import ModelCard
 
 from smdguard.files import zoo_folder
-from smdguard.hub import CONFIG, ONNX, WEIGHTS, find_model, read_manifest
+from smdguard.hub import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS, find_model, read_manifest
 from smdguard.manifest import Manifest, ManifestEntry
 from zoo.card import model_card
-from zoo.entries import AUDIT, CARD, GOLDEN
 from zoo.verify import verify_entry
 
 published = pytest.mark.parametrize("entry", read_manifest().models, ids=lambda entry: entry.name)

@@ -17,12 +17,12 @@ from smdguard import hub, render
 from smdguard.datasets import balanced_subset, parse_subset
 from smdguard.errors import IntegrityError, SmdguardError
 from smdguard.files import sha256, zoo_folder
-from smdguard.hub import CONFIG, ONNX, WEIGHTS, find_model, read_manifest, read_test_subset
+from smdguard.golden import check_golden, make_golden
+from smdguard.hub import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS, find_model, read_manifest, read_test_subset
 from smdguard.manifest import Manifest, ManifestEntry, TestSubset, serialise
 from zoo import entries
 from zoo.__main__ import main
-from zoo.entries import AUDIT, CARD, GOLDEN, add_model
-from zoo.golden import check_golden, make_golden
+from zoo.entries import add_model
 from zoo.verify import verify_entry
 
 NAME = "naive-lenet-mnist"

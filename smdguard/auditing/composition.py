@@ -1,0 +1,127 @@
+"""What an audit has found, put into a report."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from smdguard.attacks import Transfer
+from smdguard.auditing.fingerprint import software_versions
+from smdguard.auditing.gradients import GradientHealth
+from smdguard.auditing.outcomes import Outcome, worst_case
+from smdguard.auditing.sanity import sanity_findings
+from smdguard.auditing.statistics import interval
+from smdguard.auditing.verdict import judge
+from smdguard.report import (
+    AttackResult,
+    AuditReport,
+    CurvePoint,
+    Exhibits,
+    Finding,
+    Impossible,
+    RobustAccuracy,
+    SuspicionReport,
+    TransferMatrix,
+)
+from smdguard.threat import ThreatModel
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What is audited, and how.
+
+    Args:
+        name: What the report calls the model.
+        dataset: What the report calls the images.
+        threat: What the adversary may do.
+        radii: Radii of the attacks, ascending; the last is the threat model's.
+        with_curve: Whether the report shows the accuracy at each of them.
+        preset: Name of the set of attacks, if it has one.
+        seed: Seed of every random draw.
+        impossible: Attacks that the model does not allow.
+        started: When, on the monotonic clock.
+    """
+
+    name: str
+    dataset: str | None
+    threat: ThreatModel
+    radii: list[float]
+    with_curve: bool
+    preset: str | None
+    seed: int
+    impossible: tuple[Impossible, ...]
+    started: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class Evidence:
+    """What has been found so far.
+
+    Args:
+        clean: Which images the model gets right, bool (B,).
+        health: Of the model's input gradients; None where it has none.
+        outcomes: What each attack left standing.
+        transfer: Between the members of an ensemble.
+        probed: Findings of the probes.
+        suspicion: Whether the members' disagreement gives adversarial images away.
+        exhibits: What there is to see.
+    """
+
+    clean: Tensor
+    health: GradientHealth | None
+    outcomes: list[Outcome] = field(default_factory=list)
+    transfer: TransferMatrix | None = None
+    probed: list[Finding] = field(default_factory=list)
+    suspicion: SuspicionReport | None = None
+    exhibits: Exhibits | None = None
+
+
+def compose_report(assignment: Assignment, evidence: Evidence, *, partial: bool = False) -> AuditReport:
+    """The report of an audit that is done, or was stopped before."""
+    threat, clean, outcomes = assignment.threat, interval(evidence.clean), evidence.outcomes
+    curve = tuple(
+        CurvePoint(radius, interval(worst_case(outcomes, evidence.clean, radius))) for radius in assignment.radii
+    )
+    worst = curve[-1].robust_accuracy
+    verdict, reason = judge(outcomes, threat, evidence.health, clean=clean, worst=worst, partial=partial)
+    return AuditReport(
+        model=assignment.name,
+        dataset=assignment.dataset,
+        num_images=len(evidence.clean),
+        threat=threat,
+        clean_accuracy=clean,
+        attacks=tuple(_result(outcome) for outcome in outcomes),
+        worst_case=RobustAccuracy(worst),
+        curve=curve if assignment.with_curve else (),
+        transfer=evidence.transfer,
+        findings=_by_severity([*sanity_findings(outcomes, threat.epsilon, evidence.health, clean), *evidence.probed]),
+        verdict=verdict,
+        verdict_reason=reason,
+        preset=assignment.preset,
+        versions=software_versions(),
+        seed=assignment.seed,
+        seconds=round(time.monotonic() - assignment.started, 2),
+        exhibits=evidence.exhibits,
+        impossible=assignment.impossible,
+        partial=partial,
+        suspicion=evidence.suspicion,
+    )
+
+
+def _by_severity(findings: list[Finding]) -> tuple[Finding, ...]:
+    ranks: dict[Any, int] = {"high": 0, "medium": 1, "note": 2}
+    return tuple(sorted(findings, key=lambda finding: ranks[finding.severity]))
+
+
+def _result(outcome: Outcome) -> AttackResult:
+    attack = outcome.attack.attack if isinstance(outcome.attack, Transfer) else outcome.attack
+    return AttackResult(
+        name=attack.name,
+        repr=repr(attack),
+        access=outcome.access,
+        source=outcome.source,
+        epsilon=outcome.epsilon,
+        num_attacked=len(outcome.standing) if outcome.num_attacked is None else outcome.num_attacked,
+        robust_accuracy=interval(outcome.standing),
+    )

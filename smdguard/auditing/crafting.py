@@ -1,0 +1,131 @@
+"""Make attacks shard by shard: repeatable, resumable, checked, and within memory."""
+
+import hashlib
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from smdguard.attacks import Attack, Model, Transfer
+from smdguard.attacks.attack import is_fooled
+from smdguard.auditing.batching import Batching
+from smdguard.errors import InvalidInputError
+from smdguard.threat import ThreatModel
+
+SHARD_SIZE = 250
+
+Store = MutableMapping[str, bytes]
+"""Where the results of finished shards are kept, so that an audit can go on from there."""
+
+Measure = Callable[[Tensor, Tensor], Tensor]
+"""Adversarial images (B, C, H, W) and labels (B,) -> what became of each, bool (B, width)."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An attack and the model that it is made on."""
+
+    attack: Attack
+    made_on: Model
+    source: str
+
+    @property
+    def description(self) -> str:
+        """What progress bars call it."""
+        where = f" from {self.source}" if isinstance(self.attack, Transfer) else ""
+        return f"{self.attack.name}{where}"
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Makes attacks on the images of one audit.
+
+    Args:
+        images: Clean images (B, C, H, W).
+        labels: Their classes (B,).
+        seed: Seed of every random draw.
+        fingerprint: Of everything that decides the results beside the attack, the radius and the images attacked.
+        store: Results of finished shards.
+        advance: Hears what each finished shard was of.
+    """
+
+    images: Tensor
+    labels: Tensor
+    seed: int
+    fingerprint: str
+    store: Store
+    advance: Callable[[str], None]
+    batching: Batching = field(default_factory=lambda: Batching(SHARD_SIZE))
+
+    def measure(
+        self, planned: Planned, threat: ThreatModel, measure: Measure, *, width: int = 1, pursued: Tensor | None = None
+    ) -> Tensor:
+        """What became of each image under an attack: bool (B, width), false for those that are not pursued."""
+        wanted = torch.ones_like(self.labels, dtype=torch.bool) if pursued is None else pursued
+        measured = wanted.new_zeros(len(wanted), width)
+        for number, rows in enumerate(torch.arange(len(wanted), device=wanted.device).split(SHARD_SIZE)):
+            rows = rows[wanted[rows]]
+            if len(rows):
+                measured[rows] = self._shard(planned, threat, measure, rows, number, width)
+            left = int(measured[:, 0].sum())
+            self.advance(f"{planned.description} at {threat.epsilon:.3g}, {left} standing")
+        return measured
+
+    def _shard(
+        self, planned: Planned, threat: ThreatModel, measure: Measure, rows: Tensor, number: int, width: int
+    ) -> Tensor:
+        key = self._key(planned, threat, rows, number)
+        known = self.store.get(key, b"")
+        if len(known) == len(rows) * width:
+            return torch.tensor(list(known), dtype=torch.bool, device=rows.device).view(-1, width)
+        adversarial = self.craft(planned, self.images[rows], self.labels[rows], threat, number)
+        measured = self.batching.run(lambda: measure(adversarial, self.labels[rows]))
+        self.store[key] = bytes(measured.flatten().tolist())
+        return measured
+
+    def craft(self, planned: Planned, images: Tensor, labels: Tensor, threat: ThreatModel, shard: int) -> Tensor:
+        """Adversarial images, checked to lie in the ball and in the box."""
+
+        def work() -> Tensor:
+            generator = self.generator(f"{planned.attack!r} {planned.source}", shard)
+            return planned.attack(self.batching.wrap(planned.made_on), images, labels, threat, generator=generator)
+
+        adversarial = self.batching.run(work)
+        _check_adversarial(planned.attack, images, adversarial, threat)
+        return adversarial
+
+    def standing(self, model: Model, images: Tensor, labels: Tensor) -> Tensor:
+        """Which images the model gets right: bool (B,)."""
+        batched = self.batching.wrap(model)
+
+        def work() -> Tensor:
+            with torch.no_grad():
+                fooled = [
+                    is_fooled(batched(shard), truth)
+                    for shard, truth in zip(images.split(SHARD_SIZE), labels.split(SHARD_SIZE), strict=True)
+                ]
+            return ~torch.cat(fooled)
+
+        return self.batching.run(work)
+
+    def generator(self, purpose: str, shard: int = 0) -> torch.Generator:
+        """A source of random draws that depends on the seed, the purpose and the shard alone."""
+        digest = hashlib.sha256(f"{self.seed}\n{purpose}\n{shard}".encode()).digest()
+        return torch.Generator(self.images.device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+    def _key(self, planned: Planned, threat: ThreatModel, rows: Tensor, number: int) -> str:
+        parts = (self.fingerprint, repr(planned.attack), planned.source, repr(threat), number, rows.tolist())
+        return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+
+
+def _check_adversarial(attack: Attack, images: Tensor, adversarial: Tensor, threat: ThreatModel) -> None:
+    if adversarial.shape != images.shape:
+        raise InvalidInputError(f"{attack!r} turned images {tuple(images.shape)} into {tuple(adversarial.shape)}")
+    excess = (threat.distance(images, adversarial) - threat.epsilon).max().item()
+    outside = torch.maximum(-adversarial, adversarial - 1).max().item()
+    # Rounding of image + perturbation in float32 is below 1e-6; NaN fails both comparisons.
+    if not (excess <= 1e-6 * max(1.0, threat.epsilon) and outside <= 0):
+        raise InvalidInputError(
+            f"{attack!r} left the threat model: {excess:.3g} outside the ball, {max(outside, 0.0):.3g} outside [0, 1]"
+        )

@@ -1,0 +1,49 @@
+"""What decides an audit's results, in one hash, and the software's versions."""
+
+import hashlib
+import platform
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+
+import torch
+from torch import Tensor, nn
+
+from smdguard.attacks import Model
+from smdguard.auditing.gradients import has_gradients, input_gradient
+
+
+def software_versions() -> dict[str, str]:
+    """What runs the audit."""
+    return {"python": platform.python_version(), **{name: version(name) for name in ("smdguard", "torch")}}
+
+
+def fingerprint(models: Mapping[str, Model], images: Tensor, labels: Tensor, seed: int) -> str:
+    """A hash that changes with the models, the images, the seed, the software and the device.
+
+    A model is known by its weights, if it has any, and by its outputs and gradients on a few images: the weights alone
+    would not tell two programs apart.
+    """
+    device = f"{images.device.type} {torch.get_num_threads()} {torch.get_num_interop_threads()}"
+    digest = hashlib.sha256(f"{seed} {software_versions()} {device}".encode())
+    for tensor in (images, labels):
+        digest.update(_content(tensor))
+    few, truth = images[:32], labels[:32]
+    for name, model in models.items():
+        digest.update(name.encode())
+        for tensor in _behaviour(model, few, truth):
+            digest.update(_content(tensor))
+    return digest.hexdigest()
+
+
+def _behaviour(model: Model, images: Tensor, labels: Tensor) -> Iterator[Tensor]:
+    if isinstance(model, nn.Module):
+        yield from model.state_dict().values()
+    with torch.no_grad():
+        yield model(images)
+    if has_gradients(model, images):
+        yield input_gradient(model, images, labels)
+
+
+def _content(tensor: Tensor) -> bytes:
+    raw = tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy()
+    return f"{tuple(tensor.shape)} {tensor.dtype}".encode() + raw.tobytes()

@@ -1,0 +1,57 @@
+"""Whether a model's input gradients can be had, and whether they can be trusted."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from smdguard.attacks import Model
+from smdguard.attacks.losses import cross_entropy_direction
+
+MAX_BROKEN_GRADIENTS = 0.01
+
+
+@dataclass(frozen=True)
+class GradientHealth:
+    """Shares of the images whose input gradient is zero, not finite, or another one when asked again."""
+
+    zero: float
+    not_finite: float
+    random: float
+
+    @property
+    def broken(self) -> bool:
+        """Whether gradient attacks cannot be expected to work."""
+        return max(self.zero, self.not_finite, self.random) > MAX_BROKEN_GRADIENTS
+
+
+def has_gradients(model: Model, images: Tensor) -> bool:
+    """Whether the model's output carries a gradient back to its input."""
+    with torch.enable_grad():
+        leaf = images.detach().requires_grad_()
+        try:
+            output = model(leaf)
+        except RuntimeError:  # Such as numpy's refusal of a tensor that wants a gradient.
+            return False
+        return output.requires_grad and torch.autograd.grad(output.sum(), leaf, allow_unused=True)[0] is not None
+
+
+def gradient_health(model: Model, images: Iterable[Tensor], labels: Iterable[Tensor]) -> GradientHealth:
+    """Look at the input gradients of clean images, given in batches, twice."""
+    zero, not_finite, random = [], [], []
+    for batch, truth in zip(images, labels, strict=True):
+        first, second = input_gradient(model, batch, truth), input_gradient(model, batch, truth)
+        largest = first.flatten(1).abs().amax(dim=1)
+        difference = (first - second).flatten(1).abs().amax(dim=1)
+        zero.append(largest == 0)
+        not_finite.append(~first.flatten(1).isfinite().all(dim=1))
+        random.append(difference > 1e-3 * largest)
+    return GradientHealth(*(torch.cat(part).double().mean().item() for part in (zero, not_finite, random)))
+
+
+def input_gradient(model: Model, images: Tensor, labels: Tensor) -> Tensor:
+    """The direction in which each image's loss rises: (B, C, H, W), (B,) -> (B, C, H, W)."""
+    with torch.enable_grad():
+        leaf = images.detach().requires_grad_()
+        return torch.autograd.grad(cross_entropy_direction(model(leaf), labels).sum(), leaf)[0]

@@ -1,0 +1,196 @@
+"""Findings that need a few runs of their own, on a small part of the images.
+
+References:
+    Athalye, Carlini, Wagner, "Obfuscated Gradients Give a False Sense of Security", 2018.
+    Pintor et al., "Indicators of Attack Failure: Debugging and Improving Optimization of Adversarial Examples", 2022.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from smdguard.attacks import PGD, Attack, Model
+from smdguard.attacks.attack import is_fooled
+from smdguard.attacks.losses import cross_entropy_direction
+from smdguard.auditing.outcomes import is_gap, percent
+from smdguard.report import Finding
+from smdguard.threat import ThreatModel
+
+# So few that the probes take a tenth of a quick audit of 1,000 images.
+NUM_PROBED = 200
+FEW_STEPS, MANY_STEPS, LAST_STEPS = 10, 40, 10
+MAX_UNBOUNDED_ACCURACY = 0.1
+MIN_SHARE = 0.05
+MAX_LATE_GAIN = 0.1
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def probe_rows(num_images: int, device: torch.device, num_probed: int = NUM_PROBED) -> Tensor:
+    """Places of at most `num_probed` images, spread evenly."""
+    return torch.linspace(0, num_images - 1, min(num_images, num_probed), device=device).round().long()
+
+
+def probe_input(model: Model, images: Tensor, labels: Tensor) -> list[Finding]:
+    """What clean images tell: does the model answer twice alike, and does it normalise twice?"""
+    return [*_random_output(model, images), *_normalised_twice(model, images, labels)]
+
+
+def probe_gradient_attacks(
+    model: Model,
+    images: Tensor,
+    labels: Tensor,
+    threat: ThreatModel,
+    attacks: Sequence[Attack],
+    generator: torch.Generator,
+) -> list[Finding]:
+    """What a long run of PGD tells about the attacks of an audit on a model with gradients."""
+    unbounded = list(_stands_at_any_distance(model, images, labels, threat, generator))
+    trace = _Trace(model, labels)
+    end = PGD(num_steps=MANY_STEPS, early_stop=False)(trace, images, labels, threat, generator=generator)
+    with torch.no_grad():
+        trace(end)
+    few_steps = any(getattr(attack, "num_steps", math.inf) <= FEW_STEPS for attack in attacks)
+    last_iterate = any(not getattr(attack, "early_stop", True) for attack in attacks)
+    return [
+        *unbounded,
+        *_more_steps_do_worse(trace),
+        *(_success_lost_on_the_way(trace) if last_iterate else ()),
+        *(_too_few_steps(trace) if few_steps else ()),
+        *_loss_still_rising(trace),
+    ]
+
+
+class _Trace:
+    """Asks the model on behalf of an attack and writes down how each image fares from step to step.
+
+    `right` and `loss` have one tensor (B,) for the start and one after each step.
+    """
+
+    def __init__(self, model: Model, labels: Tensor) -> None:
+        self._model, self._labels = model, labels
+        self.right: list[Tensor] = []
+        self.loss: list[Tensor] = []
+
+    def __call__(self, images: Tensor) -> Tensor:
+        logits = self._model(images)
+        self.right.append(~is_fooled(logits.detach(), self._labels))
+        self.loss.append(cross_entropy_direction(logits.detach(), self._labels))
+        return logits
+
+    def standing(self, num_steps: int) -> Tensor:
+        """Which images were right all the way through the first steps."""
+        return torch.stack(self.right[: num_steps + 1]).all(dim=0)
+
+
+def _share(mask: Tensor) -> float:
+    return mask.double().mean().item()
+
+
+def _random_output(model: Model, images: Tensor) -> Iterator[Finding]:
+    with torch.no_grad():
+        first, second = model(images), model(images)
+    scale = first.abs().amax(dim=1).clamp_min(1)
+    share = _share((first - second).abs().amax(dim=1) > 1e-3 * scale)
+    if share > 0:
+        message = (
+            f"Asked twice about the same images, the model gives other outputs for {percent(share)} of them. Every "
+            "figure here is one draw, and an adversary may ask again. Make the model deterministic, or average its "
+            "outputs over many draws inside the model and audit that."
+        )
+        yield Finding("random_output", "medium", message, {"share": share})
+
+
+def _normalised_twice(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:
+    """Undo one normalisation: does the accuracy rise?"""
+
+    def right(candidates: Tensor) -> Tensor:
+        with torch.no_grad():
+            return ~is_fooled(model(candidates), labels)
+
+    constants = [(images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3)))]
+    if images.shape[1] == 3:
+        constants.append(tuple(images.new_tensor(values) for values in IMAGENET))  # type: ignore[arg-type]
+    before = right(images)
+    for mean, std in constants:
+        after = right((images * std.view(-1, 1, 1) + mean.view(-1, 1, 1)).clamp(0, 1))
+        if is_gap(before, after):
+            evidence = {"as_given": _share(before), "undone": _share(after)}
+            message = (
+                f"The model is right on {percent(evidence['as_given'])} of {len(images)} clean images, and on "
+                f"{percent(evidence['undone'])} where one normalisation is undone beforehand. It seems to normalise "
+                "twice. Leave one of the two out and audit again."
+            )
+            yield Finding("normalised_twice", "high", message, evidence)
+            return
+
+
+def _stands_at_any_distance(
+    model: Model, images: Tensor, labels: Tensor, threat: ThreatModel, generator: torch.Generator
+) -> Iterator[Finding]:
+    """With a radius as large as the box, every image can become any other."""
+    radius = 1.0 if threat.norm == "linf" else math.sqrt(images[0].numel())
+    unbounded = dataclasses.replace(threat, epsilon=radius)
+    adversarial = PGD(num_steps=2 * FEW_STEPS)(model, images, labels, unbounded, generator=generator)
+    with torch.no_grad():
+        share = _share(~is_fooled(model(adversarial), labels))
+    if share > MAX_UNBOUNDED_ACCURACY:
+        message = (
+            f"PGD leaves {percent(share)} standing at {threat.norm} {radius:.3g}, where an image may be replaced by "
+            "any other: no model can be robust there. The gradients lead attacks nowhere. Go by gradient-free and "
+            "transferred attacks."
+        )
+        yield Finding("stands_at_any_distance", "high", message, {"epsilon": radius, "robust_accuracy": share})
+
+
+def _too_few_steps(trace: _Trace) -> Iterator[Finding]:
+    few, many = trace.standing(FEW_STEPS), trace.standing(MANY_STEPS)
+    if is_gap(many, few):
+        evidence = {"few_steps": _share(few), "many_steps": _share(many)}
+        message = (
+            f"PGD leaves {percent(evidence['few_steps'])} standing after {FEW_STEPS} steps and "
+            f"{percent(evidence['many_steps'])} after {MANY_STEPS}. The figures of attacks with {FEW_STEPS} steps are "
+            "too high; that says nothing about the model. Go by the attacks with more steps."
+        )
+        yield Finding("too_few_steps", "note", message, evidence)
+
+
+def _more_steps_do_worse(trace: _Trace) -> Iterator[Finding]:
+    few, many = trace.right[FEW_STEPS], trace.right[MANY_STEPS]
+    if is_gap(few, many):
+        evidence = {"few_steps": _share(few), "many_steps": _share(many)}
+        message = (
+            f"Where PGD ends, {percent(evidence['few_steps'])} are classified rightly after {FEW_STEPS} steps and "
+            f"{percent(evidence['many_steps'])} after {MANY_STEPS}: more steps do worse. The gradients do not lead to "
+            "larger losses. Go by gradient-free and transferred attacks."
+        )
+        yield Finding("more_steps_do_worse", "high", message, evidence)
+
+
+def _loss_still_rising(trace: _Trace) -> Iterator[Finding]:
+    """Of the images that stand at the end, how many gained a good part of their loss in the last steps?"""
+    standing = trace.standing(MANY_STEPS)
+    start, before, end = trace.loss[0], trace.loss[-1 - LAST_STEPS], trace.loss[-1]
+    late = standing & (end - before > MAX_LATE_GAIN * (end - start)) & (end > start)
+    share = _share(late)
+    if share >= MIN_SHARE:
+        message = (
+            f"On {percent(share)} of {len(standing)} images, which PGD with {MANY_STEPS} steps does not fool, the loss "
+            f"still rises by more than a tenth of its whole gain in the last {LAST_STEPS} steps. Attacks stop too "
+            "early on them, and their figures are too high. Add attacks with more steps, such as APGD."
+        )
+        yield Finding("loss_still_rising", "note", message, {"share": share})
+
+
+def _success_lost_on_the_way(trace: _Trace) -> Iterator[Finding]:
+    lost = trace.right[FEW_STEPS] & ~trace.standing(FEW_STEPS)
+    share = _share(lost)
+    if share >= MIN_SHARE:
+        message = (
+            f"PGD with {FEW_STEPS} steps passes an adversarial image on its way and ends at one that is classified "
+            f"rightly for {percent(share)} of {len(lost)} images. Attacks that return their last iterate, as some here "
+            "do, throw those away, and their figures are too high. Keep the first success (early_stop=True)."
+        )
+        yield Finding("success_lost_on_the_way", "medium", message, {"share": share})

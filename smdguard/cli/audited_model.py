@@ -1,0 +1,212 @@
+"""Anyone's model for an audit: of the zoo, a folder, an ONNX file, torchvision's, or made by a function."""
+
+import importlib
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from smdguard.attacks import Model
+from smdguard.backends.torch import torch_device
+from smdguard.datasets import (
+    DATASETS,
+    Dataset,
+    LabelledImages,
+    class_folder,
+    class_names,
+    find_dataset,
+    load_split,
+    parse_subset,
+)
+from smdguard.errors import InvalidInputError, UnknownModelError
+from smdguard.guard import load
+from smdguard.hub import read_test_subset
+from smdguard.manifest import ModelConfig
+from smdguard.preprocess import decode
+
+_TORCHVISION = "torchvision:"
+_FACTORY = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)")
+# Of a data set that has no default of its own: what the field uses on colour images.
+_EPSILON = 8 / 255
+
+
+@dataclass(frozen=True)
+class AuditedModel:
+    """A model, and the images that it is for.
+
+    Args:
+        name: As it was given.
+        model: From images in [0, 1] to logits or log-probabilities.
+        dataset: Whose images it takes.
+        device: Where it computes.
+        config: What is known of a model of ours.
+    """
+
+    name: str
+    model: Model
+    dataset: Dataset
+    device: torch.device
+    config: ModelConfig | None = None
+
+    def images(self, data: Path | None, *, download: bool) -> LabelledImages:
+        """The bundled test images, or those of the folder."""
+        if data is None:
+            return parse_subset(read_test_subset(self.dataset.name))
+        return load_split(self.dataset, data, train=False, download=download)
+
+
+def find_audited_model(name: str, data: Path | None, device: str) -> AuditedModel:
+    """The model that a name stands for.
+
+    Args:
+        name: A zoo name, a model folder, a Hub id, FILE.onnx, torchvision:NAME, or package.module:factory.
+        data: Folder of the images; which ours do without.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        UnknownModelError: There is no such model.
+        InvalidInputError: The model and the images do not fit, or there are no images.
+        IntegrityError: A file of the model is not what it has to be.
+        BackendError: The device is not to be had.
+    """
+    if name.startswith(_TORCHVISION):
+        return _of_torchvision(name, _required(data, name), device)
+    if _FACTORY.fullmatch(name):
+        return _of_factory(name, _required(data, name), device)
+    if name.endswith(".onnx"):
+        return _of_onnx(name, data, device)
+    guard = load(name, backend="torch", device=device)
+    dataset = find_dataset(guard.config.training.dataset)
+    require_fit(guard.name, guard.image_shape, guard.config.labels, dataset)
+    return AuditedModel(guard.name, guard.ensemble, dataset, guard.ensemble.mean.device, guard.config)
+
+
+def require_fit(name: str, image_shape: tuple[int, ...], labels: tuple[str, ...], dataset: Dataset) -> None:
+    """Refuse a model, audited or surrogate, that does not take the data set's images or has other classes."""
+    if tuple(image_shape) != dataset.image_shape or labels != dataset.labels:
+        raise InvalidInputError(
+            f"{name} cannot be asked about {dataset.name}: it takes {_size(image_shape)} images of {len(labels)} "
+            f"classes, those are {_size(dataset.image_shape)} of {len(dataset.labels)}"
+        )
+
+
+def _of_factory(name: str, data: Path, device: str) -> AuditedModel:
+    found = _FACTORY.fullmatch(name)
+    if found is None:
+        raise UnknownModelError(f"{name!r} is not of the form package.module:factory")
+    # As `python -m` does: a module beside the user is found.
+    sys.path.insert(0, "")
+    try:
+        factory = getattr(importlib.import_module(found["module"]), found["function"])
+        model = factory()
+    except Exception as error:  # It is the user's code, which may raise anything.
+        raise UnknownModelError(f"{name} cannot be made: {type(error).__name__}: {_first_line(error)}") from error
+    finally:
+        sys.path.remove("")
+    return _foreign(name, model, data, _size_of_first_image(data), device)
+
+
+def _of_torchvision(name: str, data: Path, device: str) -> AuditedModel:
+    from torchvision import models, transforms
+
+    network = name.removeprefix(_TORCHVISION)
+    try:
+        weights: Any = models.get_model_weights(network).DEFAULT  # type: ignore[attr-defined]
+        recipe = weights.transforms()
+        classifier = models.get_model(network, weights=weights)
+        normalise = transforms.Normalize(recipe.mean, recipe.std)
+        shape = (3, recipe.crop_size[0], recipe.crop_size[0])
+    except ValueError as error:
+        raise UnknownModelError(f"torchvision has no model {network!r}") from error
+    except Exception as error:  # Networks, caches and other kinds of models fail in many ways.
+        raise UnknownModelError(
+            f"{name} cannot be had: {_first_line(error)}; its weights must be in torch's cache, or within reach, and "
+            "it must classify images"
+        ) from error
+    model = nn.Sequential(normalise, classifier).eval()
+    return _foreign(name, model, data, shape, device, labels=tuple(weights.meta["categories"]))
+
+
+def _of_onnx(name: str, data: Path | None, device: str) -> AuditedModel:
+    from smdguard.backends.onnx import OnnxClassifier
+
+    try:
+        content = Path(name).read_bytes()
+    except OSError as error:
+        raise UnknownModelError(f"{name} cannot be read: {error.strerror}") from error
+    classifier = OnnxClassifier(content, name, device)
+
+    def model(images: Tensor) -> Tensor:
+        return torch.from_numpy(classifier(images.detach().cpu().numpy()))
+
+    for dataset in DATASETS.values():
+        if (dataset.image_shape, dataset.labels) == (classifier.image_shape, classifier.labels):
+            return AuditedModel(name, model, dataset, torch.device("cpu"))
+    return _foreign(name, model, _required(data, name), classifier.image_shape, "cpu", labels=classifier.labels)
+
+
+def _foreign(
+    name: str,
+    model: Any,
+    data: Path,
+    image_shape: tuple[int, int, int],
+    device: str,
+    *,
+    labels: tuple[str, ...] | None = None,
+) -> AuditedModel:
+    place = torch_device(device)
+    if not callable(model):
+        raise InvalidInputError(f"{name} gives a {type(model).__name__}, not a model that can be called with images")
+    on_device: Any = model.to(place) if isinstance(model, nn.Module) else model
+    num_classes = _num_classes(name, on_device, torch.zeros(2, *image_shape, device=place))
+    folders = class_names(data)
+    if labels is None:
+        by_index = all(folder.isdecimal() for folder in folders)
+        labels = tuple(map(str, range(num_classes))) if by_index else folders
+    if len(labels) != num_classes:
+        raise InvalidInputError(
+            f"{name} tells {num_classes} classes apart, but {data} holds {len(labels)} folders; name each folder by "
+            f"the index of its class (0 to {num_classes - 1}), or have one for every class, in alphabetical order"
+        )
+    nothing, one = (0.0,) * image_shape[0], (1.0,) * image_shape[0]
+    return AuditedModel(name, on_device, Dataset(data.name, labels, image_shape, nothing, one, _EPSILON), place)
+
+
+def _num_classes(name: str, model: Callable[[Tensor], Any], images: Tensor) -> int:
+    try:
+        with torch.no_grad():
+            output = model(images)
+    except Exception as error:  # It is the user's code, which may raise anything.
+        raise InvalidInputError(
+            f"{name} cannot be asked about images {tuple(images.shape)}: {type(error).__name__}: {_first_line(error)}"
+        ) from error
+    if not isinstance(output, Tensor) or output.dim() != 2:
+        got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise InvalidInputError(f"{name} must turn 2 images into logits (2, K), but gave {got}")
+    return output.shape[1]
+
+
+def _size_of_first_image(data: Path) -> tuple[int, int, int]:
+    """Channels, height and width; the other images are resized to it."""
+    first = min(file for file in class_folder(data).glob("*/*") if file.is_file())
+    image = decode(first.read_bytes(), str(first))
+    return 1 if image.mode == "L" else 3, image.height, image.width
+
+
+def _required(data: Path | None, name: str) -> Path:
+    if data is None:
+        raise InvalidInputError(f"it is not known which images {name} takes; name a folder of CLASS/IMAGE with --data")
+    return data
+
+
+def _size(image_shape: tuple[int, ...]) -> str:
+    return " x ".join(str(length) for length in image_shape)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

@@ -1,0 +1,39 @@
+"""smdguard info: the card of a model."""
+
+import json
+
+import click
+
+from smdguard.cli.options import json_option, output_console
+
+
+@click.command()
+@click.argument("model", metavar="NAME")
+@json_option
+def info(model: str, as_json: bool) -> None:
+    """Show the card of the model NAME; with --json its entry in the zoo, or else its configuration."""
+    from smdguard.hub import find_model, read_card, read_manifest
+
+    if as_json:
+        record = read_manifest().find(model) or find_model(model).config
+        click.echo(json.dumps(record.model_dump(mode="json"), indent=2))
+        return
+    text = _without_metadata(_without_controls(read_card(model)))
+    console = output_console()
+    if not console.is_terminal:
+        click.echo(text)
+        return
+    from rich.markdown import Markdown
+
+    console.print(Markdown(text, hyperlinks=False))  # A link shows where it leads.
+
+
+def _without_controls(text: str) -> str:
+    """The text without what a terminal would obey instead of showing; a card may be anyone's."""
+    return "".join(character for character in text if character.isprintable() or character in "\n\t")
+
+
+def _without_metadata(text: str) -> str:
+    """The text without the metadata that opens it, between two lines of three dashes."""
+    _, mark, after = text.removeprefix("---\n").partition("\n---\n")
+    return after.lstrip() if mark and text.startswith("---\n") else text

@@ -1,0 +1,72 @@
+"""The folder of an audit: report.json, and what is rendered from it."""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smdguard.errors import SmdguardError
+
+if TYPE_CHECKING:
+    from smdguard.report import AuditReport
+
+DOCUMENT = "report.json"
+PAGE = "report.html"
+FIGURES = "figures"
+
+
+def require_writable(folder: Path) -> None:
+    """Make the folder and try it, before hours are spent on what goes into it.
+
+    Raises:
+        SmdguardError: Nothing can be written there.
+    """
+    with named_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+def write_report(report: "AuditReport", folder: Path) -> None:
+    """Write the report and everything that is rendered from it.
+
+    Raises:
+        SmdguardError: The folder cannot be written.
+    """
+    from smdguard import render
+    from smdguard.files import write_atomically
+
+    with named_errors(folder):
+        write_atomically(folder / DOCUMENT, render.json(report).encode() + b"\n")
+    write_renderings(report, folder)
+
+
+def write_renderings(report: "AuditReport", folder: Path) -> None:
+    """Write page and figures, and remove figures that an earlier report had and this one has not.
+
+    Raises:
+        SmdguardError: The folder cannot be written.
+    """
+    from smdguard import render
+    from smdguard.files import write_atomically
+
+    # It would say on standard error that it fills its cache of fonts.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    files = render.figure_files(report)
+    with named_errors(folder):
+        write_atomically(folder / PAGE, render.html(report).encode())
+        for name, content in files.items():
+            write_atomically(folder / FIGURES / name, content)
+        for name in render.figure_names() - files.keys():
+            (folder / FIGURES / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def named_errors(folder: Path) -> Iterator[None]:
+    """Turn what the system says of a folder into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        raise SmdguardError(f"{folder} cannot be written: {error.strerror}") from error

@@ -1,0 +1,50 @@
+"""smdguard verify: are the files of models what they have to be?"""
+
+import json
+from typing import Any
+
+import click
+
+from smdguard.cli.options import json_option
+from smdguard.errors import SmdguardError
+
+
+@click.command()
+@click.argument("models", nargs=-1, metavar="[NAME]...")
+@json_option
+@click.pass_context
+def verify(ctx: click.Context, models: tuple[str, ...], as_json: bool) -> None:
+    """Check every file of models, and that they still give their golden outputs.
+
+    Each NAME is a name of the zoo, a model folder or org/repo@revision on the Hub; without one, all models of the zoo
+    that are on this machine are checked.
+    """
+    from smdguard.hub import list_zoo
+
+    names = models or [row["name"] for row in list_zoo() if row["where"] != "hub"]
+    rows = [_verify(name) for name in names]
+    if as_json:
+        click.echo(json.dumps({"models": rows}, indent=2))
+    for row in rows:
+        if "error" in row:
+            click.echo(f"Error: {row['model']}: {row['error']}", err=True)
+        elif not as_json:
+            click.echo(f"{row['model']}: {row['num_files']} files, {row['num_bytes'] / 1e6:.1f} MB, verified")
+    if any("error" in row for row in rows):
+        ctx.exit(1)
+
+
+def _verify(name: str) -> dict[str, Any]:
+    from smdguard.golden import check_golden
+    from smdguard.guard import Guard
+    from smdguard.hub import GOLDEN, find_model
+
+    try:
+        folder = find_model(name)
+        num_bytes = folder.verify()
+        if folder.entry is not None and folder.has(GOLDEN):
+            backend = Guard(folder, device="cpu").backend
+            check_golden(backend, folder.read(GOLDEN), atol=folder.entry.golden.atol, name=name)
+    except SmdguardError as error:
+        return {"model": name, "error": str(error)}
+    return {"model": name, "num_files": len(folder.config.files), "num_bytes": num_bytes}

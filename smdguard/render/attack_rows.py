@@ -1,0 +1,52 @@
+"""The attacks of a report as rows of a table: what each left standing, white-box and from each surrogate."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from smdguard.report import AttackResult, AuditReport, Interval
+
+
+class AttackRow(NamedTuple):
+    """One attack at the audit's radius.
+
+    Args:
+        heading: Its name, or its settings where the name alone would be ambiguous, and what it was made on where
+            that was not all images or not the model.
+        settings: Its settings.
+        cells: Accuracy when made on the model, then on each surrogate; None where it was not.
+    """
+
+    heading: str
+    settings: str
+    cells: "tuple[Interval | None, ...]"
+
+
+def surrogate_names(report: "AuditReport") -> list[str]:
+    """What the black-box attacks at the audit's radius were made on."""
+    return list(dict.fromkeys(result.source for result in _at_radius(report) if result.access == "black-box"))
+
+
+def attack_rows(report: "AuditReport") -> list[AttackRow]:
+    """A row for each attack at the audit's radius, then one for each member that was attacked alone."""
+    results = [result for result in _at_radius(report) if result.access != "member"]
+    members = [result for result in _at_radius(report) if result.access == "member"]
+    names = Counter(result.name for result in results if result.access == "white-box")
+    rows = []
+    for settings in dict.fromkeys(result.repr for result in results):
+        same = [result for result in results if result.repr == settings]
+        direct = next((result for result in same if result.access == "white-box"), None)
+        by_source = {result.source: result for result in same if result.access == "black-box"}
+        cells = [direct, *(by_source.get(source) for source in surrogate_names(report))]
+        heading = same[0].name if names[same[0].name] <= 1 else settings
+        if same[0].num_attacked < report.num_images:
+            heading = f"{heading} on the {same[0].num_attacked} still standing"
+        rows.append(AttackRow(heading, settings, tuple(cell and cell.robust_accuracy for cell in cells)))
+    for result in members:
+        none = (None,) * len(surrogate_names(report))
+        rows.append(AttackRow(f"{result.name} made on {result.source}", result.repr, (result.robust_accuracy, *none)))
+    return rows
+
+
+def _at_radius(report: "AuditReport") -> "list[AttackResult]":
+    return [result for result in report.attacks if result.epsilon == report.threat.epsilon]

@@ -1,0 +1,311 @@
+"""Figures of a report: pure functions of its data, None where the report has no such data.
+
+The colours are told apart by the colour-blind and keep their order when printed in grey.
+"""
+
+import base64
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from smdguard.datasets import DATASETS
+from smdguard.report import AuditReport, CurvePoint, GalleryImage, Picture, SaliencyMaps
+
+BLUE, ORANGE = "#0072B2", "#D55E00"
+# From dark blue over grey to yellow: zero is grey, and lightness grows with the value.
+SIGNED = "cividis"
+_STYLE: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "grid.color": "#dddddd",
+    "legend.frameon": False,
+    "savefig.dpi": 200,
+    "svg.fonttype": "path",
+    # The same report gives the same bytes.
+    "svg.hashsalt": "smdguard",
+    # Names are the user's; a dollar sign in them is no formula.
+    "text.parse_math": False,
+}
+_GALLERY_COLUMNS = 4
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    """Our style, whatever the user's own; a letter that the font lacks becomes a box without a warning."""
+    with style.context(["default", _STYLE]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
+
+
+@_styled()
+def accuracy_curve(report: AuditReport) -> Figure | None:
+    """Accuracy against epsilon with its Wilson band, and an undefended baseline where there is one."""
+    if len(report.curve) < 2:
+        return None
+    figure = Figure(figsize=(4.6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    _draw_curve(axes, report.curve, _shortened(report.model), BLUE, "o-")
+    if report.baseline is not None:
+        _draw_curve(axes, report.baseline.curve, baseline_label(report), ORANGE, "s--")
+    change = "largest change of a pixel" if report.threat.norm == "linf" else "length of the change"
+    axes.set_xlabel(f"{change} (epsilon, {report.threat.norm})")
+    axes.set_ylabel("accuracy in the worst case")
+    axes.set_ylim(-0.02, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+    figure.legend(loc="outside upper left")
+    return _laid_out(figure)
+
+
+def baseline_label(report: AuditReport) -> str:
+    """What the baseline is called, with its attacks where they are not those of the report."""
+    if report.baseline is None:
+        return ""
+    differs = f" (preset {report.baseline.preset})" if report.baseline.preset != report.preset else ""
+    return f"{_shortened(report.baseline.name)}, undefended{differs}"
+
+
+@_styled()
+def transfer_map(report: AuditReport) -> Figure | None:
+    """How well each member stands images that were made to fool another one, as a heat map."""
+    if report.transfer is None:
+        return None
+    shares = numpy.array(report.transfer.members)
+    members = [str(index) for index in range(len(shares))]
+    figure = Figure(figsize=(4.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap=SIGNED, vmin=0, vmax=1)
+    _write_cells(axes, shares, lambda share: f"{100 * share:.0f} %", dark_below=0.5, size=min(10, 45 / len(shares)))
+    axes.set_xticks(range(len(shares)), members)
+    axes.set_yticks(range(len(shares)), members)
+    axes.set_xlabel("tried on member")
+    axes.set_ylabel("made on member")
+    _bare(axes)
+    bar = figure.colorbar(image, label="accuracy", format=PercentFormatter(1.0, symbol=" %"))
+    bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue] - the stub takes the outline for a property
+    return _laid_out(figure)
+
+
+@_styled()
+def saliency_maps(report: AuditReport) -> Figure | None:
+    """Where each member looks, a row an image, and the cosine of each pair of members."""
+    if report.exhibits is None or not report.exhibits.saliency:
+        return None
+    rows = report.exhibits.saliency
+    num_members = max(len(row.maps) for row in rows)
+    figure = Figure(
+        figsize=(1.05 * (num_members + 2), 1.05 * _tallness(rows[0].image) * len(rows) + 0.3), layout="constrained"
+    )
+    grid = figure.subplots(len(rows), num_members + 2, squeeze=False)
+    for row, all_axes in zip(rows, grid, strict=True):
+        _draw_saliency(row, list(all_axes), class_name(report, row.label))
+    grid[0, 0].set_title("image", fontsize=9)
+    for index in range(num_members):
+        grid[0, index + 1].set_title(f"member {index}", fontsize=9)
+    grid[0, -1].set_title("cosines", fontsize=9)
+    return _laid_out(figure)
+
+
+@_styled()
+def gallery(report: AuditReport) -> Figure | None:
+    """Images before and after the attack, the change between them, and the model's answers."""
+    if report.exhibits is None or not report.exhibits.gallery:
+        return None
+    shown = report.exhibits.gallery
+    num_columns = min(_GALLERY_COLUMNS, len(shown))
+    num_blocks = -(-len(shown) // num_columns)
+    height = 3.7 * _tallness(shown[0].clean) + 0.7
+    figure = Figure(figsize=(1.2 * num_columns + 0.3, height * num_blocks), layout="constrained")
+    for block, part in enumerate(figure.subfigures(num_blocks, 1, squeeze=False).flat):
+        grid = part.subplots(3, num_columns, squeeze=False)
+        for axes in grid.flat:
+            axes.set_visible(False)
+        specimens = shown[block * num_columns : (block + 1) * num_columns]
+        for specimen, column in zip(specimens, grid.T, strict=False):
+            _draw_specimen(report, specimen, list(column))
+        for axes, name in zip(grid[:, 0], ("clean", "change", "attacked"), strict=True):
+            axes.set_ylabel(name)
+    return _laid_out(figure)
+
+
+@_styled()
+def disagreement_histogram(report: AuditReport) -> Figure | None:
+    """How far the members disagree, on clean images and on those that fool the ensemble."""
+    if report.exhibits is None or report.exhibits.disagreement is None:
+        return None
+    values = report.exhibits.disagreement
+    largest = max((*values.clean, *values.adversarial), default=0.0)
+    bins = numpy.linspace(0, max(largest, 1e-6), 26).tolist()
+    figure = Figure(figsize=(4.6, 3.4), layout="constrained")
+    axes = figure.subplots()
+    groups: list[tuple[str, tuple[float, ...], dict[str, Any]]] = [
+        ("clean", values.clean, {"color": BLUE, "alpha": 0.8}),
+        ("fooling", values.adversarial, {"facecolor": "none", "edgecolor": ORANGE, "hatch": "////"}),
+    ]
+    for name, scores, looks in groups:
+        if scores:
+            weights = [1 / len(scores)] * len(scores)
+            axes.hist(scores, bins, weights=weights, label=f"{name}, {len(scores)} images", **looks)
+    if report.suspicion is not None:
+        axes.axvline(report.suspicion.threshold, color="black", linestyle=":", label="flagged beyond this")
+    axes.set_xlabel("disagreement of the members (nats)")
+    axes.set_ylabel("share of the images")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    figure.legend(loc="outside upper left")
+    return _laid_out(figure)
+
+
+FIGURES: dict[str, Callable[[AuditReport], Figure | None]] = {
+    "curve": accuracy_curve,
+    "transfer": transfer_map,
+    "saliency": saliency_maps,
+    "gallery": gallery,
+    "disagreement": disagreement_histogram,
+}
+
+
+def figure_names() -> set[str]:
+    """The files of all figures that a report may have."""
+    return {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+
+
+def figure_files(report: AuditReport) -> dict[str, bytes]:
+    """Every figure that the report has data for, as PNG and SVG: file name -> content."""
+    files = {}
+    for name, draw in FIGURES.items():
+        figure = draw(report)
+        if figure is not None:
+            files |= {f"{name}.png": to_png(figure), f"{name}.svg": to_svg(figure)}
+    return files
+
+
+@_styled()
+def to_svg(figure: Figure) -> bytes:
+    """The figure as SVG; equal figures give equal bytes."""
+    return _saved(figure, "svg", {"Date": None, "Creator": None})
+
+
+@_styled()
+def to_png(figure: Figure) -> bytes:
+    """The figure as PNG; equal figures give equal bytes."""
+    return _saved(figure, "png", {"Software": None})
+
+
+def class_name(report: AuditReport, label: int) -> str:
+    """The name of a class where the data set is known, else its number."""
+    dataset = DATASETS.get(report.dataset or "")
+    return dataset.labels[label] if dataset is not None and 0 <= label < len(dataset.labels) else str(label)
+
+
+def _laid_out(figure: Figure) -> Figure:
+    """With its parts in their places for good: laid out again for each file, they would differ by a hair."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def _saved(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
+    stream = io.BytesIO()
+    figure.savefig(stream, format=kind, metadata=metadata)
+    return stream.getvalue()
+
+
+def _draw_curve(axes: Axes, curve: tuple[CurvePoint, ...], name: str, colour: str, line: str) -> None:
+    radii = [point.epsilon for point in curve]
+    low, high = [point.robust_accuracy.low for point in curve], [point.robust_accuracy.high for point in curve]
+    axes.plot(radii, [point.robust_accuracy.value for point in curve], line, color=colour, label=name, markersize=5)
+    axes.fill_between(radii, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def _draw_saliency(row: SaliencyMaps, all_axes: list[Axes], name: str) -> None:
+    image_axes, *map_axes, cosine_axes = all_axes
+    _show(image_axes, row.image)
+    image_axes.set_ylabel(name)
+    for axes, saliency in zip(map_axes, row.maps, strict=False):
+        axes.imshow(_pixels(saliency), cmap=SIGNED, vmin=1, vmax=255)
+    cosines = numpy.eye(len(row.maps))
+    cosines[numpy.triu_indices(len(row.maps), 1)] = row.cosines
+    cosines += numpy.triu(cosines, 1).T
+    cosine_axes.imshow(cosines, cmap=SIGNED, vmin=-1, vmax=1)
+    _write_cells(cosine_axes, cosines, lambda cosine: f"{cosine:.1f}", dark_below=0.0, size=24 / len(cosines))
+    for axes in all_axes:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        _bare(axes)
+
+
+def _draw_specimen(report: AuditReport, specimen: GalleryImage, column: list[Axes]) -> None:
+    clean, change, adversarial = column
+    _show(clean, specimen.clean)
+    _show_change(change, specimen)
+    _show(adversarial, specimen.adversarial)
+    clean.set_title(_answer(report, specimen.label, specimen.clean_probability), fontsize=9)
+    answer = _answer(report, specimen.adversarial_label, specimen.adversarial_probability)
+    if specimen.adversarial_label != specimen.label:
+        adversarial.set_xlabel(f"taken for\n{answer}", fontsize=9, color=ORANGE, weight="bold")
+    else:
+        adversarial.set_xlabel(f"still\n{answer}", fontsize=9, color=BLUE)
+    for axes in column:
+        axes.set_visible(True)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        _bare(axes)
+
+
+def _answer(report: AuditReport, label: int, probability: float) -> str:
+    return f"{class_name(report, label)} ({100 * probability:.0f} %)"
+
+
+def _show(axes: Axes, picture: Picture) -> None:
+    axes.imshow(_pixels(picture), cmap="gray", vmin=0, vmax=255)
+
+
+def _show_change(axes: Axes, specimen: GalleryImage) -> None:
+    """The perturbation about grey, so far amplified that its largest change is black or white."""
+    change = _pixels(specimen.adversarial).astype(float) - _pixels(specimen.clean)
+    axes.imshow(0.5 + 0.5 * change / max(numpy.abs(change).max(), 1.0), cmap="gray", vmin=0, vmax=1)
+
+
+def _pixels(picture: Picture) -> numpy.ndarray:
+    """(H, W), or (H, W, 3) where the picture has three channels; of any other number the mean."""
+    levels = numpy.frombuffer(base64.b64decode(picture.pixels), numpy.uint8)
+    levels = levels.reshape(picture.channels, picture.height, picture.width)
+    return levels.transpose(1, 2, 0) if picture.channels == 3 else levels.mean(axis=0).round().astype(numpy.uint8)
+
+
+def _write_cells(
+    axes: Axes, values: numpy.ndarray, written: Callable[[float], str], *, dark_below: float, size: float
+) -> None:
+    """Write each number into its cell, in white on the darker ones."""
+    for (row, column), value in numpy.ndenumerate(values):
+        colour = "white" if value < dark_below else "black"
+        axes.text(column, row, written(value), ha="center", va="center", color=colour, fontsize=size)
+
+
+def _tallness(picture: Picture) -> float:
+    """Height over width, within what a figure can be laid out for."""
+    return min(3.0, max(0.5, picture.height / picture.width))
+
+
+def _bare(axes: Axes) -> None:
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+def _shortened(name: str, limit: int = 40) -> str:
+    """The name on one line of printable letters, its end where it is too long: paths differ there."""
+    printable = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return printable if len(printable) <= limit else f"…{printable[1 - limit :]}"

@@ -1,0 +1,230 @@
+"""A report as one HTML page that needs nothing beside it."""
+
+import base64
+import json
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from smdguard.render import figures
+from smdguard.render.attack_rows import attack_rows, surrogate_names
+from smdguard.report import AuditReport, Interval, SaliencyMaps
+from smdguard.threat import ThreatModel
+
+_HEADLINES = {
+    "robust": "Robust against every attack tried",
+    "fragile": "Fragile: it can be fooled",
+    "unreliable": "Unreliable: do not trust the figure",
+}
+_MEANINGS = {
+    "robust": "Most images withstand known attacks with changes of this size. That says nothing about larger changes, "
+    "about other kinds of change, such as turning or covering the image, or about attacks nobody has tried.",
+    "fragile": "Whoever can alter the images can choose many of the answers. Where images come from people you do not "
+    "trust, do not rely on this model's answer alone.",
+    "unreliable": "The audit's own checks say that the model looks stronger than it is. Take it for fragile until "
+    "stronger attacks have been tried.",
+}
+_SEVERITIES = ("high", "medium", "note")
+
+
+class _Table(NamedTuple):
+    heading: list[str]
+    rows: list[list[str]]
+
+
+class _Figure(NamedTuple):
+    """A figure, the text in its place for who cannot see it, what to make of it, and its numbers."""
+
+    title: str
+    source: str
+    alternative: str
+    caption: str
+    numbers: _Table
+
+
+def html(report: AuditReport) -> str:
+    """The report as one self-contained HTML document."""
+    environment = Environment(
+        loader=PackageLoader("smdguard.render"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": _percent, "bounds": _bounds, "as_json": _as_json}
+    return environment.get_template("report.html").render(
+        report=report,
+        headline=_HEADLINES[report.verdict],
+        meaning=_MEANINGS[report.verdict],
+        change=_change(report.threat),
+        findings=sorted(report.findings, key=lambda finding: _SEVERITIES.index(finding.severity)),
+        attack_rows=attack_rows(report),
+        surrogates=surrogate_names(report),
+        settings=list(dict.fromkeys(result.repr for result in report.attacks)),
+        curve=_curve(report),
+        figures=[figure for describe in _OTHERS if (figure := describe(report)) is not None],
+    )
+
+
+def _curve(report: AuditReport) -> _Figure | None:
+    caption = (
+        "Accuracy in the worst case over all attacks, for changes of growing size. The shaded bands are 95 % Wilson "
+        "bounds. A figure to trust falls to about nothing on the right: at a large enough change every model fails."
+    )
+    shares = {point.epsilon: _percent(point.robust_accuracy.value) for point in report.curve}
+    heading, rows = ["epsilon", "accuracy"], [[f"{radius:.4g}", share] for radius, share in shares.items()]
+    baseline = report.baseline
+    if baseline is not None:
+        caption += (
+            f" {baseline.name} is an ensemble of the same architecture, trained on the same data without any defence; "
+            f"its curve comes from its own audit on {baseline.num_images} images."
+        )
+        if baseline.preset != report.preset:
+            caption += " The two were attacked with different presets, which is no even comparison."
+        undefended = {point.epsilon: _percent(point.robust_accuracy.value) for point in baseline.curve}
+        radii = sorted({*shares, *undefended})
+        heading.append(baseline.name)
+        rows = [[f"{radius:.4g}", shares.get(radius, ""), undefended.get(radius, "")] for radius in radii]
+    return _figure(
+        report,
+        figures.accuracy_curve,
+        "Accuracy as the change grows",
+        "Line chart: " + ", ".join(f"{share} at epsilon {radius:.4g}" for radius, share in shares.items()),
+        caption,
+        _Table(heading, rows),
+    )
+
+
+def _transfer(report: AuditReport) -> _Figure | None:
+    if report.transfer is None:
+        return None
+    count = range(len(report.transfer.members))
+    rows = [[str(i), *(_percent(share) for share in row)] for i, row in enumerate(report.transfer.members)]
+    return _figure(
+        report,
+        figures.transfer_map,
+        "Does what fools one member fool the others?",
+        f"Heat map of the accuracy of {len(count)} members on images made to fool each of them.",
+        f"Each row: images made to fool one member alone, at epsilon {report.transfer.epsilon:g}. Each column: how "
+        "many of them a member still gets right. The less a fooling image carries over, the more the members differ. "
+        "Even so, one that aims at all members at once may fool them all.",
+        _Table(["made on", *(f"on member {i}" for i in count)], rows),
+    )
+
+
+def _saliency(report: AuditReport) -> _Figure | None:
+    if report.exhibits is None or not report.exhibits.saliency:
+        return None
+    rows = [
+        [figures.class_name(report, maps.label), f"{first} and {second}", f"{cosine:.3f}"]
+        for maps in report.exhibits.saliency
+        for (first, second), cosine in zip(_pairs(maps), maps.cosines, strict=True)
+    ]
+    return _figure(
+        report,
+        figures.saliency_maps,
+        "Where the members look",
+        f"Saliency maps of the members on {len(report.exhibits.saliency)} images, with the cosine of every pair.",
+        "For each member how brighter pixels would change its certainty: yellow raises it, dark blue lowers it, grey "
+        "does nothing. The cosine of two maps is 1 where two members look alike and 0 or below where they do not.",
+        _Table(["image of", "members", "cosine"], rows),
+    )
+
+
+def _gallery(report: AuditReport) -> _Figure | None:
+    if report.exhibits is None or not report.exhibits.gallery:
+        return None
+    rows = [
+        [
+            figures.class_name(report, one.label),
+            _percent(one.clean_probability),
+            figures.class_name(report, one.adversarial_label),
+            _percent(one.adversarial_probability),
+            one.attack,
+        ]
+        for one in report.exhibits.gallery
+    ]
+    return _figure(
+        report,
+        figures.gallery,
+        "Images before and after",
+        "Images, what the attack changed, and the result: "
+        + "; ".join(f"{row[0]} taken for {row[2]}" if row[0] != row[2] else f"{row[0]} still {row[2]}" for row in rows),
+        f"One image a class, with {_change(report.threat)}. The change is amplified until its strongest pixel is black "
+        "or white. In brackets the probability that the model gives its answer. These are examples: how often it "
+        "happens is the number at the top.",
+        _Table(["image of", "before", "attacked: taken for", "after", "attack"], rows),
+    )
+
+
+def _disagreement(report: AuditReport) -> _Figure | None:
+    if report.exhibits is None or report.exhibits.disagreement is None:
+        return None
+    values = report.exhibits.disagreement
+    groups = [("clean", values.clean), ("fooling", values.adversarial)]
+    rows = [
+        [name, str(len(scores)), *(f"{scores[int(share * (len(scores) - 1))]:.3g}" for share in (0.1, 0.5, 0.9))]
+        for name, unsorted in groups
+        if (scores := sorted(unsorted))
+    ]
+    return _figure(
+        report,
+        figures.disagreement_histogram,
+        "Do the members' quarrels give an attack away?",
+        "Histogram of the members' disagreement on clean and on fooling images. "
+        + "; ".join(f"{row[0]}: median {row[3]} nats" for row in rows),
+        "How far the members' answers differ, on clean images and on those that fool the model. The further apart the "
+        "two, the more attacks could be noticed. But these attacks do not try to keep the members agreeing; one that "
+        f"does {_unnoticed(report)}.",
+        _Table(["images", "number", "10 % below", "half below", "90 % below"], rows),
+    )
+
+
+def _unnoticed(report: AuditReport) -> str:
+    """What is known of the attack that tries to stay below the threshold, the last of the suspicion's."""
+    if report.suspicion is None or not report.suspicion.attacks:
+        return "is harder to notice"
+    undetected = report.suspicion.attacks[-1].undetected.value
+    return f"fools the model unnoticed on {_percent(undetected)} of the images"
+
+
+_OTHERS: tuple[Callable[[AuditReport], _Figure | None], ...] = (_transfer, _saliency, _gallery, _disagreement)
+
+
+def _figure(
+    report: AuditReport,
+    draw: Callable[[AuditReport], "figures.Figure | None"],
+    title: str,
+    alternative: str,
+    caption: str,
+    numbers: _Table,
+) -> _Figure | None:
+    figure = draw(report)
+    if figure is None:
+        return None
+    source = f"data:image/svg+xml;base64,{base64.b64encode(figures.to_svg(figure)).decode()}"
+    return _Figure(title, source, alternative, caption, numbers)
+
+
+def _pairs(maps: SaliencyMaps) -> list[tuple[int, int]]:
+    count = range(len(maps.maps))
+    return [(first, second) for first in count for second in count if first < second]
+
+
+def _change(threat: ThreatModel) -> str:
+    if threat.norm == "linf":
+        return f"every pixel changed by at most {100 * threat.epsilon:.3g} % of the way from black to white"
+    return f"all pixels together changed by at most {threat.epsilon:.3g} (Euclidean length, black to white is 1)"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+
+
+def _bounds(interval: Interval) -> str:
+    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}\N{NO-BREAK SPACE}%"
+
+
+def _as_json(evidence: dict) -> str:
+    return json.dumps(evidence, indent=2, ensure_ascii=False)

@@ -1,0 +1,84 @@
+"""What a report shows beside its numbers agrees with them, is small, and is the same each time."""
+
+import base64
+
+import numpy
+import pytest
+import torch
+from torch import Tensor
+
+from smdguard import render
+from smdguard.attacks import FGSM, PGD
+from smdguard.auditing import audit, exhibits
+from smdguard.ensemble import Ensemble
+from smdguard.report import AuditReport, Exhibits, Picture
+from smdguard.threat import ThreatModel
+
+THREAT = ThreatModel("linf", 0.05)
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return torch.rand(40, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+
+
+def run(model: object, images: Tensor, labels: Tensor, threat: ThreatModel = THREAT) -> tuple[AuditReport, Exhibits]:
+    report = audit(model, images, labels, threat, attacks=[FGSM(), PGD()])  # type: ignore[arg-type]
+    assert report.exhibits is not None
+    return report, report.exhibits
+
+
+def pixels(picture: Picture) -> numpy.ndarray:
+    levels = numpy.frombuffer(base64.b64decode(picture.pixels), numpy.uint8)
+    return levels.reshape(picture.channels, picture.height, picture.width).astype(float)
+
+
+def test_exhibits_of_an_ensemble(tiny_ensemble: Ensemble, images: Tensor) -> None:
+    labels = tiny_ensemble(images).argmax(dim=1)
+    report, shown = run(tiny_ensemble, images, labels)
+    assert shown == run(tiny_ensemble, images, labels)[1]
+    assert len({image.label for image in shown.gallery}) == len(shown.gallery) <= 8
+    for image in shown.gallery:
+        change = pixels(image.adversarial) - pixels(image.clean)
+        assert 0 < numpy.abs(change).max() <= 255 * THREAT.epsilon + 1
+        assert image.attack in {"FGSM", "PGD"}
+        assert 0.1 <= image.adversarial_probability <= 1
+    assert [len(row.maps) for row in shown.saliency] == [3] * min(3, len(shown.gallery))
+    for row in shown.saliency:
+        assert all(-1 <= cosine <= 1 for cosine in row.cosines)
+        assert all(numpy.abs(pixels(saliency) - 128).max() == 127 for saliency in row.maps)
+    assert shown.disagreement is not None
+    assert len(shown.disagreement.adversarial) <= len(shown.disagreement.clean) <= 40
+    assert len(render.json(report)) < 200_000
+
+
+@pytest.mark.parametrize(("epsilon", "fooled"), [(0.0, False), (1.0, True)])
+def test_gallery_agrees_with_the_worst_case(
+    tiny_ensemble: Ensemble, images: Tensor, epsilon: float, fooled: bool
+) -> None:
+    labels = tiny_ensemble(images).argmax(dim=1)
+    report, shown = run(tiny_ensemble, images, labels, ThreatModel("linf", epsilon))
+    assert report.worst_case.robust_accuracy.value == (0 if fooled else 1)
+    assert shown.gallery
+    assert all((image.adversarial_label != image.label) == fooled for image in shown.gallery)
+
+
+def test_other_models_have_only_a_gallery(tiny_ensemble: Ensemble, images: Tensor) -> None:
+    labels = tiny_ensemble(images).argmax(dim=1)
+    _, shown = run(lambda batch: tiny_ensemble(batch), images, labels)
+    assert shown.gallery
+    assert (shown.saliency, shown.disagreement) == ((), None)
+
+
+def test_a_model_that_is_always_wrong_has_nothing_to_show(tiny_ensemble: Ensemble, images: Tensor) -> None:
+    labels = (tiny_ensemble(images).argmax(dim=1) + 1) % 10
+    _, shown = run(tiny_ensemble, images, labels)
+    assert shown == Exhibits((), (), None)
+
+
+def test_large_images_are_shown_small() -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(4, 3, 100, 200, generator=generator)
+    _, shown = run(lambda batch: batch.mean(dim=(2, 3)), images, images.mean(dim=(2, 3)).argmax(dim=1))
+    picture = shown.gallery[0].clean
+    assert (picture.channels, picture.height, picture.width) == (3, exhibits.MAX_SIDE // 2, exhibits.MAX_SIDE)

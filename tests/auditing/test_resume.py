@@ -1,0 +1,206 @@
+"""Audits that are cut short and go on, that run short of memory, and of models that give no gradient."""
+
+import dataclasses
+
+import numpy
+import pytest
+import torch
+from torch import Tensor, nn
+
+from smdguard.attacks import APGD, FGSM, PGD, MemberReweighing, Square
+from smdguard.auditing import AuditInterrupted, audit
+from smdguard.ensemble import Ensemble
+from smdguard.errors import InvalidInputError
+from smdguard.report import AuditReport
+from smdguard.threat import ThreatModel
+
+NUM_IMAGES = 520
+THREAT = ThreatModel("linf", 0.08)
+ATTACKS = [FGSM(), PGD(), APGD(num_steps=5), MemberReweighing(num_steps=5)]
+
+
+def data(seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(2, (NUM_IMAGES,), generator=generator)
+    side = torch.where(labels == 0, 1.0, -1.0) * (0.02 + 0.2 * torch.rand(NUM_IMAGES, generator=generator))
+    images = torch.full((NUM_IMAGES, 1, 4, 4), 0.5)
+    images[..., :2] += side.view(-1, 1, 1, 1)
+    images[..., 2:] -= side.view(-1, 1, 1, 1)
+    return images, labels
+
+
+def member(seed: int) -> nn.Module:
+    layer = nn.Linear(16, 2)
+    half = torch.cat([torch.ones(4, 2), -torch.ones(4, 2)], dim=1).flatten()
+    noise = torch.randn(2, 16, generator=torch.Generator().manual_seed(seed))
+    layer.weight.data = torch.stack([half, -half]) + noise
+    layer.bias.data.zero_()
+    return nn.Sequential(nn.Flatten(), layer)
+
+
+def ensemble(seed: int = 0) -> Ensemble:
+    return Ensemble([member(10 * seed + index) for index in range(3)], mean=[0.5], std=[0.5]).eval()
+
+
+def run(model: object = None, num_images: int = NUM_IMAGES, **options: object) -> AuditReport:
+    images, labels = (values[:num_images] for values in data())
+    report = audit(model or ensemble(), images, labels, THREAT, **{"attacks": ATTACKS, **options})  # type: ignore[arg-type]
+    return dataclasses.replace(report, seconds=0)
+
+
+class Stop(Exception):
+    pass
+
+
+def stopping_after(num_shards: int, error: BaseException):
+    def progress(done: int, total: int, description: str) -> None:
+        if done == num_shards:
+            raise error
+
+    return progress
+
+
+@pytest.mark.parametrize("num_shards", [1, 8, 14])
+def test_an_audit_goes_on_where_it_was_cut_short_with_the_identical_result(num_shards: int) -> None:
+    expected = run(epsilons=[0.04])
+    store: dict[str, bytes] = {}
+    with pytest.raises(Stop):
+        run(epsilons=[0.04], store=store, progress=stopping_after(num_shards, Stop()))
+    kept = dict(store)
+    assert 0 < len(kept) <= num_shards
+    assert run(epsilons=[0.04], store=store) == expected
+    assert kept.items() <= store.items()
+
+
+class Refusing(dict[str, bytes]):
+    """Everything that is asked for must be there."""
+
+    def __setitem__(self, key: str, value: bytes) -> None:
+        raise AssertionError(f"{key} was computed again")
+
+
+def test_what_is_stored_is_not_computed_again() -> None:
+    store: dict[str, bytes] = {}
+    expected = run(store=store)
+    assert run(store=Refusing(store)) == expected
+
+
+@pytest.mark.parametrize("change", ["model", "images", "seed", "surrogate", "epsilon"])
+def test_what_decides_the_result_is_part_of_the_key(change: str) -> None:
+    store: dict[str, bytes] = {}
+    images, labels = data()
+    audit(ensemble(), images, labels, THREAT, attacks=[PGD()], store=store)
+    before = set(store)
+    threat = dataclasses.replace(THREAT, epsilon=0.05) if change == "epsilon" else THREAT
+    audit(
+        ensemble(1) if change == "model" else ensemble(),
+        images + 0.01 if change == "images" else images,
+        labels,
+        threat,
+        attacks=[PGD()],
+        seed=1 if change == "seed" else 0,
+        surrogates={"other": ensemble(2)} if change == "surrogate" else {},
+        store=store,
+    )
+    assert before
+    assert len(set(store) - before) >= len(before)
+
+
+def test_damaged_results_are_computed_again() -> None:
+    store: dict[str, bytes] = {}
+    expected = run(store=store)
+    assert run(store={key: value[:-1] for key, value in store.items()}) == expected
+
+
+def test_ctrl_c_leaves_a_partial_report() -> None:
+    with pytest.raises(AuditInterrupted) as caught:
+        run(progress=stopping_after(4, KeyboardInterrupt()))
+    report = caught.value.report
+    assert report.partial
+    assert [result.name for result in report.attacks] == ["FGSM"]
+    assert report.worst_case.robust_accuracy == report.attacks[0].robust_accuracy
+
+
+def test_a_partial_report_calls_nothing_robust() -> None:
+    images, labels = data()
+    with pytest.raises(AuditInterrupted) as caught:
+        audit(
+            ensemble(),
+            images,
+            labels,
+            ThreatModel("linf", 0.001),
+            attacks=[FGSM()],
+            progress=stopping_after(1, KeyboardInterrupt()),
+        )
+    assert caught.value.report.verdict == "unreliable"
+    assert "stopped" in caught.value.report.verdict_reason
+
+
+class Short(Ensemble):
+    """Has memory for so many images at a time."""
+
+    limit = 100
+
+    def member_logits(self, images: Tensor) -> Tensor:
+        if len(images) > self.limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return super().member_logits(images)
+
+
+def test_results_do_not_depend_on_the_memory() -> None:
+    short = Short(list(ensemble().members), mean=[0.5], std=[0.5]).eval()
+    report, expected = run(short), run()
+    assert report.attacks == expected.attacks
+    assert report.transfer == expected.transfer
+    assert report.findings == expected.findings
+
+
+def test_too_little_memory_for_one_image_is_said() -> None:
+    calls = iter(range(100))
+
+    def model(images: Tensor) -> Tensor:
+        if next(calls) > 2:  # The first calls are of two images.
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes")
+        return ensemble()(images)
+
+    with pytest.raises(InvalidInputError, match="not enough memory for a single image"):
+        run(model)
+
+
+def test_other_errors_of_a_model_are_not_taken_for_lack_of_memory() -> None:
+    def model(images: Tensor) -> Tensor:
+        if len(images) > 2:
+            raise RuntimeError("shapes do not match")
+        return ensemble()(images)
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        run(model)
+
+
+def without_gradient(images: Tensor) -> Tensor:
+    scores: numpy.ndarray = ensemble()(torch.from_numpy(images.numpy())).detach().numpy()
+    return torch.from_numpy(scores)
+
+
+@pytest.mark.parametrize("model", [without_gradient, lambda images: ensemble()(images.detach())])
+def test_a_model_without_gradients_is_attacked_without(model: object) -> None:
+    report = run(model, attacks="quick", num_images=60, surrogates={"honest": ensemble()})
+    made = {(result.name, result.access) for result in report.attacks}
+    assert {access for name, access in made if name != "Square"} == {"black-box"}
+    assert ("Square", "white-box") in made
+    assert {one.name for one in report.impossible} == {"FGSM", "R-FGSM", "PGD", "BIM", "MIM", "APGD-CE", "MORA"}
+    assert all("gradients" in one.reason or "members" in one.reason for one in report.impossible)
+    honest = run(attacks="quick", num_images=60)
+    assert abs(report.worst_case.robust_accuracy.value - honest.worst_case.robust_accuracy.value) < 0.05
+
+
+def test_without_gradients_and_without_queries_an_audit_is_unreliable() -> None:
+    report = run(without_gradient, attacks=[PGD()], surrogates={"honest": ensemble()})
+    assert report.verdict == "unreliable"
+    assert "gradient-free" in report.verdict_reason
+    assert run(without_gradient, attacks=[Square(num_queries=100)]).verdict != "unreliable"
+
+
+def test_an_audit_without_any_possible_attack_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="PGD: it needs input gradients"):
+        run(without_gradient, attacks=[PGD()])

@@ -1,0 +1,79 @@
+"""What the disagreement of the members flags, with and without an adversary who knows of it."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from smdguard.attacks import APGD, Unsuspicious
+from smdguard.attacks.attack import is_fooled
+from smdguard.auditing import audit
+from smdguard.ensemble import Ensemble
+from smdguard.scores import disagreement
+from smdguard.threat import ThreatModel
+
+THREAT = ThreatModel("linf", 0.15)
+THRESHOLD = 0.02
+
+
+def data() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(3, (90,), generator=generator)
+    images = 0.4 + 0.05 * torch.randn(90, 1, 3, 6, generator=generator)
+    for label in range(3):
+        images[labels == label, :, label] += 0.2
+    return images.clamp(0, 1), labels
+
+
+def ensemble() -> Ensemble:
+    """Members that look at the same row of the image, each mostly at other pixels of it."""
+    members = []
+    for index in range(3):
+        weight = 0.5 * torch.eye(3).repeat_interleave(6, dim=1)
+        weight.view(3, 3, 6)[:, :, 2 * index : 2 * index + 2] *= 6
+        layer = nn.Linear(18, 3, bias=False)
+        layer.weight.data = weight
+        members.append(nn.Sequential(nn.Flatten(), layer))
+    return Ensemble(members, mean=[0.5], std=[0.25]).eval()
+
+
+def test_adaptive_attack_fools_with_less_disagreement() -> None:
+    images, labels = data()
+    model = ensemble()
+    undetected = {}
+    for attack in (APGD(num_steps=20, early_stop=False), Unsuspicious(num_steps=20, threshold=THRESHOLD)):
+        adversarial = attack(model, images, labels, THREAT, generator=torch.Generator().manual_seed(0))
+        assert (THREAT.distance(images, adversarial) <= THREAT.epsilon + 1e-6).all()
+        with torch.no_grad():
+            fooled = is_fooled(model(adversarial), labels)
+            undetected[attack.name] = fooled & (disagreement(model.member_log_probabilities(adversarial)) <= THRESHOLD)
+    assert undetected["adaptive"].sum() > undetected["APGD-CE"].sum()
+
+
+def test_report_says_what_is_flagged() -> None:
+    report = audit(ensemble(), *data(), THREAT, attacks=[APGD(num_steps=5)], suspicion_threshold=THRESHOLD)
+    suspicion = report.suspicion
+    assert suspicion is not None
+    assert (suspicion.threshold, suspicion.num_images) == (THRESHOLD, 90)
+    plain, adaptive = suspicion.attacks
+    assert (plain.name, adaptive.name) == ("APGD-CE", "adaptive")
+    assert adaptive.undetected.value > plain.undetected.value
+    for attack in suspicion.attacks:
+        assert attack.flagged is not None
+        assert attack.auroc is not None
+        fooled = 1 - attack.robust_accuracy.value
+        assert attack.undetected.value == pytest.approx(fooled * (1 - attack.flagged.value))
+
+
+def test_where_nothing_is_fooled_there_is_no_share() -> None:
+    weak = ThreatModel("linf", 0.0)
+    images, labels = data()
+    right = ~is_fooled(ensemble()(images), labels)
+    report = audit(ensemble(), images[right], labels[right], weak, attacks=[APGD()], suspicion_threshold=THRESHOLD)
+    assert report.suspicion is not None
+    assert [(attack.flagged, attack.auroc) for attack in report.suspicion.attacks] == [(None, None)] * 2
+
+
+@pytest.mark.parametrize(("model", "threshold"), [(ensemble(), None), (lambda images: ensemble()(images), 0.1)])
+def test_no_threshold_or_no_members_no_suspicion(model: object, threshold: float | None) -> None:
+    report = audit(model, *data(), THREAT, attacks=[APGD(num_steps=2)], suspicion_threshold=threshold)  # type: ignore[arg-type]
+    assert report.suspicion is None

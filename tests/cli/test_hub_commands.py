@@ -1,0 +1,179 @@
+"""smdguard pull, info and verify, and what the other commands say of models on the Hub."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from rich.console import Console
+
+from smdguard.cli import info
+from smdguard.hub import CARD, CONFIG, ONNX, WEIGHTS, read_manifest
+from smdguard.remote import Repository
+from tests.hub_server import TOKEN, HubServer
+
+Run = Callable[..., Result]
+NAME = "naive-lenet-mnist"
+
+
+def run_process(*arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "smdguard", *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+def test_pull_says_where_and_how_large(smdguard: Run, distant_model: Repository) -> None:
+    num_bytes = 2 * read_manifest().models[0].weights.num_bytes
+    line = smdguard("pull", NAME).stdout
+    assert line == f"{NAME}: {num_bytes / 1e6:.1f} MB in {distant_model.folder}\n"
+    document = json.loads(smdguard("pull", f"{distant_model.name}@{distant_model.commit}", "--json").stdout)
+    assert document.keys() == {"model", "path", "num_bytes"}
+    assert document["path"] == str(distant_model.folder)
+
+
+def test_pull_of_a_model_that_is_here(smdguard: Run, tiny_zoo: Path, tiny_copy: Path) -> None:
+    assert smdguard("pull", NAME).stdout.endswith(f" in {tiny_zoo / 'models' / NAME}\n")
+    assert smdguard("pull", tiny_copy).stdout.endswith(f" in {tiny_copy}\n")
+
+
+def test_pull_of_what_is_not_there(one_line: Callable[..., str], hub_server: HubServer) -> None:
+    assert "HF_TOKEN" in one_line("pull", "org/nothing")
+    assert "there is no model" in one_line("pull", "nothing")
+    assert one_line("pull", status=2) == "Missing argument 'NAME'."
+
+
+def test_unpinned_revision_is_one_line_on_standard_error(smdguard: Run, distant_model: Repository) -> None:
+    for _ in range(2):
+        result = smdguard("verify", distant_model.name)
+        assert result.stdout.startswith(f"{distant_model.name}: 2 files, ")
+        (line,) = result.stderr.splitlines()
+        assert line.startswith(f"Warning: {distant_model.name}@main may stand for other files tomorrow")
+        assert line.endswith(f"{distant_model.name}@{distant_model.commit}")
+
+
+def test_list_says_what_is_cached(smdguard: Run, distant_model: Repository) -> None:
+    where = lambda: json.loads(smdguard("list", "--json").stdout)["models"][0]["where"]  # noqa: E731
+    assert where() == "hub"
+    smdguard("pull", NAME)
+    assert where() == "cached"
+
+
+def test_info_shows_the_card(smdguard: Run, hub_server: HubServer, distant_model: Repository) -> None:
+    assert smdguard("info", NAME).stdout == "# The card\n\n"
+    assert [request.path.rpartition("/")[2] for request in hub_server.requests] == [CARD]
+    assert json.loads(smdguard("info", NAME, "--json").stdout) == read_manifest().models[0].model_dump(mode="json")
+
+
+def test_info_of_a_folder(smdguard: Run, one_line: Callable[..., str], tiny_copy: Path) -> None:
+    assert json.loads(smdguard("info", tiny_copy, "--json").stdout) == json.loads((tiny_copy / CONFIG).read_bytes())
+    assert f"{tiny_copy / CARD} cannot be read" in one_line("info", tiny_copy)
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_card_does_not_command_the_terminal(
+    smdguard: Run, tiny_copy: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    card = "# Title\n\n[here](https://example.org)\x1b]0;title\x07\x1b[2J\u202e\x9b5mplain\n"
+    (tiny_copy / CARD).write_text(card)
+    console = Console(force_terminal=terminal, color_system=None, width=80)
+    monkeypatch.setattr(sys.modules[info.callback.__module__], "output_console", lambda: console)
+    with console.capture() as capture:
+        shown = smdguard("info", tiny_copy).stdout
+    shown += capture.get()
+    assert "Title" in shown
+    assert "https://example.org" in shown
+    assert "]0;title[2J5mplain" in shown.replace("\n", "")
+    assert not {"\x07", "\u202e", "\x9b"} & set(shown)
+    assert "\x1b[2J" not in shown
+    assert "\x1b]" not in shown
+
+
+def test_verify_without_a_name_is_all_that_is_here(smdguard: Run, tiny_zoo: Path, distant_model: Repository) -> None:
+    result = smdguard("verify")
+    here = ["naive-lenet-mnist-s1", "smd-lenet-mnist-s1"]
+    assert [line.partition(":")[0] for line in result.stdout.splitlines()] == here
+    assert all(line.endswith(" MB, verified") for line in result.stdout.splitlines())
+    smdguard("pull", NAME)
+    assert [line.partition(":")[0] for line in smdguard("verify").stdout.splitlines()] == [NAME, *here]
+
+
+@pytest.mark.parametrize("file", [CONFIG, WEIGHTS, ONNX])
+def test_verify_finds_damage_and_goes_on(smdguard: Run, tiny_zoo: Path, tiny_copy: Path, file: str) -> None:
+    path = tiny_zoo / "models" / NAME / file
+    path.write_bytes(path.read_bytes()[::-1])
+    result = smdguard("verify", NAME, tiny_copy, "no-such-model", status=1)
+    assert result.stdout.startswith(f"{tiny_copy}: 2 files, ")
+    damaged, unknown = result.stderr.splitlines()
+    assert damaged.startswith(f"Error: {NAME}: {path} is not ")
+    assert unknown.startswith("Error: no-such-model: there is no model")
+    rows = json.loads(smdguard("verify", NAME, tiny_copy, "--json", status=1).stdout)["models"]
+    assert ["error" in row for row in rows] == [True, False]
+
+
+def test_verify_asks_for_the_golden_outputs(
+    smdguard: Run, tmp_path: Path, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model with the golden outputs of another."""
+    from safetensors.numpy import load, save
+
+    from smdguard import hub
+
+    monkeypatch.undo()
+    hub.read_manifest.cache_clear()
+    real = hub.zoo_folder() / "models" / NAME
+    zoo = tmp_path / "real"
+    shutil.copytree(real, zoo / "models" / NAME)
+    manifest = json.loads((hub.zoo_folder() / "manifest.json").read_bytes())
+    manifest["models"] = [entry for entry in manifest["models"] if entry["name"] == NAME]
+    golden = zoo / "models" / NAME / "golden.safetensors"
+    tensors = load(golden.read_bytes())
+    golden.write_bytes(save({**tensors, "member_probabilities": tensors["member_probabilities"][::-1].copy()}))
+    config = json.loads((zoo / "models" / NAME / CONFIG).read_bytes())
+    digest = hub.sha256(golden.read_bytes())
+    config["files"]["golden.safetensors"]["sha256"] = digest
+    (zoo / "models" / NAME / CONFIG).write_text(json.dumps(config))
+    manifest["models"][0]["training"]["config_sha256"] = hub.sha256((zoo / "models" / NAME / CONFIG).read_bytes())
+    (zoo / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hub, "zoo_folder", lambda: zoo)
+        assert "differs by" in smdguard("verify", status=1).stderr
+    hub.read_manifest.cache_clear()
+
+
+# The environment, in processes of their own, for the Hub's client reads it when it is imported.
+
+
+def test_dead_network_is_one_line_within_seconds(hub_environment: dict[str, str], distant_model: Repository) -> None:
+    with socket.socket() as probe:  # Bound, but not listening.
+        probe.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        start = time.monotonic()
+        answer = run_process("pull", f"org/x@{'0' * 40}", env={**hub_environment, "HF_ENDPOINT": endpoint})
+    assert time.monotonic() - start < 5
+    assert (answer.returncode, answer.stdout) == (1, "")
+    (line,) = answer.stderr.splitlines()
+    assert line.startswith(f"Error: {endpoint} cannot be asked for {CONFIG} of org/x@000")
+
+
+def test_environment_is_respected(
+    hub_server: HubServer, hub_environment: dict[str, str], tiny_folder: Path, tmp_path: Path
+) -> None:
+    files = {file.name: file.read_bytes() for file in tiny_folder.iterdir()}
+    name = f"org/secret@{hub_server.host('org/secret', files, private=True)}"
+    offline, token = {"HF_HUB_OFFLINE": "1"}, {"HF_TOKEN": TOKEN}
+    cold = run_process("pull", name, env={**hub_environment, **offline})
+    assert "HF_HUB_OFFLINE forbids" in cold.stderr
+    assert run_process("pull", name, env={**hub_environment, **token}).returncode == 0
+    warm = run_process("pull", name, "--json", env={**hub_environment, **offline})
+    assert Path(json.loads(warm.stdout)["path"]).is_relative_to(tmp_path / "cache" / "hub")
+
+
+def test_command_line_starts_without_what_only_commands_need() -> None:
+    heavy = "{'huggingface_hub', 'numpy', 'pydantic', 'rich', 'torch'}"
+    script = f"import sys, smdguard.cli; print(sorted({heavy} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout == b"[]\n"

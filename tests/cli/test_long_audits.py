@@ -1,0 +1,230 @@
+"""Audits on the command line that are killed, stopped or judged, and of anyone's model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from click.testing import Result
+from PIL import Image
+from torch import nn
+
+Run = Callable[..., Result]
+OneLine = Callable[..., str]
+QUICK = ("--attacks", "FGSM,BIM,PGD", "--device", "cpu", "--epsilon", "0.08", "--json")
+MODULE = """
+import os, signal
+from torch import nn
+
+CALLS = 0
+
+class Halves(nn.Module):
+    def forward(self, images):
+        global CALLS
+        CALLS += 1
+        if CALLS == int(os.environ.get("STOP_AT", 0)):
+            os.kill(os.getpid(), int(os.environ["STOP_BY"]))
+        half = images.shape[-1] // 2
+        left, right = (part.mean(dim=(1, 2, 3)) for part in (images[..., :half], images[..., half:]))
+        return 20 * (left - right)[:, None] * images.new_tensor([1, -1])
+
+def make():
+    return Halves().eval()
+
+def training():
+    return Halves()
+
+def broken():
+    raise ValueError("no weights here")
+
+def number():
+    return 3
+
+def probabilities():
+    model = make()
+    return lambda images: model(images).softmax(dim=1)
+"""
+
+
+@pytest.fixture
+def halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with images of two classes and a module with a model of them; it is the working directory."""
+    for number in range(60):
+        label = number % 2
+        image = Image.new("L", (6, 6), 128)
+        contrast = 5 + number
+        image.paste(128 + contrast, (3 * label, 0, 3 * label + 3, 6))
+        folder = tmp_path / "images" / ("left", "right")[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"{number}.png")
+    (tmp_path / "halves.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "halves", raising=False)
+    return tmp_path
+
+
+def arguments(name: str = "make", output: str | None = None) -> list[object]:
+    return ["audit", "--model", f"halves:{name}", "--data", "images", *QUICK, *(["--output", output] if output else [])]
+
+
+def figures(document: str) -> dict[str, Any]:
+    return {**json.loads(document), "seconds": 0}
+
+
+def num_calls() -> int:
+    return sys.modules["halves"].CALLS
+
+
+def test_a_killed_audit_goes_on_with_the_identical_result(smdguard: Run, halves: Path) -> None:
+    expected = smdguard(*arguments(output="whole"))
+    needed = num_calls()
+    killed = subprocess.run(
+        [sys.executable, "-m", "smdguard", *map(str, arguments(output="killed"))],
+        env={**os.environ, "STOP_AT": str(needed // 2), "STOP_BY": str(int(signal.SIGKILL))},
+        capture_output=True,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert list((halves / "killed" / "partial").iterdir())
+    assert not (halves / "killed" / "report.json").exists()
+    del sys.modules["halves"]
+    again = smdguard(*arguments(output="killed"))
+    assert num_calls() < needed
+    assert figures(again.stdout) == figures(expected.stdout)
+    assert not (halves / "killed" / "partial").exists()
+
+
+def test_ctrl_c_leaves_a_partial_report_and_one_line(
+    smdguard: Run, halves: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = smdguard(*arguments())
+    with monkeypatch.context() as patch:
+        patch.setenv("STOP_AT", str(2 * num_calls()))
+        patch.setenv("STOP_BY", str(int(signal.SIGINT)))
+        sys.modules["halves"].CALLS = num_calls() + 15  # type: ignore[attr-defined]
+        stopped = smdguard(*arguments(output="stopped"), status=1)
+    assert stopped.stderr == (
+        "Error: the audit was stopped, the report is what was found until then; the same command goes on from there\n"
+    )
+    document = json.loads((halves / "stopped" / "report.json").read_text())
+    assert document["partial"] is True
+    assert document == json.loads(stopped.stdout)
+    again = smdguard(*arguments(output="stopped"))
+    assert figures(again.stdout) == figures(expected.stdout)
+
+
+def test_fail_under_is_for_pipelines(smdguard: Run, halves: Path) -> None:
+    worst = json.loads(smdguard(*arguments(), "--fail-under", 0.2).stdout)["worst_case"]["robust_accuracy"]["value"]
+    result = smdguard(*arguments(), "--fail-under", 0.9, status=1)
+    assert result.stderr == f"Error: the worst case of {worst:.4g} is below --fail-under 0.9\n"
+    assert json.loads(result.stdout)["worst_case"]["robust_accuracy"]["value"] == worst
+
+
+WRONG = {
+    "halves:broken": "halves:broken cannot be made: ValueError: no weights here",
+    "halves:absent": "halves:absent cannot be made: AttributeError",
+    "nowhere.at.all:make": "nowhere.at.all:make cannot be made: ModuleNotFoundError",
+    "halves:number": "halves:number gives a int, not a model",
+    "halves:training": "the model is in training mode",
+    "halves:probabilities": "the model seems to give probabilities",
+    "torchvision:lenet": "torchvision has no model 'lenet'",
+    "absent.onnx": "absent.onnx cannot be read: No such file",
+}
+
+
+@pytest.mark.parametrize("model", WRONG)
+def test_models_that_cannot_be_audited_are_one_clear_line(one_line: OneLine, halves: Path, model: str) -> None:
+    assert one_line("audit", "--model", model, "--data", "images", *QUICK).startswith(WRONG[model])
+
+
+def test_models_of_others_need_data(one_line: OneLine, halves: Path) -> None:
+    assert "name a folder of CLASS/IMAGE with --data" in one_line("audit", "--model", "halves:make")
+    (halves / "empty").mkdir()
+    assert "empty holds no images" in one_line("audit", "--model", "halves:make", "--data", "empty")
+
+
+def test_wrong_number_of_classes_is_one_clear_line(one_line: OneLine, halves: Path) -> None:
+    (halves / "images" / "middle").mkdir()
+    Image.new("L", (6, 6), 128).save(halves / "images" / "middle" / "a.png")
+    line = one_line("audit", "--model", "halves:make", "--data", "images", *QUICK)
+    assert line.startswith("halves:make tells 2 classes apart, but images holds 3 folders")
+
+
+class _Recipe:
+    mean, std, crop_size = [0.5] * 3, [0.5] * 3, [8]
+
+
+class _Weights:
+    meta = {"categories": ["left", "right"]}  # noqa: RUF012
+    transforms = _Recipe
+
+
+class _Choice:
+    DEFAULT = _Weights()
+
+
+def test_torchvision_models_get_their_normalisation(
+    smdguard: Run, halves: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
+    side = torch.cat([torch.ones(4), -torch.ones(4)]).repeat(24)
+    model[1].weight.data = torch.stack([side, -side])
+    model[1].bias.data.zero_()
+    monkeypatch.setattr("torchvision.models.get_model_weights", lambda name: _Choice)
+    monkeypatch.setattr("torchvision.models.get_model", lambda name, weights: model)
+    document = json.loads(smdguard("audit", "--model", "torchvision:any", "--data", "images", *QUICK).stdout)
+    assert document["clean_accuracy"]["value"] == 1
+    assert document["worst_case"]["robust_accuracy"]["value"] < 1
+
+
+def test_weights_that_cannot_be_fetched_are_one_clear_line(
+    one_line: OneLine, halves: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr("torchvision.models.get_model", unreachable)
+    line = one_line("audit", "--model", "torchvision:resnet18", "--data", "images")
+    assert line.startswith("torchvision:resnet18 cannot be had: <urlopen error no route to host>")
+
+
+def onnx_classifier(batch: int | str) -> bytes:
+    """Left against right half of a 6 x 6 image."""
+    make, kind = onnx.helper, onnx.TensorProto.FLOAT
+    weight = torch.tensor([1.0, 1, 1, -1, -1, -1]).repeat(6)
+    values = torch.stack([weight, -weight], dim=1)
+    graph = make.make_graph(
+        [make.make_node("Flatten", ["images"], ["flat"]), make.make_node("MatMul", ["flat", "weight"], ["logits"])],
+        "halves",
+        [make.make_tensor_value_info("images", kind, [batch, 1, 6, 6])],
+        [make.make_tensor_value_info("logits", kind, [batch, 2])],
+        [make.make_tensor("weight", kind, [36, 2], values.flatten().tolist())],
+    )
+    return make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=10).SerializeToString()
+
+
+@pytest.mark.parametrize("batch", ["batch", 7])
+def test_onnx_files_are_attacked_without_gradients(smdguard: Run, halves: Path, batch: int | str) -> None:
+    (halves / "halves.onnx").write_bytes(onnx_classifier(batch))
+    options = ("--data", "images", "--epsilon", "0.08", "--num-images", 20, "--json")
+    document = json.loads(smdguard("audit", "--model", "halves.onnx", *options).stdout)
+    assert [row["name"] for row in document["attacks"]] == ["Square"]
+    assert {one["name"] for one in document["impossible"]} >= {"FGSM", "PGD", "APGD-CE"}
+    assert document["clean_accuracy"]["value"] == 1
+
+
+def test_an_exported_ensemble_finds_its_images(
+    smdguard: Run, tiny_folder: Path, tiny_onnx: bytes, halves: Path
+) -> None:
+    (halves / "tiny.onnx").write_bytes(tiny_onnx)
+    options = ("--num-images", 10, "--attacks", "FGSM", "--surrogate", tiny_folder, "--json")
+    document = json.loads(smdguard("audit", "--model", "tiny.onnx", *options).stdout)
+    assert document["dataset"] == "mnist"
+    assert {row["access"] for row in document["attacks"]} == {"black-box"}

@@ -1,0 +1,76 @@
+"""smdguard audit --output and smdguard report."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+Run = Callable[..., Result]
+OneLine = Callable[..., str]
+FIGURES = {"curve", "transfer", "saliency", "gallery", "disagreement"}
+
+
+@pytest.fixture(scope="module")
+def audited(smdguard: Run, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("audit") / "new"
+    options = ["--num-images", 10, "--attacks", "FGSM", "--device", "cpu", "--epsilons", "0.1:0.3:0.2"]
+    smdguard("audit", "--model", tiny_folder, *options, "--output", folder)
+    return folder
+
+
+@pytest.fixture
+def folder(audited: Path, tmp_path: Path) -> Path:
+    """A copy to change."""
+    return Path(shutil.copytree(audited, tmp_path / "copy"))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_audit_leaves_report_page_and_figures(audited: Path) -> None:
+    figures = {f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+    assert contents(audited).keys() == {"report.json", "report.html", *figures}
+    assert (audited / "report.json").stat().st_size < 200_000
+
+
+def test_report_renders_the_same_again(smdguard: Run, folder: Path, audited: Path) -> None:
+    (folder / "report.html").unlink()
+    shutil.rmtree(folder / "figures")
+    result = smdguard("report", folder)
+    assert result.stdout == f"{folder / 'report.html'}\n"
+    assert contents(folder) == contents(audited)
+
+
+def test_figures_that_the_report_has_not_are_removed(smdguard: Run, folder: Path) -> None:
+    document = json.loads((folder / "report.json").read_bytes())
+    document.update(curve=[], exhibits=None)
+    (folder / "report.json").write_text(json.dumps(document))
+    (folder / "figures" / "mine.png").write_bytes(b"mine")
+    smdguard("report", folder)
+    assert {file.name for file in (folder / "figures").iterdir()} == {"transfer.png", "transfer.svg", "mine.png"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff"])
+def test_what_is_no_report_is_one_clear_line(one_line: OneLine, folder: Path, content: bytes) -> None:
+    (folder / "report.json").write_bytes(content)
+    assert f"{folder / 'report.json'} is not an audit report" in one_line("report", folder)
+
+
+def test_folder_without_report_is_one_clear_line(one_line: OneLine, tmp_path: Path) -> None:
+    line = one_line("report", tmp_path)
+    assert line.startswith(f"{tmp_path / 'report.json'} cannot be read: No such file or directory; name the folder")
+
+
+def test_folder_that_cannot_be_written_is_found_before_the_audit(one_line: OneLine, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    output = tmp_path / "file" / "audit"
+    # Even before it is noticed that there is no such model.
+    assert one_line("audit", "--model", "none", "--output", output) == f"{output} cannot be written: Not a directory"
+
+
+def test_report_needs_a_folder(one_line: OneLine) -> None:
+    one_line("report", status=2)

@@ -1,0 +1,48 @@
+"""Reports as JSON and back."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from smdguard import render
+from smdguard.errors import IntegrityError
+from smdguard.report import AuditReport
+
+
+@pytest.mark.parametrize("name", ["bare", "full", "hostile"])
+def test_a_report_survives_json(name: str, request: pytest.FixtureRequest) -> None:
+    report: AuditReport = request.getfixturevalue(name)
+    document = render.json(report)
+    again = render.parse_report(document.encode(), "report.json")
+    assert again == report
+    assert render.json(again) == document
+
+
+def test_fields_that_came_later_may_be_missing(bare: AuditReport) -> None:
+    document = json.loads(render.json(bare))
+    for later in ("exhibits", "baseline", "suspicion", "impossible", "partial"):
+        del document[later]
+    assert render.parse_report(json.dumps(document).encode(), "report.json") == bare
+
+
+DAMAGE: dict[str, tuple[Callable[[Any], object], str]] = {
+    "no base64": (lambda d: d["exhibits"]["gallery"][0]["clean"].update(pixels="?"), "not base64"),
+    "other size": (lambda d: d["exhibits"]["gallery"][0]["clean"].update(width=7), "3 x 6 x 7 pixels cannot hold 90"),
+    "no pixels": (lambda d: d["exhibits"]["saliency"][0]["image"].update(height=0, pixels=""), "cannot hold 0 bytes"),
+    "cosines": (lambda d: d["exhibits"]["saliency"][0]["cosines"].pop(), "2 cosines cannot be those of 3 members"),
+    "ragged": (lambda d: d["transfer"]["members"][1].pop(), "a row and a column for each member"),
+    "radius": (lambda d: d["threat"].update(epsilon=-1), "epsilon must lie between"),
+    "verdict": (lambda d: d.update(verdict="fine"), "verdict: "),
+    "version": (lambda d: d.update(schema_version=99), "schema version 99; this version reads 1"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_report_is_refused(full: AuditReport, damage: str) -> None:
+    document = json.loads(render.json(full))
+    break_it, message = DAMAGE[damage]
+    break_it(document)
+    with pytest.raises(IntegrityError, match=message):
+        render.parse_report(json.dumps(document).encode(), "report.json")

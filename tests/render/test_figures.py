@@ -1,0 +1,122 @@
+"""Figures: there where the report has data, the same bytes each time, showing the report's numbers."""
+
+import dataclasses
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+
+from smdguard.render import figures
+from smdguard.report import AuditReport, Disagreement, Exhibits
+
+ALL = {
+    f"{name}.{kind}" for name in ("curve", "transfer", "saliency", "gallery", "disagreement") for kind in ("png", "svg")
+}
+
+
+def drawn(draw: Callable[[AuditReport], Figure | None], report: AuditReport) -> Figure:
+    figure = draw(report)
+    assert figure is not None
+    return figure
+
+
+@pytest.fixture
+def only(full: AuditReport) -> Callable[..., AuditReport]:
+    """The full report with other exhibits."""
+
+    def replaced(**changes: Any) -> AuditReport:
+        assert full.exhibits is not None
+        return dataclasses.replace(full, exhibits=dataclasses.replace(full.exhibits, **changes))
+
+    return replaced
+
+
+@pytest.fixture(scope="module")
+def files(full: AuditReport) -> dict[str, bytes]:
+    return figures.figure_files(full)
+
+
+def test_every_figure_is_written_as_png_and_svg(files: dict[str, bytes]) -> None:
+    assert files.keys() == figures.figure_names() == ALL
+    for name, content in files.items():
+        if name.endswith(".png"):
+            assert content.startswith(b"\x89PNG")
+        else:
+            assert ElementTree.fromstring(content).tag == "{http://www.w3.org/2000/svg}svg"
+            assert b"<dc:date>" not in content
+
+
+@pytest.mark.parametrize("name", figures.FIGURES)
+def test_svg_is_the_same_each_time(files: dict[str, bytes], full: AuditReport, name: str) -> None:
+    assert figures.to_svg(drawn(figures.FIGURES[name], full)) == files[f"{name}.svg"]
+
+
+def test_a_report_without_data_has_no_figures(bare: AuditReport) -> None:
+    assert figures.figure_files(bare) == {}
+    empty = dataclasses.replace(bare, exhibits=Exhibits((), (), None))
+    assert figures.figure_files(empty) == {}
+
+
+def test_a_single_radius_is_no_curve(full: AuditReport) -> None:
+    assert figures.accuracy_curve(dataclasses.replace(full, curve=full.curve[:1])) is None
+
+
+def test_curve_shows_both_models_with_bands(full: AuditReport) -> None:
+    figure = drawn(figures.accuracy_curve, full)
+    (axes,) = figure.axes
+    model, baseline = axes.lines
+    assert list(model.get_xdata()) == [0.0, 0.1, 0.2]
+    assert list(model.get_ydata()) == [0.987, 0.4, 0.123]
+    assert list(baseline.get_ydata()) == [0.99, 0.2, 0.0]
+    assert len(axes.collections) == 2
+    # Other attacks on the baseline than on the model: the figure by itself says so.
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "a-model",
+        "naive-model, undefended (preset quick)",
+    ]
+    assert axes.get_xlabel() == "largest change of a pixel (epsilon, linf)"
+
+
+def test_transfer_map_writes_each_share(full: AuditReport) -> None:
+    axes = drawn(figures.transfer_map, full).axes[0]
+    assert [text.get_text() for text in axes.texts][:4] == ["0 %", "80 %", "90 %", "70 %"]
+
+
+def test_saliency_maps_show_symmetric_cosines(full: AuditReport) -> None:
+    axes = drawn(figures.saliency_maps, full).axes
+    assert len(axes) == 2 * 5
+    assert [text.get_text() for text in axes[4].texts] == [
+        "1.0",
+        "0.5",
+        "-0.2",
+        "0.5",
+        "1.0",
+        "0.0",
+        "-0.2",
+        "0.0",
+        "1.0",
+    ]
+
+
+def test_gallery_tells_fooled_from_standing(full: AuditReport) -> None:
+    visible = [axes for axes in drawn(figures.gallery, full).axes if axes.get_visible()]
+    assert len(visible) == 6 * 3
+    answers = [axes.get_xlabel() for axes in visible if axes.get_xlabel()]
+    assert answers[0] == "still\nT-shirt/top (60 %)"
+    assert answers[2] == "taken for\nT-shirt/top (60 %)"
+
+
+def test_gallery_of_unknown_data_set_shows_numbers(full: AuditReport) -> None:
+    figure = drawn(figures.gallery, dataclasses.replace(full, dataset="my images"))
+    assert figure.axes[0].get_title() == "0 (90 %)"
+
+
+def test_histogram_counts_shares(full: AuditReport, only: Callable[..., AuditReport]) -> None:
+    figure = drawn(figures.disagreement_histogram, full)
+    texts = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert texts == {"clean, 3 images", "fooling, 2 images", "flagged beyond this"}
+    heights = [bar.get_height() for bar in figure.axes[0].patches]  # type: ignore[attr-defined]
+    assert sum(heights) == pytest.approx(2)
+    drawn(figures.disagreement_histogram, only(disagreement=Disagreement((0.0, 0.0), ())))

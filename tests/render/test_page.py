@@ -1,0 +1,121 @@
+"""The page: whole by itself, well-formed, safe, and with what its reader must know."""
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from smdguard import render
+from smdguard.report import AuditReport
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest; keeps text, tags and attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_page_is_the_same_each_time(pages: dict[str, str], full: AuditReport) -> None:
+    assert render.html(full) == pages["full"]
+
+
+@pytest.mark.parametrize("name", ["bare", "full", "hostile"])
+def test_page_asks_for_nothing_and_is_accessible(pages: dict[str, str], name: str) -> None:
+    content = pages[name]
+    page = Page(content)
+    assert page.all("html") == [{"lang": "en"}]
+    assert {name for name, _ in page.tags}.isdisjoint({"script", "link", "iframe", "object", "base", "form"})
+    for _, attributes in page.tags:
+        assert all(not name.startswith("on") for name in attributes)
+        for reference in ("src", "href", "srcset"):
+            assert (attributes.get(reference) or "data:").startswith("data:")
+    styles = re.findall(r"<style>(.*?)</style>", content, re.DOTALL)
+    assert not re.search(r"url\(|@import", "".join(styles))
+    assert all(image["alt"] for image in page.all("img"))
+    assert all(heading.get("scope") in ("col", "row") for heading in page.all("th"))
+    assert len(page.all("h1")) == 1
+    assert "viewport" in [one.get("name") for one in page.all("meta")]
+
+
+def test_first_screen_says_verdict_and_numbers(pages: dict[str, str]) -> None:
+    text = Page(pages["full"]).text
+    first, rest = text.split("Findings", maxsplit=1)
+    assert "How hard is a-model to fool?" in first
+    assert "Fragile: it can be fooled" in first
+    assert "the model is right on 98.7 % of the images" in first
+    assert "every pixel changed by at most 20 % of the way from black to white, it is right on at most 12.3 %" in first
+    assert "an adversary can fool it." in first
+    # The gravest finding comes first, then the curve.
+    places = [rest.index(part) for part in ("high : gradient masking", "note : few steps", "Accuracy as the change")]
+    assert places == sorted(places)
+
+
+def test_page_holds_every_part_of_a_full_report(pages: dict[str, str]) -> None:
+    page = Page(pages["full"])
+    assert len(page.all("img")) == 5
+    for part in (
+        "from other",
+        "52.1 %",
+        "16.3 %",
+        "PGD made on member 0",
+        "Square: it is too slow",
+        "naive-model is an ensemble of the same architecture",
+        "attacked with different presets, which is no even comparison",
+        "fools the model unnoticed on 54.0 % of the images",
+        "0.814",
+        "They say nothing about attacks that nobody tried",
+        "FGSM(num_steps=10)",
+        "smdguard 0.1.0",
+        '"transferred": 0.163',
+    ):
+        assert part in page.text, part
+
+
+@pytest.mark.parametrize("verdict", ["robust", "fragile", "unreliable"])
+@pytest.mark.parametrize("partial", [False, True])
+def test_each_verdict_has_its_sentence(bare: AuditReport, verdict: str, partial: bool) -> None:
+    report = dataclasses.replace(bare, verdict=verdict, partial=partial)  # type: ignore[arg-type]
+    text = Page(render.html(report)).text
+    assert f"{verdict.capitalize()}" in text
+    assert ("at most 12.3 %" in text) == (verdict != "robust")
+    assert ("stopped before all attacks were made" in text) == partial
+
+
+def test_page_of_a_bare_report_leaves_out_what_is_missing(pages: dict[str, str]) -> None:
+    page = Page(pages["bare"])
+    assert page.all("img") == []
+    assert "Would an attack be noticed" not in page.text
+    assert "The checks found no sign" in page.text
+
+
+def test_text_is_escaped(pages: dict[str, str]) -> None:
+    content = pages["hostile"]
+    assert "<script" not in content
+    assert "&lt;script&gt;" in content
+    assert "&amp;amp;" in content

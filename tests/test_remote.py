@@ -1,0 +1,492 @@
+"""Models on the Hub: fetched whole, checked always, and refused where anything about them is not as it should be."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import constants
+
+import smdguard as sg
+from smdguard import hub, remote
+from smdguard.errors import HubError, IntegrityError, UnknownModelError, UnpinnedRevisionWarning
+from smdguard.hub import CARD, CONFIG, ONNX, WEIGHTS, default_surrogates, find_model, list_zoo, pull_model
+from smdguard.remote import Repository, parse_id
+from tests.hub_server import TOKEN, Answer, Handler, HubServer
+
+ZOO_NAME = "naive-lenet-mnist"
+
+
+def read_all(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.fixture
+def model(hub_server: HubServer, tiny_folder: Path) -> Repository:
+    """The tiny model in somebody's repository."""
+    return Repository("org/tiny", hub_server.host("org/tiny", read_all(tiny_folder)))
+
+
+def pinned(model: Repository) -> str:
+    return f"{model.name}@{model.commit}"
+
+
+def load(model: str) -> sg.Guard:
+    """Both back ends, so that both files are read."""
+    sg.load(model, backend="torch", device="cpu")
+    return sg.load(model, backend="onnx", device="cpu")
+
+
+def refusal(model: str, error: type[Exception]) -> str:
+    with pytest.raises(error) as caught:
+        load(model)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# What is fetched, and when
+
+
+def test_pinned_model_is_fetched_once(hub_server: HubServer, model: Repository, tiny_folder: Path) -> None:
+    assert load(pinned(model)).name == pinned(model)
+    files = [request.path.rpartition("/")[2] for request in hub_server.requests if "resolve" in request.path]
+    assert sorted(files) == sorted([CONFIG, WEIGHTS, ONNX, CARD, hub.AUDIT])
+    assert read_all(model.folder) == read_all(tiny_folder)
+    hub_server.requests.clear()
+    load(pinned(model))
+    pull_model(pinned(model))
+    assert hub_server.requests == []
+
+
+def test_cached_model_is_loaded_offline(model: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(pinned(model))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    load(pinned(model))
+
+
+def test_cold_cache_offline(hub_server: HubServer, model: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert refusal(pinned(model), HubError).endswith("is not in the cache, and HF_HUB_OFFLINE forbids to fetch it")
+    assert hub_server.requests == []
+
+
+def test_what_the_client_cached_is_used(hub_server: HubServer, model: Repository) -> None:
+    from huggingface_hub import snapshot_download
+
+    assert Path(snapshot_download(model.name, revision=model.commit)) == model.folder
+    hub_server.requests.clear()
+    load(pinned(model))
+    assert hub_server.requests == []
+
+
+def test_only_what_is_missing_is_fetched(hub_server: HubServer, model: Repository) -> None:
+    load(pinned(model))
+    (model.folder / ONNX).unlink()
+    hub_server.requests.clear()
+    load(pinned(model))
+    assert not any(request.path.endswith((CONFIG, WEIGHTS)) for request in hub_server.requests)
+
+
+def test_zoo_name_is_pulled_from_where_the_manifest_pins_it(
+    hub_server: HubServer, distant_model: Repository, edit_config: Callable[..., None], tiny_copy: Path
+) -> None:
+    edit_config(tiny_copy, lambda config: config["training"].update(seed=1))
+    config = find_model(str(tiny_copy)).config
+    assert {row["name"]: row["where"] for row in list_zoo()}[ZOO_NAME] == "hub"
+    assert default_surrogates(config) == []
+    assert find_model(ZOO_NAME).path == distant_model.folder
+    assert {row["name"]: row["where"] for row in list_zoo()}[ZOO_NAME] == "cached"
+    assert default_surrogates(config) == [ZOO_NAME]
+    hub_server.requests.clear()
+    assert load(ZOO_NAME).name == ZOO_NAME
+    assert hub_server.requests == []
+
+
+def test_another_configuration_than_the_manifest_pins_is_not_kept(
+    hub_server: HubServer, distant_model: Repository
+) -> None:
+    commit = hub_server.repositories[distant_model.name].commits[0]
+    commit.files[CONFIG] = commit.files[CONFIG].replace(b"0.1", b"0.9")
+    assert "is not the file that its SHA-256 names" in refusal(ZOO_NAME, IntegrityError)
+    assert not distant_model.folder.exists()
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("org/repo", ("org/repo", "main")),
+        ("org/repo@v1.0", ("org/repo", "v1.0")),
+        ("Org-1/re_po.x@refs/pr/1", ("Org-1/re_po.x", "refs/pr/1")),
+        *((name, None) for name in ("repo", "a/b/c", "./a", "../a", "a/..", "a/b..c", "a/b--c", "/a/b", "a/b/", "~/a")),
+        *((name, None) for name in ("a/b@", "a/b@../c", "a/b@c/../d", "a/b@/c", "a/b@-c", "a/b\n", "a/b?c", "ä/b")),
+        *((name, None) for name in ("a/.b", "a/" + "b" * 97, "a/b@" + "c" * 256, "a\\b", "a/b c", "a/b%2e%2e")),
+    ],
+)
+def test_hub_ids(name: str, expected: tuple[str, str] | None) -> None:
+    assert parse_id(name) == expected
+
+
+def test_folder_comes_before_a_hub_id(
+    hub_server: HubServer, tiny_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org").mkdir()
+    tiny_copy.rename(tmp_path / "org" / "tiny")
+    assert find_model("org/tiny").path == Path("org/tiny")
+    assert hub_server.requests == []
+
+
+@pytest.mark.parametrize("name", ["org/nothing", "org/tiny@nothing", "org/tiny@" + "0" * 40])
+def test_what_the_hub_does_not_have(model: Repository, name: str) -> None:
+    assert re.search(rf"has no config.json of {name}(@main)?, or the token", refusal(name, UnknownModelError))
+
+
+def test_repository_without_a_model(hub_server: HubServer) -> None:
+    commit = hub_server.host("org/other", {"notes.txt": b"no model"})
+    assert refusal(f"org/other@{commit}", IntegrityError).endswith(f"has no config.json of org/other@{commit}")
+
+
+# Revisions that can change
+
+
+def test_unpinned_revision_warns_and_says_how_to_pin(model: Repository) -> None:
+    for name in ("org/tiny", "org/tiny@main"):
+        with pytest.warns(UnpinnedRevisionWarning, match=rf"what it stands for today is {pinned(model)}$"):
+            assert find_model(name).path == model.folder
+
+
+def test_unpinned_revision_warns_once_where_it_is_loaded(model: Repository) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(3):
+            sg.load("org/tiny", backend="onnx", device="cpu")
+    assert [(warning.category, warning.filename) for warning in caught] == [(UnpinnedRevisionWarning, __file__)]
+
+
+@pytest.mark.filterwarnings("ignore::smdguard.errors.UnpinnedRevisionWarning")
+def test_unpinned_revision_is_asked_for_each_time_and_remembered(
+    hub_server: HubServer, model: Repository, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load("org/tiny")
+    later = hub_server.host("org/tiny", {**read_all(tiny_folder), "notes.txt": b"new"})
+    assert find_model("org/tiny").path.name == later
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert find_model("org/tiny").path.name == later
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE"):
+        find_model("org/tiny@v1")
+
+
+# Private repositories
+
+
+def test_private_model_needs_the_token(
+    hub_server: HubServer, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"org/secret@{hub_server.host('org/secret', read_all(tiny_folder), private=True)}"
+    assert "HF_TOKEN" in refusal(name, UnknownModelError)
+    monkeypatch.setenv("HF_TOKEN", "hf_another")
+    assert "HF_TOKEN" in refusal(name, UnknownModelError)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub_server.requests.clear()
+    load(name)
+    tokens = {request.host.partition(":")[0]: request.token for request in hub_server.requests}
+    assert tokens == {"127.0.0.1": TOKEN, "localhost": None}
+
+
+# Networks that do not work
+
+
+def test_refused_connection_is_one_attempt(
+    model: Repository, monkeypatch: pytest.MonkeyPatch, unused_endpoint: str
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", unused_endpoint)
+    template = unused_endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    connect, attempts = socket.socket.connect, []
+
+    def count(self: socket.socket, address: Any) -> None:
+        attempts.append(address)
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", count)
+    message = refusal(pinned(model), HubError)
+    assert message.startswith(f"{unused_endpoint} cannot be asked for {CONFIG} of {pinned(model)}: ")
+    assert len(attempts) == 1
+
+
+@pytest.fixture
+def unused_endpoint() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("name", ["org/tiny", "org/tiny@" + "0" * 40])
+def test_hub_that_never_answers_is_not_waited_for(
+    hub_server: HubServer, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(remote, "_ANSWER_SECONDS", 0.2)
+    hub_server.answers[CONFIG] = lambda handler: time.sleep(1)
+    assert "no answer within 0.2 seconds" in refusal(name, HubError)
+    assert len(hub_server.requests) == 1
+
+
+def test_name_lookup_that_hangs_is_not_waited_for(model: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(*_: object, **__: object) -> None:
+        time.sleep(1)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(remote, "_ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    start = time.monotonic()
+    assert "no answer within 0.2 seconds" in refusal(pinned(model), HubError)
+    assert time.monotonic() - start < 0.9
+    assert remote._ANSWER_SECONDS < 5
+
+
+# Damage in the cache
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.unlink()
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("file", [WEIGHTS, ONNX, CONFIG])
+def test_damaged_file_of_equal_size_is_refused_until_it_is_pulled_again(distant_model: Repository, file: str) -> None:
+    load(ZOO_NAME)
+    flip(distant_model.folder / file)
+    assert f"{distant_model.folder / file} is not the file that" in refusal(ZOO_NAME, IntegrityError)
+    pull_model(ZOO_NAME)
+    load(ZOO_NAME)
+
+
+def test_pull_that_cannot_mend_takes_nothing_away(distant_model: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(ZOO_NAME)
+    flip(distant_model.folder / ONNX)
+    before = read_all(distant_model.folder)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError, match="HF_HUB_OFFLINE"):
+        pull_model(ZOO_NAME)
+    assert read_all(distant_model.folder) == before
+
+
+def test_damaged_file_that_the_client_cached_is_refused(model: Repository) -> None:
+    from huggingface_hub import hf_hub_download, snapshot_download
+
+    snapshot_download(model.name, revision=model.commit)
+    flip((model.folder / WEIGHTS).resolve())
+    assert hf_hub_download(model.name, WEIGHTS, revision=model.commit) == str(model.folder / WEIGHTS)
+    assert "is not the file that config.json names" in refusal(pinned(model), IntegrityError)
+    pull_model(pinned(model))
+    load(pinned(model))
+
+
+# Answers that are not what was asked for
+
+
+def other_content(handler: Handler) -> None:
+    """As long as the real one."""
+    handler.send(bytes(len(handler.server.repositories["org/tiny"].commits[0].files[WEIGHTS])))
+
+
+def cut(handler: Handler) -> None:
+    handler.send(b"short", Content_Length="600000")
+    handler.close_connection = True
+
+
+def huge(handler: Handler) -> None:
+    handler.send(b"", Content_Length=str(2**40))
+    handler.close_connection = True
+
+
+def endless(handler: Handler) -> None:
+    handler.send_response(200)
+    handler.send_header("Connection", "close")
+    handler.end_headers()
+    while True:
+        handler.wfile.write(bytes(2**16))
+
+
+def trickle(handler: Handler) -> None:
+    handler.send(b"", Content_Length="600000")
+    while True:
+        handler.wfile.write(b"x")
+        time.sleep(0.02)
+
+
+def packed(handler: Handler) -> None:
+    import gzip
+
+    handler.send(gzip.compress(bytes(10_000_000)), Content_Encoding="gzip")
+
+
+def redirect(location: str) -> Answer:
+    return lambda handler: handler.send(b"", 302, Location=location.format(port=handler.server.server_port))
+
+
+HOSTILE: dict[str, tuple[Answer, type[Exception], str]] = {
+    "other content": (other_content, IntegrityError, "is not the file that its SHA-256 names"),
+    "cut": (cut, HubError, "cannot be asked for"),
+    "huge": (huge, IntegrityError, "has 1,099,511,627,776 bytes, more than"),
+    "endless": (endless, IntegrityError, "is longer than the"),
+    "trickling": (trickle, HubError, "it comes too slowly"),
+    "packed": (packed, IntegrityError, "is not the file that its SHA-256 names"),
+    "empty": (lambda handler: handler.send(b""), IntegrityError, "SHA-256|not a valid ModelConfig"),
+    "not modified": (lambda handler: handler.send(b"", 304), IntegrityError, "SHA-256|not a valid ModelConfig"),
+    "redirect elsewhere": (redirect("http://localhost:{port}/elsewhere"), UnknownModelError, "404"),
+    "redirect in a circle": (redirect(f"/org/tiny/resolve/main/{WEIGHTS}"), HubError, "redirect"),
+    "redirect to a file": (redirect("file:///etc/passwd"), HubError, "cannot be asked for"),
+    "server error": (lambda handler: handler.refuse(500), HubError, r"\(status 500\); try again later"),
+    "too many requests": (lambda handler: handler.refuse(429), HubError, r"\(status 429\)"),
+    "unauthorised": (lambda handler: handler.refuse(401), UnknownModelError, "HF_TOKEN"),
+    "no such file": (lambda handler: handler.refuse(404, "EntryNotFound"), IntegrityError, "has no model.safetensors"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_answer_leaves_nothing_and_harms_nothing(
+    hub_server: HubServer, model: Repository, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    monkeypatch.setattr(remote, "_STALL_SECONDS", 0.3)
+    monkeypatch.setattr(remote, "_SLOWEST_BYTES_PER_SECOND", 10**9)
+    hub_server.answers[WEIGHTS], error, fragment = HOSTILE[case]
+    assert re.search(fragment, refusal(pinned(model), error))
+    assert not any(WEIGHTS in file.name for file in model.folder.iterdir())
+    hub_server.answers.clear()
+    load(pinned(model))
+
+
+@pytest.mark.parametrize("commit", ["../../../elsewhere", "main", "", "0" * 39, "0" * 40 + "/.."])
+def test_commit_that_is_none_is_no_folder(hub_server: HubServer, tmp_path: Path, commit: str) -> None:
+    hub_server.answers[CONFIG] = lambda handler: handler.send(b"{}", X_Repo_Commit=commit, ETag='"x"')
+    assert "is no commit of org/tiny" in refusal("org/tiny", IntegrityError)
+    assert not (tmp_path / "cache").exists()
+
+
+# Models by third parties
+
+
+def list_file(name: str, num_bytes: int = 3) -> Callable[[dict[str, Any]], None]:
+    return lambda config: config["files"].update({name: {"sha256": "0" * 64, "num_bytes": num_bytes}})
+
+
+THIRD_PARTY: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "parent folder": (list_file("../../../evil"), "is not a valid ModelConfig"),
+    "absolute path": (list_file("/tmp/evil"), "is not a valid ModelConfig"),
+    "pickle": (list_file("model.pkl"), "lists model.pkl, which is no file of a model"),
+    "code": (list_file("modeling.py"), "lists modeling.py, which is no file of a model"),
+    "gigabytes": (list_file("golden.safetensors", 2**31), "bytes; a model may have 1,073,741,824"),
+    "more than it lists": (lambda config: config["files"][WEIGHTS].update(num_bytes=1000), "more than the 1,000 it"),
+    "remote code": (
+        lambda config: config.update(auto_map={"AutoModel": "x.Y"}),
+        "is not a valid ModelConfig: auto_map",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", THIRD_PARTY)
+def test_third_party_model_is_data_only(hub_server: HubServer, tiny_folder: Path, tmp_path: Path, case: str) -> None:
+    edit, fragment = THIRD_PARTY[case]
+    config = json.loads((tiny_folder / CONFIG).read_bytes())
+    edit(config)
+    files = {
+        **read_all(tiny_folder),
+        CONFIG: json.dumps(config).encode(),
+        "model.pkl": b"\x80\x04.",
+        "modeling.py": b"",
+    }
+    commit = hub_server.host("org/evil", files)
+    assert fragment in refusal(f"org/evil@{commit}", IntegrityError)
+    kept = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()}
+    assert kept <= {CONFIG, CARD, hub.AUDIT}
+
+
+def test_huge_configuration_is_refused(hub_server: HubServer) -> None:
+    commit = hub_server.host("org/evil", {CONFIG: bytes(2**24 + 1)})
+    assert "more than the 16,777,216 it may have" in refusal(f"org/evil@{commit}", IntegrityError)
+
+
+# Processes that end in the middle
+
+
+@pytest.mark.parametrize("file", [CONFIG, ONNX])
+def test_killed_pull_leaves_nothing_that_loads_wrongly(
+    hub_server: HubServer, model: Repository, hub_environment: dict[str, str], tiny_folder: Path, file: str
+) -> None:
+    started = []
+
+    def stall(handler: Handler) -> None:
+        handler.send(b"half", Content_Length="600000")
+        started.append(True)
+        time.sleep(2)
+
+    hub_server.answers[file] = stall
+    command = [sys.executable, "-m", "smdguard", "pull", pinned(model)]
+    with subprocess.Popen(command, env=hub_environment, stderr=subprocess.DEVNULL) as process:
+        while not started and process.poll() is None:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    hub_server.answers.clear()
+    whole = read_all(tiny_folder)
+    here = read_all(model.folder) if model.folder.exists() else {}
+    assert here.items() <= whole.items()
+    load(pinned(model))
+    assert read_all(model.folder) == whole
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_pull_killed_while_it_writes(
+    model: Repository, hub_environment: dict[str, str], tiny_folder: Path, step: str
+) -> None:
+    """The process ends itself with SIGKILL at its third write, before the file has its name."""
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+owner, name = (os, "fsync") if {step!r} == "fsync" else (Path, "replace")
+real, calls = getattr(owner, name), []
+def die(*arguments):
+    calls.append(arguments)
+    if len(calls) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments)
+setattr(owner, name, die)
+from smdguard.hub import pull_model
+pull_model(sys.argv[1])
+"""
+    answer = subprocess.run([sys.executable, "-c", script, pinned(model)], env=hub_environment, check=False)
+    assert answer.returncode == -signal.SIGKILL
+    load(pinned(model))
+    whole = read_all(tiny_folder)
+    assert {name: content for name, content in read_all(model.folder).items() if name[0] != "."} == whole
+
+
+# The real Hub
+
+
+@pytest.mark.skipif("SMDGUARD_TEST_HUB" not in os.environ, reason="talks to the real Hub: set SMDGUARD_TEST_HUB=1")
+def test_real_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    name = "hf-internal-testing/tiny-random-bert"
+    found = remote.resolve(name, "main", CONFIG)
+    found.fetch(CONFIG, max_bytes=2**20)
+    assert json.loads((found.folder / CONFIG).read_bytes())["model_type"] == "bert"
+    with pytest.raises(IntegrityError, match="is not a valid ModelConfig"):
+        find_model(f"{name}@{found.commit}")
+    with pytest.raises(UnknownModelError):
+        find_model("hf-internal-testing/there-is-no-such-model@" + "0" * 40)
