@@ -1,4 +1,4 @@
-"""The command line of the zoo: python -m zoo add | audit | verify | publish | subset | samples."""
+"""The command line of the zoo: python -m zoo add | audit | verify | publish | table | picture | subset | samples."""
 
 import io
 from pathlib import Path
@@ -13,6 +13,7 @@ from smdguard.files import sha256, write_atomically, zoo_folder
 from smdguard.hub import find_model, read_manifest, read_test_subset
 from smdguard.manifest import Manifest, ManifestEntry, TestSubset
 from zoo.entries import add_model, audit_model, write_manifest
+from zoo.picture import FILE, accuracy_picture
 from zoo.publish import publish_model
 from zoo.table import markdown_table
 from zoo.verify import verify_entry
@@ -56,6 +57,14 @@ def verify(names: tuple[str, ...]) -> None:
     """Check every file, golden output, card and audit of models of the zoo (all, if none is named)."""
     for entry in [_find_entry(name) for name in names] or read_manifest().models:
         click.echo(verify_entry(entry))
+
+
+@main.command()
+@click.option("--model", default="smd-lenet-mnist", show_default=True)
+@click.option("--baseline", default="naive-lenet-mnist", show_default=True)
+def picture(model: str, baseline: str) -> None:
+    """Draw the README's picture from the audits of two models."""
+    write_atomically(zoo_folder() / FILE, accuracy_picture(model, baseline))
 
 
 @main.command()
