@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from smdguard.attacks import Attack, Model, Transfer
+from smdguard.attacks import Attack, Model
 from smdguard.auditing.composition import Assignment, Evidence, compose_report
 from smdguard.auditing.crafting import SHARD_SIZE, Planned, Store, Workshop
 from smdguard.auditing.exhibits import gather_exhibits
@@ -14,7 +14,8 @@ from smdguard.auditing.fingerprint import fingerprint
 from smdguard.auditing.gradients import gradient_health, has_gradients
 from smdguard.auditing.members import member_transfer
 from smdguard.auditing.outcomes import Outcome, worst_case
-from smdguard.auditing.presets import Preset, PresetName, find_preset, impossible_attacks
+from smdguard.auditing.plan import Plan
+from smdguard.auditing.presets import PresetName, find_preset, impossible_attacks
 from smdguard.auditing.probes import probe_gradient_attacks, probe_input, probe_rows
 from smdguard.auditing.suspicion import suspicion_under_attack
 from smdguard.auditing.validation import check_model, checked_epsilons, checked_images, checked_labels
@@ -90,7 +91,7 @@ def audit(
     differentiable = has_gradients(model, images[:2])
     preset = find_preset(attacks, has_gradients=differentiable)
     impossible = impossible_attacks(preset, has_gradients=differentiable, has_members=hasattr(model, "member_logits"))
-    plan = _Plan(model, name, preset, frozenset(impossible), surrogates)
+    plan = Plan(model, name, preset, frozenset(impossible), surrogates)
     if not plan.num_runs:
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in impossible.values())
         raise InvalidInputError(f"no attack is possible on this model, and there is no surrogate ({reasons})")
@@ -109,7 +110,7 @@ def audit(
         images,
         labels,
         seed,
-        fingerprint="" if store is None else fingerprint({name: model, **surrogates}, images, labels, seed),
+        fingerprint="" if store is None else fingerprint([(name, model), *surrogates.items()], images, labels, seed),
         store={} if store is None else store,
         advance=_Counter(progress, num_runs * -(-len(images) // SHARD_SIZE)).advance,
     )
@@ -126,47 +127,6 @@ def audit(
     return compose_report(assignment, evidence)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """Which attacks are made on which model."""
-
-    model: Model
-    name: str
-    preset: Preset
-    impossible: frozenset[Attack]
-    surrogates: dict[str, Model]
-
-    @property
-    def attacks(self) -> list[Attack]:
-        """Made on the model and all images."""
-        return [attack for attack in self.preset.attacks if attack not in self.impossible]
-
-    @property
-    def pursuits(self) -> list[Attack]:
-        """Made on the model and what still stands."""
-        return [attack for attack in self.preset.pursuits if attack not in self.impossible]
-
-    @property
-    def transfers(self) -> list[Planned]:
-        """Made on the surrogates, whatever the model itself allows."""
-        return [
-            Planned(Transfer(source, attack), surrogate, source)
-            for source, surrogate in self.surrogates.items()
-            for attack in self.preset.attacks
-            if attack.requires == "gradients" and not attack.needs_members
-        ]
-
-    @property
-    def num_runs(self) -> int:
-        """At each radius."""
-        return len(self.attacks) + len(self.pursuits) + len(self.transfers)
-
-    @property
-    def num_members(self) -> int:
-        """Members that PGD is made on."""
-        return len(self.model.members) if isinstance(self.model, Ensemble) else 0
-
-
 class _Counter:
     def __init__(self, progress: Progress, num_shards: int) -> None:
         self._progress, self._total, self._done = progress, num_shards, 0
@@ -177,7 +137,7 @@ class _Counter:
 
 
 def _gather(
-    evidence: Evidence, plan: _Plan, workshop: Workshop, assignment: Assignment, threshold: float | None
+    evidence: Evidence, plan: Plan, workshop: Workshop, assignment: Assignment, threshold: float | None
 ) -> None:
     """Make all attacks, then the probes; what is found is kept as it comes."""
     threat = assignment.threat
@@ -207,7 +167,9 @@ def _gather(
     )
 
 
-def _attack(evidence: Evidence, plan: _Plan, workshop: Workshop, threat: ThreatModel) -> Iterator[Outcome]:
+def _attack(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel) -> Iterator[Outcome]:
+    """Make the attacks at one radius; each outcome has to be added to the evidence, as later attacks look there."""
+
     def standing(planned: Planned, pursued: Tensor | None = None) -> Tensor:
         def right(images: Tensor, labels: Tensor) -> Tensor:
             return workshop.standing(plan.model, images, labels)[:, None]
@@ -226,7 +188,7 @@ def _attack(evidence: Evidence, plan: _Plan, workshop: Workshop, threat: ThreatM
         yield Outcome(planned.attack, "black-box", planned.source, threat.epsilon, standing(planned))
 
 
-def _probe(evidence: Evidence, plan: _Plan, workshop: Workshop, threat: ThreatModel) -> list[Finding]:
+def _probe(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel) -> list[Finding]:
     rows = probe_rows(len(workshop.images), workshop.images.device)
     images, labels = workshop.images[rows], workshop.labels[rows]
     model = workshop.batching.wrap(plan.model)

@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 
 import torch
@@ -17,7 +17,7 @@ def software_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in ("smdguard", "torch")}}
 
 
-def fingerprint(models: Mapping[str, Model], images: Tensor, labels: Tensor, seed: int) -> str:
+def fingerprint(models: Iterable[tuple[str, Model]], images: Tensor, labels: Tensor, seed: int) -> str:
     """A hash that changes with the models, the images, the seed, the software and the device.
 
     A model is known by its weights, if it has any, and by its outputs and gradients on a few images: the weights alone
@@ -28,7 +28,7 @@ def fingerprint(models: Mapping[str, Model], images: Tensor, labels: Tensor, see
     for tensor in (images, labels):
         digest.update(_content(tensor))
     few, truth = images[:32], labels[:32]
-    for name, model in models.items():
+    for name, model in models:
         digest.update(name.encode())
         for tensor in _behaviour(model, few, truth):
             digest.update(_content(tensor))

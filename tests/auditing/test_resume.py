@@ -99,7 +99,7 @@ def test_what_decides_the_result_is_part_of_the_key(change: str) -> None:
         threat,
         attacks=[PGD()],
         seed=1 if change == "seed" else 0,
-        surrogates={"other": ensemble(2)} if change == "surrogate" else {},
+        surrogates={"model": ensemble(2)} if change == "surrogate" else {},
         store=store,
     )
     assert before

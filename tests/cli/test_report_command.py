@@ -1,5 +1,6 @@
 """smdguard audit --output and smdguard report."""
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -7,6 +8,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+
+from smdguard import hub, render
+from smdguard.cli.audit import _baseline
+from smdguard.errors import IntegrityError
+from smdguard.files import sha256
+from smdguard.hub import AUDIT
+from smdguard.manifest import Evaluation, EvaluationThreat, serialise
+from smdguard.threat import ThreatModel
 
 Run = Callable[..., Result]
 OneLine = Callable[..., str]
@@ -74,3 +83,48 @@ def test_folder_that_cannot_be_written_is_found_before_the_audit(one_line: OneLi
 
 def test_report_needs_a_folder(one_line: OneLine) -> None:
     one_line("report", status=2)
+
+
+@pytest.fixture
+def audited_zoo(tiny_zoo: Path, audited: Path) -> Path:
+    """A zoo whose naive ensemble was audited with a curve at 0.1 and 0.3."""
+    content = (audited / "report.json").read_bytes()
+    (tiny_zoo / "models" / "naive-lenet-mnist" / AUDIT).write_bytes(content)
+    evaluation = Evaluation(
+        threat=EvaluationThreat(norm="linf", epsilon=0.3),
+        attack="worst_case",
+        num_images=10,
+        seed=0,
+        clean_accuracy=0.5,
+        robust_accuracy=0.0,
+        report_sha256=sha256(content),
+        versions={},
+    )
+    manifest = hub.read_manifest()
+    models = tuple(entry.model_copy(update={"evaluations": (evaluation,)}) for entry in manifest.models)
+    (tiny_zoo / "manifest.json").write_bytes(serialise(manifest.model_copy(update={"models": models})))
+    hub.read_manifest.cache_clear()
+    return tiny_zoo
+
+
+def test_baseline_is_the_curve_of_the_naive_ensemble(audited_zoo: Path, audited: Path) -> None:
+    own = render.parse_report((audited / "report.json").read_bytes(), "report.json")
+    config = hub.find_model("smd-lenet-mnist-s1").config.model_copy(update={"name": "smd-lenet-mnist-s1"})
+    whole = _baseline(config, ThreatModel("linf", 0.3))
+    assert whole is not None
+    assert (whole.name, whole.preset, whole.num_images, whole.curve) == ("naive-lenet-mnist", None, 10, own.curve)
+    # No further than the audit goes, in no other norm, and not beside itself.
+    assert _baseline(config, ThreatModel("linf", 0.2)) == dataclasses.replace(whole, curve=own.curve[:1])
+    assert _baseline(config, ThreatModel("l2", 0.3)) is None
+    assert _baseline(config.model_copy(update={"name": "naive-lenet-mnist"}), ThreatModel("linf", 0.3)) is None
+
+
+def test_baseline_that_was_changed_is_refused(audited_zoo: Path) -> None:
+    file = audited_zoo / "models" / "naive-lenet-mnist" / AUDIT
+    file.write_bytes(file.read_bytes() + b" ")
+    with pytest.raises(IntegrityError, match="is not the file that the manifest names"):
+        hub.read_baseline_audit(hub.find_model("smd-lenet-mnist-s1").config)
+
+
+def test_zoo_without_audits_has_no_baseline(tiny_zoo: Path) -> None:
+    assert hub.read_baseline_audit(hub.find_model("smd-lenet-mnist-s1").config) is None
