@@ -101,6 +101,7 @@ def _audit(folder: Path, config: ModelConfig) -> AuditReport:
         epsilons=radii,
         name=config.name,
         dataset=dataset.name,
+        suspicion_threshold=config.suspicion and config.suspicion.threshold,
     )
     return dataclasses.replace(report, exhibits=None)  # Images would make up most of the file.
 

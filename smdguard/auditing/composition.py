@@ -65,6 +65,7 @@ class Evidence:
         transfer: Between the members of an ensemble.
         probed: Findings of the probes.
         suspicion: Whether the members' disagreement gives adversarial images away.
+        asides: Outcomes of attacks on a part of the images, which count in the worst case but are listed elsewhere.
         exhibits: What there is to see.
     """
 
@@ -74,15 +75,18 @@ class Evidence:
     transfer: TransferMatrix | None = None
     probed: list[Finding] = field(default_factory=list)
     suspicion: SuspicionReport | None = None
+    asides: list[Outcome] = field(default_factory=list)
     exhibits: Exhibits | None = None
+
+    def standing(self, radius: float) -> Tensor:
+        """Which images no attack up to this radius fooled: bool (B,)."""
+        return worst_case([*self.outcomes, *self.asides], self.clean, radius)
 
 
 def compose_report(assignment: Assignment, evidence: Evidence, *, partial: bool = False) -> AuditReport:
     """The report of an audit that is done, or was stopped before."""
     threat, clean, outcomes = assignment.threat, interval(evidence.clean), evidence.outcomes
-    curve = tuple(
-        CurvePoint(radius, interval(worst_case(outcomes, evidence.clean, radius))) for radius in assignment.radii
-    )
+    curve = tuple(CurvePoint(radius, interval(evidence.standing(radius))) for radius in assignment.radii)
     worst = curve[-1].robust_accuracy
     verdict, reason = judge(outcomes, threat, evidence.health, clean=clean, worst=worst, partial=partial)
     return AuditReport(

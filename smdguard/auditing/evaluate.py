@@ -148,7 +148,7 @@ def _gather(
         evidence.transfer, outcomes = member_transfer(plan.model, workshop, threat, evidence.clean)
         evidence.outcomes += outcomes
         if threshold is not None:
-            evidence.suspicion = suspicion_under_attack(plan.model, workshop, threat, threshold)
+            evidence.suspicion, evidence.asides = suspicion_under_attack(plan.model, workshop, threat, threshold)
     evidence.probed = workshop.batching.run(lambda: _probe(evidence, plan, workshop, threat))
     wrap = workshop.batching.wrap
     evidence.exhibits = workshop.batching.run(
@@ -161,7 +161,7 @@ def _gather(
             {name: wrap(surrogate) for name, surrogate in plan.surrogates.items()},
             careful=wrap(plan.model),
             clean=evidence.clean,
-            worst=worst_case(evidence.outcomes, evidence.clean, threat.epsilon),
+            worst=evidence.standing(threat.epsilon),
             generator=workshop.generator("exhibits"),
         )
     )

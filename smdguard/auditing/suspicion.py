@@ -6,6 +6,7 @@ from torch import Tensor
 from smdguard.attacks import APGD, Attack, Unsuspicious
 from smdguard.attacks.attack import is_fooled
 from smdguard.auditing.crafting import SHARD_SIZE, Planned, Workshop
+from smdguard.auditing.outcomes import Outcome
 from smdguard.auditing.probes import probe_rows
 from smdguard.auditing.statistics import area_under_roc, interval
 from smdguard.ensemble import Ensemble
@@ -16,8 +17,10 @@ from smdguard.threat import ThreatModel
 
 def suspicion_under_attack(
     ensemble: Ensemble, workshop: Workshop, threat: ThreatModel, threshold: float
-) -> SuspicionReport:
+) -> tuple[SuspicionReport, list[Outcome]]:
     """Attack a part of the images without and with knowledge of the score.
+
+    What these attacks leave standing is returned beside the report: it counts in the audit's worst case.
 
     Args:
         ensemble: The audited model.
@@ -39,27 +42,23 @@ def suspicion_under_attack(
     clean_scores = torch.cat([answer(shard)[1] for shard in workshop.images.split(SHARD_SIZE)])
     # The plain attack goes on past its first success: an image at the boundary is one that the members dispute.
     attacks: list[Attack] = [APGD(num_steps=20, early_stop=False), Unsuspicious(num_steps=20, threshold=threshold)]
-    return SuspicionReport(
-        threshold=threshold,
-        clean_flagged=interval(clean_scores > threshold),
-        num_images=len(rows),
-        attacks=tuple(
-            _under_attack(
-                attack,
-                *answer(workshop.craft(Planned(attack, ensemble, "suspicion"), images, labels, threat, 0)),
-                labels,
-                clean_scores[rows],
-                threshold,
-            )
-            for attack in attacks
-        ),
-    )
+    under_attack, outcomes = [], []
+    for attack in attacks:
+        adversarial = workshop.craft(Planned(attack, ensemble, "suspicion"), images, labels, threat, 0)
+        output, scores = answer(adversarial)
+        fooled = is_fooled(output, labels)
+        under_attack.append(_under_attack(attack, fooled, scores, clean_scores[rows], threshold))
+        standing = torch.ones_like(workshop.labels, dtype=torch.bool)
+        standing[rows] = ~fooled
+        outcomes.append(Outcome(attack, "white-box", "suspicion", threat.epsilon, standing, len(rows)))
+    clean_flagged = interval(clean_scores > threshold)
+    return SuspicionReport(threshold, clean_flagged, len(rows), tuple(under_attack)), outcomes
 
 
 def _under_attack(
-    attack: Attack, output: Tensor, scores: Tensor, labels: Tensor, clean_scores: Tensor, threshold: float
+    attack: Attack, fooled: Tensor, scores: Tensor, clean_scores: Tensor, threshold: float
 ) -> SuspicionUnderAttack:
-    fooled, flagged = is_fooled(output, labels), scores > threshold
+    flagged = scores > threshold
     any_fooled = bool(fooled.any())
     return SuspicionUnderAttack(
         name=attack.name,
