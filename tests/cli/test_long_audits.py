@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import urllib.error
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +101,15 @@ def test_a_killed_audit_goes_on_with_the_identical_result(smdguard: Run, halves:
     assert not (halves / "killed" / "partial").exists()
 
 
+@pytest.fixture
+def keyboard() -> Iterator[None]:
+    """Ctrl-C interrupts, also where the tests run in processes that leave it to another."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("keyboard")
 def test_ctrl_c_leaves_a_partial_report_and_one_line(
     smdguard: Run, halves: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

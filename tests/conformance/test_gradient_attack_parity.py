@@ -93,11 +93,10 @@ class TestFoolbox:
 
     def test_mim(self, ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> None:
         class Dong(foolbox.attacks.LinfMomentumIterativeFastGradientMethod):
-            """Theirs adds up the gradients as they are; the paper divides each by its L1 norm first."""
+            """Theirs adds up the gradients' signs; the paper divides each gradient by its L1 norm."""
 
-            def get_optimizer(self, x, stepsize):
-                optimizer = super().get_optimizer(x, stepsize)
-                return lambda gradient: optimizer(gradient / gradient.abs().sum(axis=(1, 2, 3), keepdims=True))
+            def normalize(self, gradients, *, x, bounds):
+                return gradients / gradients.abs().sum(axis=(1, 2, 3), keepdims=True)
 
         attack = Dong(abs_stepsize=STEP_SIZE, steps=NUM_STEPS, random_start=False)
         assert_same(ours(MIM(**SETTINGS), ensemble, data), self.run(attack, ensemble, data), ensemble)
