@@ -112,7 +112,8 @@ def _normalised_twice(model: Model, images: Tensor, labels: Tensor) -> Iterator[
 
     constants = [(images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3)))]
     if images.shape[1] == 3:
-        constants.append(tuple(images.new_tensor(values) for values in IMAGENET))  # type: ignore[arg-type]
+        mean, std = IMAGENET
+        constants.append((images.new_tensor(mean), images.new_tensor(std)))
     before = right(images)
     for mean, std in constants:
         after = right((images * std.view(-1, 1, 1) + mean.view(-1, 1, 1)).clamp(0, 1))

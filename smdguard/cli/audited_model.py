@@ -116,7 +116,8 @@ def _of_torchvision(name: str, data: Path, device: str) -> AuditedModel:
 
     network = name.removeprefix(_TORCHVISION)
     try:
-        weights: Any = models.get_model_weights(network).DEFAULT  # type: ignore[attr-defined]
+        known_weights: Any = models.get_model_weights(network)
+        weights = known_weights.DEFAULT
         recipe = weights.transforms()
         classifier = models.get_model(network, weights=weights)
         normalise = transforms.Normalize(recipe.mean, recipe.std)
