@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from smdguard.architectures import SideBySide
+from smdguard.errors import InvalidInputError
 from smdguard.scores import average_log_probabilities
 
 
@@ -12,7 +14,8 @@ class Ensemble(nn.Module):
     """Members with one shared normalisation; images in [0, 1] go in, log-probabilities come out.
 
     Args:
-        members: Networks from normalised images (B, C, H, W) to logits (B, K).
+        members: Networks from normalised images (B, C, H, W) to logits (B, K). Equally built LayeredNetworks run side
+            by side, others one by one.
         mean: Mean of each channel, on the [0, 1] scale.
         std: Standard deviation of each channel, on the [0, 1] scale.
     """
@@ -23,6 +26,7 @@ class Ensemble(nn.Module):
     def __init__(self, members: Sequence[nn.Module], *, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        self._side_by_side = SideBySide.of(members)
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
@@ -37,8 +41,37 @@ class Ensemble(nn.Module):
             images: In [0, 1]; (B, C, H, W) shown to all members, or (M, B, C, H, W) with a batch for each.
         """
         normalised = self.normalise(images)
+        if self._side_by_side is not None:
+            return self._side_by_side(self.members, normalised)
         batches = normalised if images.dim() == 5 else [normalised] * len(self.members)
         return torch.stack([member(batch) for member, batch in zip(self.members, batches, strict=True)])
+
+    def member_features(self, images: Tensor, layer: int) -> Tensor:
+        """Features of every member at a layer, before their activation (M, B, ...).
+
+        Args:
+            images: As in member_logits.
+            layer: Counted from 0, below `num_layers`.
+
+        Raises:
+            InvalidInputError: The members cannot be looked into.
+        """
+        return self._layered()(self.members, self.normalise(images), layer)
+
+    @property
+    def num_layers(self) -> int:
+        """How many layers the members' features can be had of.
+
+        Raises:
+            InvalidInputError: The members cannot be looked into.
+        """
+        return self._layered().num_layers
+
+    def _layered(self) -> SideBySide:
+        if self._side_by_side is None:
+            kinds = ", ".join(sorted({type(member).__name__ for member in self.members}))
+            raise InvalidInputError(f"the features of members need equally built LayeredNetworks, not {kinds}")
+        return self._side_by_side
 
     def member_log_probabilities(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] -> log-probabilities of every member (B, M, K)."""

@@ -23,7 +23,10 @@ class _BothOutputs(nn.Module):
         self.ensemble = ensemble
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        member_log_probabilities = self.ensemble.member_log_probabilities(images)
+        normalised = self.ensemble.normalise(images)
+        # One by one: how members run side by side is PyTorch's matter.
+        logits = torch.stack([member(normalised) for member in self.ensemble.members])
+        member_log_probabilities = logits.log_softmax(dim=-1).transpose(0, 1)
         return average_log_probabilities(member_log_probabilities), member_log_probabilities
 
 

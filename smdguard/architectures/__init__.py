@@ -1,4 +1,4 @@
-"""The networks that members can be. Each builder takes the image's shape, the number of classes and negative_slope."""
+"""The networks that members can be. A builder takes what LayeredNetwork does."""
 
 from collections.abc import Callable
 
@@ -8,6 +8,7 @@ from smdguard.architectures.layered import LayeredNetwork
 from smdguard.architectures.lenet import LeNet5
 from smdguard.architectures.lenet_wide import WideLeNet5
 from smdguard.architectures.resnet import ResNet20
+from smdguard.architectures.side_by_side import SideBySide
 
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "lenet": LeNet5,
@@ -15,4 +16,4 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "resnet20": ResNet20,
 }
 
-__all__ = ["ARCHITECTURES", "LayeredNetwork", "LeNet5", "ResNet20", "WideLeNet5"]
+__all__ = ["ARCHITECTURES", "LayeredNetwork", "LeNet5", "ResNet20", "SideBySide", "WideLeNet5"]

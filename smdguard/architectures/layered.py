@@ -1,16 +1,43 @@
-"""What all networks here have in common: they can be looked into layer by layer."""
+"""What all networks here have in common: they can be looked into layer by layer, and hold one member or several."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from itertools import islice
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class LayeredNetwork(nn.Module, ABC):
-    """A network that is described once, as the sequence of its layers; its output is the last of them."""
+    """A network that is described once, as the sequence of its layers; its output is the last of them.
+
+    With `num_members` above one it is that many networks side by side: the channels of the first, then those of the
+    second, and so on. Each of its weights is the members' weights of that name, one after another along the first
+    axis. The input is one image for all members, or as many images as there are members, one after another.
+
+    Args:
+        image_shape: Channels, height and width.
+        num_classes: K.
+        negative_slope: Slope of the rectifiers below zero.
+        num_members: How many networks side by side.
+    """
 
     num_layers: ClassVar[int]
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        num_classes: int,
+        *,
+        negative_slope: float = 0.0,
+        num_members: int = 1,
+    ) -> None:
+        super().__init__()
+        self.image_shape, self.num_classes, self.negative_slope = image_shape, num_classes, negative_slope
+        self.num_members = num_members
+        self.activation = nn.LeakyReLU(negative_slope) if negative_slope else nn.ReLU()
 
     @abstractmethod
     def layers(self, images: Tensor) -> Iterator[Tensor]:
@@ -23,12 +50,37 @@ class LayeredNetwork(nn.Module, ABC):
             `num_layers` tensors (B, ...); the last are the logits (B, K).
         """
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised images (B, C, H, W) -> logits (B, K)."""
-        *_, logits = self.layers(images)
-        return logits
+    def forward(self, images: Tensor, layer: int | None = None) -> Tensor:
+        """Normalised images (B, C, H, W) -> the features of a layer (B, ...), by default of the last: logits (B, K)."""
+        return next(islice(self.layers(images), self.num_layers - 1 if layer is None else layer, None))
 
 
-def rectifier(negative_slope: float) -> nn.Module:
-    """The activation max(x, negative_slope x): a rectifier, leaky where the slope is not zero."""
-    return nn.LeakyReLU(negative_slope) if negative_slope else nn.ReLU()
+class FirstConvolution(nn.Conv2d):
+    """The convolution that images go through: of one image for all members, or of one image for each."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) or (B, M C, H, W) -> (B, M x output channels, ...)."""
+        groups = input.shape[1] // self.in_channels
+        return functional.conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, groups)
+
+
+class GroupedLinear(nn.Linear):
+    """Linear layers side by side, each on its own part of the features.
+
+    Args:
+        in_features: Of each layer.
+        out_features: Of each layer.
+        groups: How many layers.
+    """
+
+    def __init__(self, in_features: int, out_features: int, *, groups: int) -> None:
+        super().__init__(in_features, groups * out_features)
+        self.groups = groups
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, groups x in) -> (B, groups x out)."""
+        if self.groups == 1:
+            return super().forward(input)
+        features = input.unflatten(1, (self.groups, -1)).transpose(0, 1)
+        weight, bias = self.weight.unflatten(0, (self.groups, -1)), self.bias.view(self.groups, 1, -1)
+        return torch.baddbmm(bias, features, weight.mT).transpose(0, 1).flatten(1)

@@ -1,12 +1,12 @@
 """LeNet-5, the small convolutional network for digits."""
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from smdguard.architectures.layered import LayeredNetwork, rectifier
+from smdguard.architectures.layered import FirstConvolution, GroupedLinear, LayeredNetwork
 from smdguard.errors import InvalidInputError
 
 
@@ -18,7 +18,7 @@ class LeNet5(LayeredNetwork):
     Args:
         image_shape: Channels, height and width; height and width at least 12.
         num_classes: K.
-        negative_slope: Slope of the rectifiers below zero.
+        **settings: See LayeredNetwork.
 
     Raises:
         InvalidInputError: The images are smaller.
@@ -30,17 +30,17 @@ class LeNet5(LayeredNetwork):
 
     num_layers: ClassVar[int] = 5
 
-    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, *, negative_slope: float = 0.0) -> None:
-        super().__init__()
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, **settings: Any) -> None:
+        super().__init__(image_shape, num_classes, **settings)
         channels, height, width = image_shape
         if min(height, width) < 12:
             raise InvalidInputError(f"LeNet-5 takes images of at least 12 x 12 pixels, not {height} x {width}")
-        self.conv1 = nn.Conv2d(channels, 6, kernel_size=5, padding=2)
-        self.conv2 = nn.Conv2d(6, 16, kernel_size=5)
-        self.fc1 = nn.Linear(16 * _pooled(height) * _pooled(width), 120)
-        self.fc2 = nn.Linear(120, 84)
-        self.fc3 = nn.Linear(84, num_classes)
-        self.activation = rectifier(negative_slope)
+        groups = self.num_members
+        self.conv1 = FirstConvolution(channels, groups * 6, kernel_size=5, padding=2)
+        self.conv2 = nn.Conv2d(groups * 6, groups * 16, kernel_size=5, groups=groups)
+        self.fc1 = GroupedLinear(16 * _pooled(height) * _pooled(width), 120, groups=groups)
+        self.fc2 = GroupedLinear(120, 84, groups=groups)
+        self.fc3 = GroupedLinear(84, num_classes, groups=groups)
 
     def layers(self, images: Tensor) -> Iterator[Tensor]:
         """See LayeredNetwork."""

@@ -1,12 +1,12 @@
 """The wider LeNet-5 that libraries for adversarial robustness train on digits."""
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from smdguard.architectures.layered import LayeredNetwork, rectifier
+from smdguard.architectures.layered import FirstConvolution, GroupedLinear, LayeredNetwork
 
 
 class WideLeNet5(LayeredNetwork):
@@ -17,7 +17,7 @@ class WideLeNet5(LayeredNetwork):
     Args:
         image_shape: Channels, height and width; height and width at least 4.
         num_classes: K.
-        negative_slope: Slope of the rectifiers below zero.
+        **settings: See LayeredNetwork.
 
     Reference:
         Ding, Wang, Jin, "AdverTorch v0.1: An Adversarial Robustness Toolbox based on PyTorch", 2019.
@@ -25,14 +25,14 @@ class WideLeNet5(LayeredNetwork):
 
     num_layers: ClassVar[int] = 4
 
-    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, *, negative_slope: float = 0.0) -> None:
-        super().__init__()
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, **settings: Any) -> None:
+        super().__init__(image_shape, num_classes, **settings)
         channels, height, width = image_shape
-        self.conv1 = nn.Conv2d(channels, 32, kernel_size=3, padding=1)
-        self.conv2 = nn.Conv2d(32, 64, kernel_size=3, padding=1)
-        self.fc1 = nn.Linear(64 * (height // 4) * (width // 4), 200)
-        self.fc2 = nn.Linear(200, num_classes)
-        self.activation = rectifier(negative_slope)
+        groups = self.num_members
+        self.conv1 = FirstConvolution(channels, groups * 32, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv2d(groups * 32, groups * 64, kernel_size=3, padding=1, groups=groups)
+        self.fc1 = GroupedLinear(64 * (height // 4) * (width // 4), 200, groups=groups)
+        self.fc2 = GroupedLinear(200, num_classes, groups=groups)
 
     def layers(self, images: Tensor) -> Iterator[Tensor]:
         """See LayeredNetwork."""

@@ -1,12 +1,12 @@
 """ResNet-20 in the form for 32 x 32 images."""
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from smdguard.architectures.layered import LayeredNetwork, rectifier
+from smdguard.architectures.layered import FirstConvolution, GroupedLinear, LayeredNetwork
 
 
 class ResNet20(LayeredNetwork):
@@ -17,7 +17,7 @@ class ResNet20(LayeredNetwork):
     Args:
         image_shape: Channels, height and width.
         num_classes: K.
-        negative_slope: Slope of the rectifiers below zero.
+        **settings: See LayeredNetwork.
 
     Reference:
         He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", 2016, section 4.2.
@@ -25,17 +25,23 @@ class ResNet20(LayeredNetwork):
 
     num_layers: ClassVar[int] = 20
 
-    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, *, negative_slope: float = 0.0) -> None:
-        super().__init__()
-        self.conv = _convolution(image_shape[0], 16, stride=1)
-        self.norm = nn.BatchNorm2d(16)
-        self.activation = rectifier(negative_slope)
+    def __init__(self, image_shape: tuple[int, int, int], num_classes: int, **settings: Any) -> None:
+        super().__init__(image_shape, num_classes, **settings)
+        groups = self.num_members
+        self.conv = FirstConvolution(image_shape[0], groups * 16, kernel_size=3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(groups * 16)
         widths = [(16, 16, 1), (16, 32, 2), (32, 64, 2)]
-        self.stages = nn.Sequential(*(_stage(*width, self.activation, num_blocks=3) for width in widths))
-        self.classifier = nn.Linear(64, num_classes)
+        self.stages = nn.Sequential(*(self._stage(*width, num_blocks=3) for width in widths))
+        self.classifier = GroupedLinear(64, num_classes, groups=groups)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def _stage(self, in_channels: int, out_channels: int, stride: int, *, num_blocks: int) -> nn.Sequential:
+        def block(in_channels: int, stride: int) -> _ResidualBlock:
+            return _ResidualBlock(in_channels, out_channels, stride, self.activation, groups=self.num_members)
+
+        return nn.Sequential(block(in_channels, stride), *(block(out_channels, 1) for _ in range(num_blocks - 1)))
 
     def layers(self, images: Tensor) -> Iterator[Tensor]:
         """See LayeredNetwork."""
@@ -49,33 +55,33 @@ class ResNet20(LayeredNetwork):
 
 
 class _ResidualBlock(nn.Module):
-    def __init__(self, in_channels: int, out_channels: int, stride: int, activation: nn.Module) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, activation: nn.Module, *, groups: int) -> None:
         super().__init__()
-        self.conv1 = _convolution(in_channels, out_channels, stride)
-        self.norm1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = _convolution(out_channels, out_channels, stride=1)
-        self.norm2 = nn.BatchNorm2d(out_channels)
+        self.conv1 = _convolution(in_channels, out_channels, stride, groups)
+        self.norm1 = nn.BatchNorm2d(groups * out_channels)
+        self.conv2 = _convolution(out_channels, out_channels, 1, groups)
+        self.norm2 = nn.BatchNorm2d(groups * out_channels)
         self.activation = activation
         self.stride = stride
+        self.groups = groups
         self.new_channels = out_channels - in_channels
 
     def layers(self, images: Tensor) -> Iterator[Tensor]:
         """Features before the inner activation, and before the one that follows the block."""
         yield (features := self.norm1(self.conv1(images)))
         features = self.norm2(self.conv2(self.activation(features)))
-        shortcut = images[:, :, :: self.stride, :: self.stride]
+        yield features + self._shortcut(images)
+
+    def _shortcut(self, images: Tensor) -> Tensor:
+        """The input at the block's stride, with zeros for the channels that the block adds."""
+        if not self.new_channels:
+            return images
+        members = images[:, :, :: self.stride, :: self.stride].unflatten(1, (self.groups, -1))
         half = self.new_channels // 2
-        yield features + functional.pad(shortcut, (0, 0, 0, 0, half, self.new_channels - half))
+        return functional.pad(members, (0, 0, 0, 0, half, self.new_channels - half)).flatten(1, 2)
 
 
-def _stage(
-    in_channels: int, out_channels: int, stride: int, activation: nn.Module, *, num_blocks: int
-) -> nn.Sequential:
-    first = _ResidualBlock(in_channels, out_channels, stride, activation)
-    return nn.Sequential(
-        first, *(_ResidualBlock(out_channels, out_channels, 1, activation) for _ in range(num_blocks - 1))
+def _convolution(in_channels: int, out_channels: int, stride: int, groups: int) -> nn.Conv2d:
+    return nn.Conv2d(
+        groups * in_channels, groups * out_channels, 3, stride=stride, padding=1, groups=groups, bias=False
     )
-
-
-def _convolution(in_channels: int, out_channels: int, stride: int) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)

@@ -1,12 +1,13 @@
 """Small ensembles and data sets to train on in a moment."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from smdguard.architectures import LayeredNetwork
+from smdguard.architectures.layered import FirstConvolution, GroupedLinear, LayeredNetwork
 from smdguard.datasets import LabelledImages
 from smdguard.ensemble import Ensemble
 from training.batch import Batch
@@ -23,35 +24,43 @@ def _one_thread() -> Iterator[None]:
 
 
 class TinyNetwork(LayeredNetwork):
-    """A convolution, batch normalisation where wanted, and two linear layers, for 1 x 6 x 6 images and 4 classes."""
+    """A convolution and two linear layers, for 1 x 6 x 6 images and 4 classes."""
 
     num_layers = 3
 
-    def __init__(self, *, batch_norm: bool) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(1, 3, kernel_size=3)
-        self.norm = nn.BatchNorm2d(3) if batch_norm else nn.Identity()
-        self.fc1 = nn.Linear(48, 8)
-        self.fc2 = nn.Linear(8, 4)
+    def __init__(self, image_shape: tuple[int, int, int] = (1, 6, 6), num_classes: int = 4, **settings: Any) -> None:
+        super().__init__(image_shape, num_classes, **settings)
+        self.conv = FirstConvolution(1, 3 * self.num_members, kernel_size=3)
+        self.norm: nn.Module = nn.Identity()
+        self.fc1 = GroupedLinear(48, 8, groups=self.num_members)
+        self.fc2 = GroupedLinear(8, num_classes, groups=self.num_members)
 
     def layers(self, images: Tensor) -> Iterator[Tensor]:
         yield (features := self.norm(self.conv(images)))
-        yield (features := self.fc1(features.relu().flatten(1)))
-        yield self.fc2(features.relu())
+        yield (features := self.fc1(self.activation(features).flatten(1)))
+        yield self.fc2(self.activation(features))
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "batch-norm"])
+class NormalisedTinyNetwork(TinyNetwork):
+    """The same with batch normalisation."""
+
+    def __init__(self, image_shape: tuple[int, int, int] = (1, 6, 6), num_classes: int = 4, **settings: Any) -> None:
+        super().__init__(image_shape, num_classes, **settings)
+        self.norm = nn.BatchNorm2d(3 * self.num_members)
+
+
+@pytest.fixture(params=[TinyNetwork, NormalisedTinyNetwork], ids=["plain", "batch-norm"])
 def ensemble(request: pytest.FixtureRequest) -> Ensemble:
     """Three members in 64-bit floats, in training mode."""
     torch.manual_seed(0)
-    members = [TinyNetwork(batch_norm=request.param) for _ in range(3)]
+    members = [request.param() for _ in range(3)]
     return Ensemble(members, mean=[0.25], std=[0.5]).double().train()
 
 
 @pytest.fixture
 def holdout() -> Ensemble:
     torch.manual_seed(1)
-    members = [TinyNetwork(batch_norm=True) for _ in range(3)]
+    members = [NormalisedTinyNetwork() for _ in range(3)]
     return Ensemble(members, mean=[0.25], std=[0.5]).double().eval().requires_grad_(False)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from smdguard.threat import ThreatModel
 from training.batch import Batch
-from training.distillation import distil, num_layers
+from training.distillation import distil
 from training.member_pass import MemberPass
 
 
@@ -38,7 +38,7 @@ class VulnerabilityDiversity:
             batch.ensemble,
             batch.images,
             batch.next_targets(),
-            batch.epoch_seed % num_layers(batch.ensemble),
+            batch.epoch_seed % batch.ensemble.num_layers,
             ThreatModel("linf", self.epsilon),
             num_steps=self.num_steps,
             step_ratio=self.step_ratio,

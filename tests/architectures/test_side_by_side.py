@@ -1,0 +1,61 @@
+"""Members side by side against the same members one by one, in 64-bit floats."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import Tensor
+
+from smdguard.architectures import ARCHITECTURES, LeNet5, SideBySide
+from smdguard.ensemble import Ensemble
+
+NETWORKS = [(name, shape) for name in ARCHITECTURES for shape in ((1, 28, 28), (3, 32, 32))]
+
+
+@pytest.fixture(params=NETWORKS, ids=lambda network: f"{network[0]}-{network[1][0]}")
+def ensemble(request: pytest.FixtureRequest) -> Ensemble:
+    name, shape = request.param
+    torch.manual_seed(0)
+    members = [ARCHITECTURES[name](shape, 5, negative_slope=0.1) for _ in range(3)]
+    return Ensemble(members, mean=[0.3] * shape[0], std=[0.4] * shape[0]).double()
+
+
+def images_for(ensemble: Ensemble, *leading: int) -> Tensor:
+    shape = (1, 28, 28) if len(ensemble.mean) == 1 else (3, 32, 32)
+    return torch.rand(*leading, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def one_by_one(ensemble: Ensemble, images: Tensor) -> Tensor:
+    normalised = ensemble.normalise(images)
+    batches = normalised if images.dim() == 5 else [normalised] * 3
+    return torch.stack([member(batch) for member, batch in zip(ensemble.members, batches, strict=True)])
+
+
+@pytest.mark.parametrize("leading", [(4,), (3, 4)], ids=["shared", "own"])
+@pytest.mark.parametrize("training", [True, False])
+def test_same_logits_gradients_and_statistics(ensemble: Ensemble, leading: tuple[int, ...], training: bool) -> None:
+    images, results = images_for(ensemble, *leading), []
+    for run in (Ensemble.member_logits, one_by_one):
+        copied, leaf = deepcopy(ensemble).train(training), images.clone().requires_grad_()
+        logits = run(copied, leaf)
+        gradients = torch.autograd.grad(logits.sigmoid().sum(), [leaf, *copied.parameters()])
+        results.append([logits, *gradients, *copied.state_dict().values()])
+    torch.testing.assert_close(*results, rtol=1e-9, atol=1e-11)
+
+
+def test_features_of_every_layer(ensemble: Ensemble) -> None:
+    ensemble.eval()
+    images = images_for(ensemble, 2)
+    each = [list(member.layers(ensemble.normalise(images))) for member in ensemble.members]  # type: ignore[operator]
+    for layer in range(ensemble.num_layers):
+        features = torch.stack([layers[layer] for layers in each])
+        torch.testing.assert_close(ensemble.member_features(images, layer), features, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    "other", [LeNet5((1, 28, 28), 6), LeNet5((1, 28, 28), 5, negative_slope=0.1), torch.nn.Flatten()]
+)
+def test_members_built_differently_do_not_run_side_by_side(other: torch.nn.Module) -> None:
+    assert SideBySide.of([LeNet5((1, 28, 28), 5), LeNet5((1, 28, 28), 5)]) is not None
+    assert SideBySide.of([LeNet5((1, 28, 28), 5), other]) is None
+    assert SideBySide.of([other, LeNet5((1, 28, 28), 5)]) is None
