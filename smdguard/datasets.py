@@ -3,14 +3,17 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy
 import torch
 from torch import Tensor
 
 from smdguard.errors import InvalidInputError
+from smdguard.manifest import ModelConfig
 from smdguard.preprocess import ImageShape, decode, prepare
+
+Half = Literal["train", "test"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Dataset:
     folder: str | None = None
 
 
+# Of a data set that has no radius of its own: what the field uses on colour images.
+DEFAULT_EPSILON = 8 / 255
 _FASHION = "T-shirt/top Trouser Pullover Dress Coat Sandal Shirt Sneaker Bag Ankle-boot"
 _OBJECTS = "airplane automobile bird cat deer dog frog horse ship truck"
 
@@ -79,6 +84,15 @@ def find_dataset(name: str) -> Dataset:
     return DATASETS[name]
 
 
+def dataset_of(config: ModelConfig) -> Dataset:
+    """The data set that a model is for: one of those known by name, or the folder of images that it was trained on."""
+    name, of_model = config.training.dataset, config.input
+    if name in DATASETS:
+        return DATASETS[name]
+    shape = (of_model.channels, of_model.height, of_model.width)
+    return Dataset(name, config.labels, shape, of_model.mean, of_model.std, DEFAULT_EPSILON)
+
+
 def parse_subset(content: bytes) -> LabelledImages:
     """The images of a bundled .npz file."""
     with numpy.load(io.BytesIO(content), allow_pickle=False) as arrays:
@@ -116,12 +130,12 @@ def load_split(dataset: Dataset, root: Path, *, train: bool, download: bool = Fa
     Raises:
         InvalidInputError: It is not there, damaged, or a folder is no class.
     """
-    half = "train" if train else "test"
-    for folder in (root / str(dataset.folder) / half, root / half):
+    half: Half = "train" if train else "test"
+    if dataset.folder is None:
+        return _from_image_folder(class_folder(root, half), dataset)
+    for folder in (root / dataset.folder / half, root / half):
         if folder.is_dir():
             return _from_image_folder(folder, dataset)
-    if dataset.folder is None:
-        return _from_image_folder(class_folder(root), dataset)
     from torchvision import datasets
 
     try:
@@ -137,25 +151,36 @@ def load_split(dataset: Dataset, root: Path, *, train: bool, download: bool = Fa
     return LabelledImages(images, torch.as_tensor(source.targets))
 
 
-def class_folder(root: Path) -> Path:
-    """The folder that holds a folder of images for each class: `root`, or test/ in it.
+def class_folder(root: Path, half: Half = "test") -> Path:
+    """The folder that holds a folder of images for each class: that half in `root`, else `root` itself.
 
     Raises:
         InvalidInputError: It holds no images in folders.
     """
-    folder = root / "test" if (root / "test").is_dir() else root
+    folder = root / half if (root / half).is_dir() else root
     if not any(file.is_file() for file in folder.glob("*/*")):
         raise InvalidInputError(f"{folder} holds no images; it must hold CLASS/IMAGE, a folder for each class")
     return folder
 
 
-def class_names(root: Path) -> tuple[str, ...]:
+def class_names(root: Path, half: Half = "test") -> tuple[str, ...]:
     """Names of the folders of images, in alphabetical order.
 
     Raises:
         InvalidInputError: There are none.
     """
-    return tuple(sorted(path.name for path in class_folder(root).iterdir() if path.is_dir()))
+    return tuple(sorted(path.name for path in class_folder(root, half).iterdir() if path.is_dir()))
+
+
+def first_image_shape(root: Path, half: Half = "test") -> tuple[int, int, int]:
+    """Channels, height and width of the first image, in the order of the names.
+
+    Raises:
+        InvalidInputError: There is none, or it cannot be read.
+    """
+    first = min(file for file in class_folder(root, half).glob("*/*") if file.is_file())
+    image = decode(first.read_bytes(), str(first))
+    return 1 if image.mode == "L" else 3, image.height, image.width
 
 
 def _from_image_folder(folder: Path, dataset: Dataset) -> LabelledImages:
@@ -172,14 +197,17 @@ def _from_image_folder(folder: Path, dataset: Dataset) -> LabelledImages:
         image = prepare(decode(Path(path).read_bytes(), path), shape, "resize", source=path)
         return torch.from_numpy((image * 255).round().astype(numpy.uint8))
 
-    images = torch.stack([pixels(path) for path, _ in source.samples])
+    images = torch.empty((len(source.samples), *shape), dtype=torch.uint8)
+    for image, (path, _) in zip(images, source.samples, strict=True):
+        image.copy_(pixels(path))
     return LabelledImages(images, classes[torch.tensor(source.targets)])
 
 
 def _class_index(name: str, folder: Path, dataset: Dataset) -> int:
-    """The class that a folder's name stands for: a label, or the index of one."""
+    """The class that a folder's name stands for: a label, or where no label is a number the index of one."""
     known = {label: index for index, label in enumerate(dataset.labels)}
-    known |= {str(index): index for index in known.values()}
+    if not any(label.isdecimal() for label in dataset.labels):
+        known |= {str(index): index for index in known.values()}
     if name not in known:
         raise InvalidInputError(
             f"{folder / name} is named after no class of {dataset.name}; name it by its label "

@@ -17,6 +17,7 @@ from smdguard.preprocess import DIGIT_INK_SHARE, ImageShape, Mode, decode, prepa
 from smdguard.scores import agreement, average_log_probabilities, disagreement
 
 if TYPE_CHECKING:
+    from smdguard.backends.torch import Builder
     from smdguard.ensemble import Ensemble
 
 ImageSource = str | os.PathLike | bytes | Image.Image | numpy.ndarray
@@ -54,15 +55,24 @@ class Guard:
         folder: The model's files.
         backend: "onnx", "torch", or "auto": ONNX where the model has it.
         device: "auto", "cpu" or "cuda".
+        builder: For members of the user's own, the function (image_shape, num_classes) that makes one.
     """
 
-    def __init__(self, folder: ModelFolder, *, backend: BackendName = "auto", device: str = "auto") -> None:
+    def __init__(
+        self,
+        folder: ModelFolder,
+        *,
+        backend: BackendName = "auto",
+        device: str = "auto",
+        builder: "Builder | None" = None,
+    ) -> None:
         if device not in ("auto", "cpu", "cuda"):
             raise InvalidInputError(f"the device must be auto, cpu or cuda, not {device!r}")
         self.name = folder.name
         self.config = folder.config
         self._folder = folder
         self._device = device
+        self._builder = builder
         if backend == "auto":
             backend = "onnx" if folder.has(ONNX) else "torch"
         self.backend = self._open_backend(backend)
@@ -86,7 +96,8 @@ class Guard:
         from smdguard.backends.torch import load_ensemble, torch_device
 
         source = str(self._folder.path / WEIGHTS)
-        ensemble = load_ensemble(self.config.architecture, self.config.input, self._folder.read(WEIGHTS), source)
+        weights = self._folder.read(WEIGHTS)
+        ensemble = load_ensemble(self.config.architecture, self.config.input, weights, source, self._builder)
         return ensemble.to(torch_device(self._device))
 
     @property
@@ -163,13 +174,16 @@ class Guard:
         ]
 
 
-def load(model: str, *, backend: BackendName = "auto", device: str = "auto") -> Guard:
+def load(
+    model: str, *, backend: BackendName = "auto", device: str = "auto", builder: "Builder | None" = None
+) -> Guard:
     """Load a model, every file of it checked against its checksum first.
 
     Args:
         model: A name of the zoo, the path of a model folder, or "org/repo@revision" on the Hugging Face Hub.
         backend: "onnx", "torch", or "auto": ONNX where the model has it.
         device: "auto", "cpu" or "cuda".
+        builder: For members of the user's own, the function (image_shape, num_classes) that makes one.
 
     Raises:
         UnknownModelError: There is no such model.
@@ -182,7 +196,7 @@ def load(model: str, *, backend: BackendName = "auto", device: str = "auto") -> 
         >>> guard.predict(numpy.zeros((28, 28), dtype=numpy.uint8)).suspicious
         True
     """
-    return Guard(find_model(model), backend=backend, device=device)
+    return Guard(find_model(model), backend=backend, device=device, builder=builder)
 
 
 def _read(path: Path) -> bytes:

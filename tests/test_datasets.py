@@ -8,9 +8,20 @@ import pytest
 import torch
 from PIL import Image
 
-from smdguard.datasets import DATASETS, LabelledImages, balanced_subset, find_dataset, load_split, parse_subset
+from smdguard.datasets import (
+    DATASETS,
+    Dataset,
+    LabelledImages,
+    balanced_subset,
+    class_names,
+    dataset_of,
+    find_dataset,
+    first_image_shape,
+    load_split,
+    parse_subset,
+)
 from smdguard.errors import InvalidInputError, UnknownModelError
-from smdguard.hub import read_manifest, read_test_subset
+from smdguard.hub import find_model, read_manifest, read_test_subset
 
 MNIST, FASHION, CIFAR = DATASETS["mnist"], DATASETS["fashion-mnist"], DATASETS["cifar10"]
 
@@ -86,6 +97,41 @@ def test_colour_images_keep_their_channels(tmp_path: Path) -> None:
     data = load_split(CIFAR, tmp_path, train=False)
     assert data.labels.tolist() == [6]
     assert data.images[0, :, 7, 7].tolist() == [10, 20, 30]
+
+
+def test_labels_that_are_numbers_are_no_indices(tmp_path: Path) -> None:
+    """Ordered by the alphabet, as folders are, the label 10 has the index 1."""
+    for value, name in enumerate(("1", "2", "10")):
+        write(tmp_path / "test" / name, "a.png", value)
+    labels = class_names(tmp_path)
+    assert labels == ("1", "10", "2")
+    data = load_split(Dataset("own", labels, (1, 28, 28), (0.0,), (1.0,), 0.1), tmp_path, train=False)
+    assert {labels[label]: image[0, 0, 0].item() for image, label in zip(*data, strict=True)} == {
+        "1": 0,
+        "2": 1,
+        "10": 2,
+    }
+
+
+def test_the_halves_of_a_folder_of_images_are_told_apart(tmp_path: Path) -> None:
+    write(tmp_path / "train" / "cat", "b.png", 0, size=(30, 20), mode="RGB")
+    write(tmp_path / "train" / "dog", "a.png", 0)
+    write(tmp_path / "test" / "dog", "a.png", 0)
+    assert class_names(tmp_path, "train") == ("cat", "dog")
+    assert class_names(tmp_path) == ("dog",)
+    assert first_image_shape(tmp_path, "train") == (3, 20, 30)
+    assert first_image_shape(tmp_path) == (1, 28, 28)
+    own = Dataset("own", ("cat", "dog"), (1, 28, 28), (0.0,), (1.0,), 0.1)
+    assert [len(load_split(own, tmp_path, train=train).images) for train in (True, False)] == [2, 1]
+
+
+def test_the_data_set_of_a_model_is_a_known_one_or_read_off_its_configuration() -> None:
+    config = find_model("smd-lenet-mnist").config
+    assert dataset_of(config) is MNIST
+    trained_on_own = config.model_copy(update={"training": config.training.model_copy(update={"dataset": "flowers"})})
+    of_own = dataset_of(trained_on_own)
+    assert (of_own.name, of_own.labels, of_own.image_shape) == ("flowers", config.labels, (1, 28, 28))
+    assert (of_own.mean, of_own.std, of_own.epsilon) == (MNIST.mean, MNIST.std, 8 / 255)
 
 
 def test_folder_named_after_no_class_is_refused(tmp_path: Path) -> None:

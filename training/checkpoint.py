@@ -1,6 +1,7 @@
 """Where a training stands, in one safetensors file: tensors for the state, JSON in its header for the rest."""
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,50 +16,93 @@ from smdguard.files import write_atomically
 FILE_NAME = "checkpoint.safetensors"
 
 
-def save_checkpoint(
-    folder: Path, ensemble: Ensemble, optimizer: torch.optim.Optimizer, epochs: list[dict[str, Any]]
-) -> None:
-    """Write weights, optimiser state and the finished epochs' metrics, atomically."""
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is.
+
+    Args:
+        epochs: Metrics of the finished epochs.
+        num_steps: Steps of the epoch after those that are done as well.
+        sums: Sum of each term over these steps.
+        seconds: How long they took.
+        generators: States of the random generators after them; empty where an epoch is to begin.
+    """
+
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    num_steps: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    generators: tuple[torch.Tensor, ...] = ()
+
+
+def save_checkpoint(folder: Path, ensemble: Ensemble, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    """Write weights, optimiser state and progress, atomically."""
     tensors = {f"model.{name}": tensor for name, tensor in ensemble.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": tensor for name, tensor in state.items()}
+    tensors |= {f"generator.{index}": state for index, state in enumerate(progress.generators)}
     contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(folder / FILE_NAME, save(contiguous, {"epochs": json.dumps(epochs)}))
+    rest = {
+        "epochs": progress.epochs,
+        "num_steps": progress.num_steps,
+        "sums": progress.sums,
+        "seconds": progress.seconds,
+    }
+    write_atomically(folder / FILE_NAME, save(contiguous, {"progress": json.dumps(rest)}))
 
 
 def restore_checkpoint(
     folder: Path, ensemble: Ensemble, optimizer: torch.optim.Optimizer, device: torch.device
-) -> list[dict[str, Any]]:
-    """Bring ensemble and optimiser to where the checkpoint left them; returns the finished epochs' metrics.
+) -> Progress:
+    """Bring ensemble and optimiser to where the checkpoint left them; returns how far that is.
 
-    An absent checkpoint is a training that has finished no epoch.
+    An absent checkpoint is a training that has not begun.
 
     Raises:
         IntegrityError: The checkpoint is not one of this training.
     """
     path = folder / FILE_NAME
     if not path.exists():
-        return []
+        return Progress()
     content = path.read_bytes()
     try:
-        tensors = {name: tensor.to(device) for name, tensor in load(content).items()}
-        header_length = int.from_bytes(content[:8], "little")
-        epochs = json.loads(json.loads(content[8 : 8 + header_length])["__metadata__"]["epochs"])
-        ensemble.load_state_dict(
-            {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-        )
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+        tensors = load(content)
+        progress = Progress(**_header(content), generators=tuple(_part("generator", tensors).values()))
+        ensemble.load_state_dict(_part("model", tensors))
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise IntegrityError(
             f"{path} is not a checkpoint of this training: {error}; remove it to start anew"
         ) from error
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".")
-            weight = weights[int(index)]
-            # The fused optimiser goes through memory as it lies, so the state has to lie as the weight does.
-            laid_out = torch.empty_like(weight).copy_(tensor) if tensor.shape == weight.shape else tensor
-            state.setdefault(int(index), {})[key] = laid_out.detach()
+    for name, tensor in _part("optimizer", tensors).items():
+        index, key = name.split(".")
+        weight, tensor = weights[int(index)], tensor.to(device)
+        # The fused optimiser goes through memory as it lies, so the state has to lie as the weight does.
+        laid_out = torch.empty_like(weight).copy_(tensor) if tensor.shape == weight.shape else tensor
+        state.setdefault(int(index), {})[key] = laid_out.detach()
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return epochs
+    return progress
+
+
+def what_is_kept(folder: Path) -> str:
+    """Which checkpoint there is, for the message of a training that stops."""
+    path = folder / FILE_NAME
+    if not path.exists():
+        return "there is no checkpoint yet"
+    header = _header(path.read_bytes())
+    num_epochs, num_steps = len(header["epochs"]), header["num_steps"]
+    where = f"step {num_steps} of epoch {num_epochs + 1}" if num_steps else f"epoch {num_epochs}"
+    return f"the checkpoint after {where} is kept"
+
+
+def _header(content: bytes) -> dict[str, Any]:
+    """What the file's header says of the progress."""
+    header_length = int.from_bytes(content[:8], "little")
+    return json.loads(json.loads(content[8 : 8 + header_length])["__metadata__"]["progress"])
+
+
+def _part(name: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin with that name and a point, without it, in the order of the rest of their names."""
+    prefix = f"{name}."
+    return {key.removeprefix(prefix): tensors[key] for key in sorted(tensors) if key.startswith(prefix)}

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from smdguard.datasets import LabelledImages, find_dataset, load_split
+from smdguard.errors import InvalidInputError
 
 
 class TrainingData(NamedTuple):
@@ -23,26 +24,42 @@ def load_training_data(name: str, root: Path, *, num_calibration_images: int, do
     """Read a data set and hold out the calibration images, the same ones for every seed and method.
 
     Raises:
-        InvalidInputError: The data set is not there; the message says how to get it.
+        InvalidInputError: The data set is not there, or has too few images; the message says what to do.
     """
     dataset = find_dataset(name)
     train = load_split(dataset, root, train=True, download=download)
     test = load_split(dataset, root, train=False, download=download)
-    order = torch.randperm(len(train.images), generator=torch.Generator().manual_seed(0))
-    held_out, kept = order[:num_calibration_images], order[num_calibration_images:]
-    kept, held_out = (LabelledImages(train.images[rows], train.labels[rows]) for rows in (kept, held_out))
-    return TrainingData(kept, held_out, test)
+    return TrainingData(*hold_out(train, num_calibration_images), test)
+
+
+def hold_out(data: LabelledImages, num_images: int) -> tuple[LabelledImages, LabelledImages]:
+    """The images without some that are drawn at random, always the same ones, and those.
+
+    Raises:
+        InvalidInputError: None would be left.
+    """
+    if num_images >= len(data.images):
+        raise InvalidInputError(
+            f"of {len(data.images)} training images {num_images} cannot be held out; hold out fewer"
+        )
+    order = torch.randperm(len(data.images), generator=torch.Generator().manual_seed(0))
+    kept, held_out = (
+        LabelledImages(data.images[rows], data.labels[rows]) for rows in (order[num_images:], order[:num_images])
+    )
+    return kept, held_out
+
+
+def num_batches(data: LabelledImages, batch_size: int) -> int:
+    """How many batches a pass over the data has: the last, smaller one is dropped unless it is the only one."""
+    return max(1, len(data.images) // batch_size)
 
 
 def batches(
     data: LabelledImages, batch_size: int, generator: torch.Generator, *, augmentation: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One pass over the data in random order: images (B, C, H, W) as floats in [0, 1], labels (B,).
-
-    The last, smaller batch is dropped unless it is the only one.
-    """
+    """One pass over the data in random order: images (B, C, H, W) as floats in [0, 1], labels (B,)."""
     order = torch.randperm(len(data.images), generator=generator).to(data.images.device)
-    for rows in order[: max(1, len(order) // batch_size) * batch_size].split(batch_size):
+    for rows in order[: num_batches(data, batch_size) * batch_size].split(batch_size):
         images = data.images[rows]
         yield (_cropped_and_flipped(images, generator) if augmentation else images).float() / 255, data.labels[rows]
 

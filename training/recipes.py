@@ -1,24 +1,27 @@
 """Recipes: everything that decides which weights a training ends with, under the name the zoo gives the result."""
 
 import re
-from dataclasses import asdict, fields
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from smdguard.architectures import ARCHITECTURES
 from smdguard.datasets import DATASETS, Dataset, find_dataset
 from smdguard.errors import InvalidInputError
+from training.members import make_known, require_fit
 from training.objectives import ADVERSARIES, OBJECTIVES, AdversarialTraining, Objective
+from training.parameters import DISTILLING, Settings, complete, shows_photographs
 
 Schedule = Literal["constant", "one-cycle"]
-Settings = dict[str, float | int | str | bool]
 SCRATCH, NAIVE = "scratch", "naive"
+# Those that come with smdguard; what a user adds later to ARCHITECTURES is the user's own.
+_OURS = frozenset(ARCHITECTURES)
 _HOLDOUTS = ("naive-s101", "naive-s102", "naive-s103")
 _ADVERSARIES = {"-at": "pgd", "-eat": "eat"}
-_FORM = "METHOD-ARCHITECTURE-DATASET[-xMEMBERS][-at|-eat][-sSEED]"
+_FORM = "METHOD[-ARCHITECTURE-DATASET][-xMEMBERS][-at|-eat][-sSEED]"
 _MODEL_NAME = re.compile(
-    rf"(?P<method>{'|'.join(OBJECTIVES)})-(?P<architecture>{'|'.join(ARCHITECTURES)})-(?P<dataset>{'|'.join(DATASETS)})"
+    rf"(?P<method>{'|'.join(OBJECTIVES)})"
+    rf"(-(?P<architecture>{'|'.join(ARCHITECTURES)})-(?P<dataset>{'|'.join(DATASETS)}))?"
     r"(-x(?P<num_members>[2-8]))?(?P<adversary>-at|-eat)?(-s(?P<seed>\d+))?"
 )
 
@@ -27,7 +30,9 @@ class Recipe(BaseModel):
     """How an ensemble is trained. Equal recipes give equal weights on one CPU.
 
     `init` and `holdouts` name trained ensembles: "naive-sSEED" is the naive ensemble of that seed, trained first with
-    the settings of this recipe; "NAME@SHA256" a given model by its weights; "scratch" fresh weights.
+    the settings of this recipe; "NAME@SHA256" a given model by its weights; "scratch" fresh weights. `architecture` is
+    one of ARCHITECTURES or a function package.module:factory. `folder` is what was found out about a folder of images,
+    None for a data set that is known by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +46,7 @@ class Recipe(BaseModel):
     architecture: str
     negative_slope: float = Field(default=0.0, ge=0, lt=1)
     dataset: str
+    folder: Dataset | None = None
     num_members: int = Field(default=3, ge=2, le=8)
     num_epochs: int = Field(ge=1)
     seed: int = Field(default=0, ge=0)
@@ -57,7 +63,13 @@ class Recipe(BaseModel):
         members = f"-x{self.num_members}" if self.num_members != 3 else ""
         adversary = "".join(suffix for suffix, adversary in _ADVERSARIES.items() if adversary == self.adversary)
         seed = f"-s{self.seed}" if self.seed else ""
-        return f"{self.method}-{self.architecture}-{self.dataset}{members}{adversary}{seed}"
+        architecture = as_name(self.architecture.rpartition(":")[2])
+        return f"{self.method}-{architecture}-{self.dataset}{members}{adversary}{seed}"
+
+    @property
+    def dataset_description(self) -> Dataset:
+        """What is known of the data set."""
+        return self.folder or find_dataset(self.dataset)
 
     def build_objective(self) -> Objective:
         """The loss that is minimised."""
@@ -92,22 +104,32 @@ def recipe_for(name: str, **changes: Any) -> Recipe:
     """The recipe that a zoo name stands for, with the original authors' settings but for `changes`.
 
     Args:
-        name: METHOD-ARCHITECTURE-DATASET[-xMEMBERS][-at|-eat][-sSEED].
+        name: METHOD[-ARCHITECTURE-DATASET][-xMEMBERS][-at|-eat][-sSEED].
         changes: Fields of the recipe. Of `parameters` and `adversary_parameters` only those that change; `init` may
-            be "naive" for the naive ensemble with the recipe's own seed.
+            be "naive" for the naive ensemble with the recipe's own seed. Where the name is without them,
+            `architecture` and `folder` have to be there.
 
     Raises:
-        InvalidInputError: The name is not of that form, or a parameter is not one of the method's.
+        InvalidInputError: The name is not of that form, a parameter is not one of the method's, or the user's own
+            members do not work.
     """
     settings = _settings_named(name) | changes
-    dataset = find_dataset(settings["dataset"])
+    if "architecture" not in settings or settings.keys().isdisjoint(("dataset", "folder")):
+        raise InvalidInputError(
+            f"{name} names no network and no data set; name both, as in {name}-lenet-mnist, or add --architecture for "
+            "members that are trained on the folder of images in --data-root"
+        )
+    method, architecture, adversary = settings["method"], settings["architecture"], settings["adversary"]
+    dataset = settings.get("folder") or find_dataset(settings["dataset"])
+    settings = _usual_settings(method, architecture, dataset) | settings | {"dataset": dataset.name}
+    if architecture not in _OURS:
+        make_known(architecture)
+        require_fit(architecture, dataset, layered=method in DISTILLING)
     if settings["init"] == NAIVE:
         settings["init"] = f"naive-s{settings['seed']}"
-    method, adversary = settings["method"], settings["adversary"]
-    settings["parameters"] = _complete(OBJECTIVES[method], method, dataset, settings.get("parameters", {}))
+    settings["parameters"] = complete(method, dataset, settings.get("parameters", {}))
     if adversary is not None:
-        given = settings.get("adversary_parameters", {})
-        settings["adversary_parameters"] = _complete(ADVERSARIES[adversary], adversary, dataset, given)
+        settings["adversary_parameters"] = complete(adversary, dataset, settings.get("adversary_parameters", {}))
     elif settings.get("adversary_parameters"):
         raise InvalidInputError("an epsilon needs adversarial training: choose pgd or eat")
     if adversary == "eat":
@@ -118,47 +140,45 @@ def recipe_for(name: str, **changes: Any) -> Recipe:
 
 
 def _settings_named(name: str) -> dict[str, Any]:
-    """The fields of a recipe that its name decides."""
+    """The fields of a recipe that its name says."""
     match = _MODEL_NAME.fullmatch(name)
     if match is None:
         raise InvalidInputError(
             f"no recipe is called {name!r}; a name is {_FORM} with METHOD one of {', '.join(OBJECTIVES)}, "
             f"ARCHITECTURE one of {', '.join(ARCHITECTURES)}, DATASET one of {', '.join(DATASETS)}"
         )
-    method, architecture, dataset = match["method"], match["architecture"], match["dataset"]
-    photographs = _shows_photographs(find_dataset(dataset))
-    return {
-        "method": method,
+    named = {"architecture": match["architecture"], "dataset": match["dataset"]} if match["dataset"] else {}
+    return named | {
+        "method": match["method"],
         "adversary": match["adversary"] and _ADVERSARIES[match["adversary"]],
-        "architecture": architecture,
-        "negative_slope": 0.1 if method == "gal" else 0.0,
-        "dataset": dataset,
         "num_members": int(match["num_members"] or 3),
         "seed": int(match["seed"] or 0),
-        "num_epochs": 200 if photographs else 50,
-        "augmentation": photographs,
-        "init": NAIVE if method in ("dverge", "smd-plus") else SCRATCH,
     }
 
 
-def _complete(kind: Any, name: str, dataset: Dataset, given: Settings) -> Settings:
-    """All parameters of an objective or adversary, checked: those given, and the original authors' for the rest."""
-    known = [field.name for field in fields(kind)]
-    unknown = [parameter for parameter in given if parameter not in known]
-    if unknown:
-        raise InvalidInputError(f"{name} has no parameter {unknown[0]!r}; it has {', '.join(known) or 'none'}")
-    try:
-        return asdict(TypeAdapter(kind).validate_python(_parameters_on(dataset, name) | given))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise InvalidInputError(f"{name}: {first['loc'][0]}: {first['msg']}, not {first['input']!r}") from error
+def names_dataset(name: str) -> bool:
+    """Whether a recipe's name says what to train on; otherwise that is a folder of images.
+
+    Raises:
+        InvalidInputError: The name is not of that form.
+    """
+    return "dataset" in _settings_named(name)
 
 
-def _parameters_on(dataset: Dataset, name: str) -> Settings:
-    """The parameters of an objective or adversary that depend on the data set."""
-    if name in ("dverge", "smd-plus"):
-        return {"epsilon": 0.07 if _shows_photographs(dataset) else 0.35}
-    return {"epsilon": dataset.epsilon} if name == "pgd" else {}
+def _usual_settings(method: str, architecture: str, dataset: Dataset) -> dict[str, Any]:
+    """What the original authors chose for such a training; whether a folder's images may be mirrored is not known."""
+    photographs = shows_photographs(dataset)
+    return {
+        "negative_slope": 0.1 if method == "gal" and architecture in _OURS else 0.0,
+        "num_epochs": 200 if photographs else 50,
+        "augmentation": photographs and dataset.name in DATASETS,
+        "init": NAIVE if method in DISTILLING else SCRATCH,
+    }
+
+
+def as_name(text: str) -> str:
+    """The text as a part of a zoo name: lower-case letters and digits with hyphens between."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()[:40]).strip("-") or "own"
 
 
 def known_names() -> list[str]:
@@ -167,8 +187,4 @@ def known_names() -> list[str]:
 
 
 def _network(dataset: Dataset) -> str:
-    return "resnet20" if _shows_photographs(dataset) else "lenet"
-
-
-def _shows_photographs(dataset: Dataset) -> bool:
-    return dataset.image_shape[0] == 3
+    return "resnet20" if shows_photographs(dataset) else "lenet"

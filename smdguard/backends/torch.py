@@ -1,16 +1,21 @@
 """Ensembles as PyTorch modules: built from a configuration, filled from safetensors, run on any device."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
+from torch import nn
 
 from smdguard.architectures import ARCHITECTURES
 from smdguard.ensemble import Ensemble
 from smdguard.errors import BackendError, IntegrityError, InvalidInputError
 from smdguard.manifest import Architecture, Input
+
+Builder = Callable[[tuple[int, int, int], int], nn.Module]
+"""Makes a member from the image's shape and the number of classes."""
 
 
 def torch_device(name: str) -> torch.device:
@@ -26,25 +31,38 @@ def torch_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def build_ensemble(architecture: Architecture, image_input: Input) -> Ensemble:
+def build_ensemble(architecture: Architecture, image_input: Input, builder: Builder | None = None) -> Ensemble:
     """An ensemble with fresh weights, drawn from PyTorch's default generator.
+
+    Args:
+        architecture: The members.
+        image_input: What they take.
+        builder: Makes a member of the user's own; no code is imported because a configuration names it.
 
     Raises:
         IntegrityError: The architecture is not one that this version knows.
     """
-    if architecture.name not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise IntegrityError(f"architecture {architecture.name!r} is unknown to this version; it knows {known}")
     image_shape = (image_input.channels, image_input.height, image_input.width)
-    builder = ARCHITECTURES[architecture.name]
-    members = [
-        builder(image_shape, architecture.num_classes, negative_slope=architecture.negative_slope)
-        for _ in range(architecture.num_members)
-    ]
+    builder = builder or partial(_known(architecture.name), negative_slope=architecture.negative_slope)
+    members = [builder(image_shape, architecture.num_classes) for _ in range(architecture.num_members)]
     return Ensemble(members, mean=image_input.mean, std=image_input.std)
 
 
-def load_ensemble(architecture: Architecture, image_input: Input, weights: bytes, source: str) -> Ensemble:
+def _known(architecture: str) -> Callable[..., nn.Module]:
+    if architecture in ARCHITECTURES:
+        return ARCHITECTURES[architecture]
+    if ":" in architecture:
+        raise IntegrityError(
+            f"the members are made by {architecture}, a function of somebody's own, and no code is imported because a "
+            "file names it; import it yourself and hand it over: smdguard.load(model, builder=function)"
+        )
+    known = ", ".join(ARCHITECTURES)
+    raise IntegrityError(f"architecture {architecture!r} is unknown to this version; it knows {known}")
+
+
+def load_ensemble(
+    architecture: Architecture, image_input: Input, weights: bytes, source: str, builder: Builder | None = None
+) -> Ensemble:
     """The ensemble with the weights of a safetensors file, in evaluation mode and without gradients for its weights.
 
     Args:
@@ -52,6 +70,7 @@ def load_ensemble(architecture: Architecture, image_input: Input, weights: bytes
         image_input: What they take.
         weights: Content of the safetensors file.
         source: What errors call the file.
+        builder: As in build_ensemble.
 
     Raises:
         IntegrityError: The content is not safetensors, or not the weights of this architecture.
@@ -60,12 +79,12 @@ def load_ensemble(architecture: Architecture, image_input: Input, weights: bytes
         tensors = load(weights)
     except SafetensorError as error:
         raise IntegrityError(f"{source} is not a safetensors file: {error}") from error
-    if _shapes(tensors) != _expected_shapes(architecture, image_input):
+    if _shapes(tensors) != _expected_shapes(architecture, image_input, builder):
         raise IntegrityError(
             f"{source} does not hold the weights of {architecture.num_members} members of {architecture.name} with "
             f"{architecture.num_classes} classes"
         )
-    ensemble = build_ensemble(architecture, image_input)
+    ensemble = build_ensemble(architecture, image_input, builder)
     ensemble.load_state_dict({name: _without_subnormals(tensor) for name, tensor in tensors.items()})
     # Channels last makes the convolutions and poolings of small networks about 1.6 times as fast on a CPU.
     return ensemble.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -81,11 +100,13 @@ def _without_subnormals(weights: torch.Tensor) -> torch.Tensor:
     return torch.where(weights.abs() < torch.finfo(weights.dtype).tiny, 0, weights)
 
 
-def _expected_shapes(architecture: Architecture, image_input: Input) -> dict[str, torch.Size]:
+def _expected_shapes(
+    architecture: Architecture, image_input: Input, builder: Builder | None
+) -> dict[str, torch.Size]:
     """Of every weight; nothing is allocated, whatever sizes a configuration claims."""
     try:
         with torch.device("meta"):
-            return _shapes(build_ensemble(architecture, image_input).state_dict())
+            return _shapes(build_ensemble(architecture, image_input, builder).state_dict())
     except (RuntimeError, InvalidInputError) as error:
         size = f"{image_input.height} x {image_input.width}"
         raise IntegrityError(f"{architecture.name} cannot be built for images of {size} pixels") from error

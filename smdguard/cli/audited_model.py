@@ -15,11 +15,12 @@ from smdguard.attacks import Model
 from smdguard.backends.torch import torch_device
 from smdguard.datasets import (
     DATASETS,
+    DEFAULT_EPSILON,
     Dataset,
     LabelledImages,
-    class_folder,
     class_names,
-    find_dataset,
+    dataset_of,
+    first_image_shape,
     load_split,
     parse_subset,
 )
@@ -27,12 +28,9 @@ from smdguard.errors import InvalidInputError, UnknownModelError
 from smdguard.guard import load
 from smdguard.hub import read_test_subset
 from smdguard.manifest import ModelConfig
-from smdguard.preprocess import decode
 
 _TORCHVISION = "torchvision:"
 _FACTORY = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)")
-# Of a data set that has no default of its own: what the field uses on colour images.
-_EPSILON = 8 / 255
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def find_audited_model(name: str, data: Path | None, device: str) -> AuditedMode
     if name.endswith(".onnx"):
         return _of_onnx(name, data, device)
     guard = load(name, backend="torch", device=device)
-    dataset = find_dataset(guard.config.training.dataset)
+    dataset = dataset_of(guard.config)
     require_fit(guard.name, guard.image_shape, guard.config.labels, dataset)
     return AuditedModel(guard.name, guard.ensemble, dataset, guard.ensemble.mean.device, guard.config)
 
@@ -108,7 +106,7 @@ def _of_factory(name: str, data: Path, device: str) -> AuditedModel:
         raise UnknownModelError(f"{name} cannot be made: {type(error).__name__}: {_first_line(error)}") from error
     finally:
         sys.path.remove("")
-    return _foreign(name, model, data, _size_of_first_image(data), device)
+    return _foreign(name, model, data, first_image_shape(data), device)
 
 
 def _of_torchvision(name: str, data: Path, device: str) -> AuditedModel:
@@ -175,7 +173,7 @@ def _foreign(
             f"the index of its class (0 to {num_classes - 1}), or have one for every class, in alphabetical order"
         )
     nothing, one = (0.0,) * image_shape[0], (1.0,) * image_shape[0]
-    return AuditedModel(name, on_device, Dataset(data.name, labels, image_shape, nothing, one, _EPSILON), place)
+    return AuditedModel(name, on_device, Dataset(data.name, labels, image_shape, nothing, one, DEFAULT_EPSILON), place)
 
 
 def _num_classes(name: str, model: Callable[[Tensor], Any], images: Tensor) -> int:
@@ -190,13 +188,6 @@ def _num_classes(name: str, model: Callable[[Tensor], Any], images: Tensor) -> i
         got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise InvalidInputError(f"{name} must turn 2 images into logits (2, K), but gave {got}")
     return output.shape[1]
-
-
-def _size_of_first_image(data: Path) -> tuple[int, int, int]:
-    """Channels, height and width; the other images are resized to it."""
-    first = min(file for file in class_folder(data).glob("*/*") if file.is_file())
-    image = decode(first.read_bytes(), str(first))
-    return 1 if image.mode == "L" else 3, image.height, image.width
 
 
 def _required(data: Path | None, name: str) -> Path:

@@ -43,14 +43,14 @@ _GALLERY_COLUMNS = 4
 
 
 @contextmanager
-def _styled() -> Iterator[None]:
+def styled() -> Iterator[None]:
     """Our style, whatever the user's own; a letter that the font lacks becomes a box without a warning."""
     with style.context(["default", _STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
-@_styled()
+@styled()
 def accuracy_curve(report: AuditReport) -> Figure | None:
     """Accuracy against epsilon with its Wilson band, and an undefended baseline where there is one."""
     if len(report.curve) < 2:
@@ -66,7 +66,7 @@ def accuracy_curve(report: AuditReport) -> Figure | None:
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
     figure.legend(loc="outside upper left")
-    return _laid_out(figure)
+    return laid_out(figure)
 
 
 def baseline_label(report: AuditReport) -> str:
@@ -77,7 +77,7 @@ def baseline_label(report: AuditReport) -> str:
     return f"{_shortened(report.baseline.name)}, undefended{differs}"
 
 
-@_styled()
+@styled()
 def transfer_map(report: AuditReport) -> Figure | None:
     """How well each member stands images that were made to fool another one, as a heat map."""
     if report.transfer is None:
@@ -92,13 +92,13 @@ def transfer_map(report: AuditReport) -> Figure | None:
     axes.set_yticks(range(len(shares)), members)
     axes.set_xlabel("tried on member")
     axes.set_ylabel("made on member")
-    _bare(axes)
+    bare(axes)
     bar = figure.colorbar(image, label="accuracy", format=PercentFormatter(1.0, symbol=" %"))
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue] - the stub takes the outline for a property
-    return _laid_out(figure)
+    return laid_out(figure)
 
 
-@_styled()
+@styled()
 def saliency_maps(report: AuditReport) -> Figure | None:
     """Where each member looks, a row an image, and the cosine of each pair of members."""
     if report.exhibits is None or not report.exhibits.saliency:
@@ -115,10 +115,10 @@ def saliency_maps(report: AuditReport) -> Figure | None:
     for index in range(num_members):
         grid[0, index + 1].set_title(f"member {index}", fontsize=9)
     grid[0, -1].set_title("cosines", fontsize=9)
-    return _laid_out(figure)
+    return laid_out(figure)
 
 
-@_styled()
+@styled()
 def gallery(report: AuditReport) -> Figure | None:
     """Images before and after the attack, the change between them, and the model's answers."""
     if report.exhibits is None or not report.exhibits.gallery:
@@ -137,10 +137,10 @@ def gallery(report: AuditReport) -> Figure | None:
             _draw_specimen(report, specimen, list(column))
         for axes, name in zip(grid[:, 0], ("clean", "change", "attacked"), strict=True):
             axes.set_ylabel(name)
-    return _laid_out(figure)
+    return laid_out(figure)
 
 
-@_styled()
+@styled()
 def disagreement_histogram(report: AuditReport) -> Figure | None:
     """How far the members disagree, on clean images and on those that fool the ensemble."""
     if report.exhibits is None or report.exhibits.disagreement is None:
@@ -164,7 +164,7 @@ def disagreement_histogram(report: AuditReport) -> Figure | None:
     axes.set_ylabel("share of the images")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     figure.legend(loc="outside upper left")
-    return _laid_out(figure)
+    return laid_out(figure)
 
 
 FIGURES: dict[str, Callable[[AuditReport], Figure | None]] = {
@@ -191,13 +191,13 @@ def figure_files(report: AuditReport) -> dict[str, bytes]:
     return files
 
 
-@_styled()
+@styled()
 def to_svg(figure: Figure) -> bytes:
     """The figure as SVG; equal figures give equal bytes."""
     return _saved(figure, "svg", {"Date": None, "Creator": None})
 
 
-@_styled()
+@styled()
 def to_png(figure: Figure) -> bytes:
     """The figure as PNG; equal figures give equal bytes."""
     return _saved(figure, "png", {"Software": None})
@@ -209,7 +209,7 @@ def class_name(report: AuditReport, label: int) -> str:
     return dataset.labels[label] if dataset is not None and 0 <= label < len(dataset.labels) else str(label)
 
 
-def _laid_out(figure: Figure) -> Figure:
+def laid_out(figure: Figure) -> Figure:
     """With its parts in their places for good: laid out again for each file, they would differ by a hair."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
@@ -243,7 +243,7 @@ def _draw_saliency(row: SaliencyMaps, all_axes: list[Axes], name: str) -> None:
     for axes in all_axes:
         axes.set_xticks([])
         axes.set_yticks([])
-        _bare(axes)
+        bare(axes)
 
 
 def _draw_specimen(report: AuditReport, specimen: GalleryImage, column: list[Axes]) -> None:
@@ -261,7 +261,7 @@ def _draw_specimen(report: AuditReport, specimen: GalleryImage, column: list[Axe
         axes.set_visible(True)
         axes.set_xticks([])
         axes.set_yticks([])
-        _bare(axes)
+        bare(axes)
 
 
 def _answer(report: AuditReport, label: int, probability: float) -> str:
@@ -299,7 +299,8 @@ def _tallness(picture: Picture) -> float:
     return min(3.0, max(0.5, picture.height / picture.width))
 
 
-def _bare(axes: Axes) -> None:
+def bare(axes: Axes) -> None:
+    """Leave only what is drawn, for pictures: neither grid nor ticks."""
     axes.grid(visible=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

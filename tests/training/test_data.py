@@ -42,6 +42,12 @@ def test_without_calibration_all_images_are_trained_on(monkeypatch: pytest.Monke
     assert len(load(monkeypatch, 0).train.labels) == 100
 
 
+@pytest.mark.parametrize("num_calibration_images", [100, 101])
+def test_something_has_to_be_left_to_train_on(monkeypatch: pytest.MonkeyPatch, num_calibration_images: int) -> None:
+    with pytest.raises(InvalidInputError, match=f"of 100 training images {num_calibration_images} cannot be held out"):
+        load(monkeypatch, num_calibration_images)
+
+
 def test_absent_data_are_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match="--download"):
         load_training_data("mnist", tmp_path, num_calibration_images=0, download=False)

@@ -6,11 +6,11 @@ import pytest
 from click.testing import CliRunner
 
 from smdguard.architectures import ARCHITECTURES
-from smdguard.datasets import DATASETS
+from smdguard.datasets import DATASETS, Dataset
 from smdguard.errors import InvalidInputError
 from training.__main__ import main
 from training.objectives import OBJECTIVES
-from training.recipes import known_names, recipe_for
+from training.recipes import Recipe, known_names, recipe_for
 
 
 @pytest.mark.parametrize("method", OBJECTIVES)
@@ -25,10 +25,41 @@ def test_names_round_trip(method: str, architecture: str, dataset: str, suffix: 
     recipe.build_objective()
 
 
-@pytest.mark.parametrize("name", ["", "smd", "smd-lenet", "smd-lenet-svhn", "smd-lenet-mnist-x9", "SMD-lenet-mnist"])
+@pytest.mark.parametrize("name", ["", "smd-lenet", "smd-lenet-svhn", "smd-lenet-mnist-x9", "SMD-lenet-mnist"])
 def test_unknown_names_are_refused(name: str) -> None:
-    with pytest.raises(InvalidInputError, match=f"no recipe is called '{name}'; a name is METHOD-"):
+    with pytest.raises(InvalidInputError, match=rf"no recipe is called '{name}'; a name is METHOD\["):
         recipe_for(name)
+
+
+FLOWERS = Dataset("flowers", ("daisy", "rose", "tulip"), (3, 24, 32), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2), 8 / 255)
+
+
+def test_a_folder_of_images_takes_the_place_of_a_data_set() -> None:
+    recipe = recipe_for("smd-x5-at-s2", architecture="lenet", folder=FLOWERS)
+    assert recipe.name == "smd-lenet-flowers-x5-at-s2"
+    assert recipe.dataset_description == FLOWERS
+    assert recipe.adversary_parameters["epsilon"] == 8 / 255
+    assert not recipe.augmentation
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+    assert recipe_for("smd-lenet-mnist").dataset_description == DATASETS["mnist"]
+
+
+@pytest.mark.parametrize("changes", [{}, {"architecture": "lenet"}, {"folder": FLOWERS}])
+def test_a_name_without_network_and_data_set_needs_both(changes: dict[str, Any]) -> None:
+    with pytest.raises(
+        InvalidInputError, match="smd names no network and no data set; name both, as in smd-lenet-mnist"
+    ):
+        recipe_for("smd", **changes)
+
+
+def test_an_architecture_given_apart_goes_before_the_named_one() -> None:
+    recipe = recipe_for("naive-lenet-mnist", architecture="lenet-wide")
+    assert recipe.name == "naive-lenet-wide-mnist"
+
+
+def test_unknown_architectures_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"no architecture 'vgg'; there are lenet, .* package\.module:factory"):
+        recipe_for("naive-lenet-mnist", architecture="vgg")
 
 
 def test_every_parameter_is_recorded() -> None:
@@ -98,6 +129,9 @@ def test_command_line_lists_the_recipes() -> None:
     [
         (["smd-lenet-mnist"], 1, "--download"),
         (["smd-lenet"], 1, "no recipe is called 'smd-lenet'"),
+        (["smd"], 2, "smd names no network; add --architecture"),
+        (["smd", "--architecture", "lenet"], 1, "data holds no images; it must hold CLASS/IMAGE"),
+        (["smd-lenet-mnist", "--image-size", "32"], 2, "--image-size is for images of your own"),
         (["smd-lenet-mnist", "--init", "no-such-model"], 1, "no model 'no-such-model'"),
         (["smd-lenet-mnist", "--epsilon", "0.1"], 1, "choose pgd or eat"),
         (["smd-lenet-mnist", "--parameter", "weight"], 2, "not of the form NAME=VALUE"),

@@ -1,0 +1,140 @@
+"""The command line of training: sweeps, tables and figures, and what is said where something is wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from smdguard.hub import AUDIT
+from tests.training.finished_runs import finished_run, write_run
+from training import sweep
+from training.__main__ import main
+from training.audits import _PARTIAL
+from training.data import TrainingData
+from training.loop import TrainingDivergedError
+
+ROOT = Path(__file__).parents[2]
+TINY = ["--methods", "naive", "--datasets", "mnist", "--seeds", "0", "--members", "2", "--epochs", "1"]
+
+
+def invoke(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    write_run(finished_run("smd-lenet-mnist", white={"FGSM": 0.7, "*": 0.2}, worst=0.05), tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def test_there_are_five_commands() -> None:
+    assert sorted(main.commands) == ["figures", "recipes", "run", "sweep", "tables"]
+
+
+def test_tables_go_to_standard_output_or_into_a_file(runs: Path, tmp_path: Path) -> None:
+    printed = invoke("tables", runs)
+    assert printed.exit_code == 0
+    assert "| MNIST | SMD | `-` 99.0 (99.3) | `=` 70.0 (70.7) |" in printed.output
+    assert invoke("tables", runs, "--output", tmp_path / "tables.md").output == ""
+    assert (tmp_path / "tables.md").read_text() == printed.output
+
+
+def test_figures_go_into_a_folder(runs: Path, tmp_path: Path) -> None:
+    result = invoke("figures", runs, "--output", tmp_path / "figures")
+    assert (result.exit_code, result.output) == (0, f"12 files are in {tmp_path / 'figures'}\n")
+    assert (tmp_path / "figures" / "worst-case-x3.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["sweep", "--output", "{}/runs", "--data-root", "{}/none"], 1, "add --download to fetch it"),
+        (["sweep", "--output", "{}/runs", "--methods", "smd,sdm"], 2, "'sdm' is not one of 'naive'"),
+        (["sweep", "--output", "{}/runs", "--seeds", "0,-1"], 2, "-1 is not in the range x>=0"),
+        (["sweep", "--output", "{}/runs", "--members", "3,9"], 2, "9 is not in the range 2<=x<=8"),
+        (["sweep"], 2, "Missing option '--output'"),
+        (["tables", "{}/none"], 2, "does not exist"),
+        (["tables", "{}", "{}/other"], 1, "is a second smd-lenet-mnist; name only one"),
+        (["figures", "{}", "{}/other", "--output", "{}/figures"], 1, "is a second smd-lenet-mnist; name only one"),
+    ],
+)
+def test_errors_are_one_line(tmp_path: Path, arguments: list[str], status: int, message: str) -> None:
+    for folder in (tmp_path, tmp_path / "other"):
+        write_run(finished_run("smd-lenet-mnist"), folder)
+    result = invoke(*(argument.format(tmp_path) for argument in arguments))
+    assert result.exit_code == status
+    assert message in result.output
+    assert result.output.count("\n") == 1 or status == 2
+
+
+def test_a_failure_is_told_and_the_status_is_one(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: Any, **__: Any) -> None:
+        raise TrainingDivergedError("the term cross_entropy became nan")
+
+    monkeypatch.setattr(sweep, "load_training_data", lambda *_, **__: data)
+    monkeypatch.setattr(sweep, "train", diverge)
+    result = invoke("sweep", *TINY, "--device", "cpu", "--output", tmp_path)
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-2:] == [
+        "naive-lenet-mnist-x2: training: the term cross_entropy became nan",
+        "0 of 1 runs are trained, 0 of 1 audited, 1 failed",
+    ]
+
+
+def test_no_time_is_a_clean_stop(data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "load_training_data", lambda *_, **__: data)
+    result = invoke("sweep", *TINY, "--device", "cpu", "--output", tmp_path, "--time-limit", "0")
+    assert (result.exit_code, result.output) == (
+        0,
+        "0 of 1 runs are trained, 0 of 1 audited, 0 failed; the time is up, the same command goes on from there\n",
+    )
+
+
+def test_a_key_stops_it_with_one_line(data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def press(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "load_training_data", lambda *_, **__: data)
+    monkeypatch.setattr(sweep, "train", press)
+    result = invoke("sweep", *TINY, "--device", "cpu", "--output", tmp_path)
+    assert (result.exit_code, result.output) == (
+        1,
+        "Error: the sweep was stopped; the same command goes on from there\n",
+    )
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on(data: TrainingData, tmp_path: Path) -> None:
+    for half, part in (("train", data.train), ("test", data.test)):
+        for index, (image, label) in enumerate(zip(*part, strict=True)):
+            folder = tmp_path / "data" / half / str(label.item())
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[0].numpy()).save(folder / f"{index}.png")
+    paths = ["--data-root", str(tmp_path / "data"), "--output", str(tmp_path / "runs")]
+    command = [sys.executable, "-m", "training", "sweep", *TINY, "--calibration", "0", "--device", "cpu", *paths]
+    settings: dict[str, Any] = {"cwd": ROOT, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "text": True}
+    folder = tmp_path / "runs" / "naive-lenet-mnist-x2"
+    process = subprocess.Popen(command, **settings, stderr=subprocess.DEVNULL)
+    while not (folder / _PARTIAL).is_dir():
+        assert process.poll() is None, "the sweep ended before it could be killed"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / AUDIT).exists()
+    again = subprocess.run(command, **settings, capture_output=True, check=False)
+    assert (again.returncode, again.stdout) == (0, "1 of 1 runs are trained, 1 of 1 audited, 0 failed\n")
+    # What was trained is not trained again.
+    assert [line.split(":")[1] for line in again.stderr.splitlines()] == [
+        " audited on 32 images, no black-box attacks yet"
+    ]
+    assert (folder / AUDIT).exists()
+    assert not (folder / _PARTIAL).exists()

@@ -1,0 +1,121 @@
+"""Folders of the user's own images: classes, sizes, statistics, and the halves that are held out."""
+
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from smdguard.errors import InvalidInputError
+from smdguard.guard import load
+from training.__main__ import main
+from training.image_folder import load_image_folder
+
+CLASSES = ("daisy", "rose", "tulip")
+
+
+def pictures(count: int, seed: int, size: tuple[int, int] = (16, 12)) -> numpy.ndarray:
+    """Colour images (N, H, W, 3), darker and narrower in range than noise."""
+    return numpy.random.default_rng(seed).integers(10, 200, (count, *size, 3), dtype=numpy.uint8)
+
+
+def write(folder: Path, images: numpy.ndarray) -> None:
+    folder.mkdir(parents=True)
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{index}.png")
+
+
+@pytest.fixture
+def flowers(tmp_path: Path) -> Path:
+    """Twenty training and four test images of each class."""
+    for index, name in enumerate(CLASSES):
+        write(tmp_path / "My Flowers" / "train" / name, pictures(20, index))
+        write(tmp_path / "My Flowers" / "test" / name, pictures(4, 10 + index))
+    return tmp_path / "My Flowers"
+
+
+def test_a_folder_describes_itself(flowers: Path) -> None:
+    dataset, data = load_image_folder(flowers)
+    assert (dataset.name, dataset.labels, dataset.image_shape) == ("my-flowers", CLASSES, (3, 16, 12))
+    assert dataset.epsilon == 8 / 255
+    assert [len(part.images) for part in data] == [54, 6, 12]
+    assert all(part.images.dtype == torch.uint8 for part in data)
+    # Mean and standard deviation are those of the training half, by numpy's account.
+    trained = numpy.concatenate([pictures(20, index) for index in range(3)]) / 255
+    assert dataset.mean == pytest.approx(trained.mean(axis=(0, 1, 2)), abs=1e-6)
+    assert dataset.std == pytest.approx(trained.std(axis=(0, 1, 2)), abs=1e-6)
+    tested = torch.from_numpy(pictures(4, 11)).permute(0, 3, 1, 2)
+    assert torch.equal(data.test.images[data.test.labels == 1], tested)
+
+
+def test_images_come_in_the_size_that_is_asked_for(flowers: Path) -> None:
+    dataset, data = load_image_folder(flowers, image_size=20, num_calibration_images=0)
+    assert dataset.image_shape == (3, 20, 20)
+    assert [tuple(part.images.shape) for part in data] == [(60, 3, 20, 20), (0, 3, 20, 20), (12, 3, 20, 20)]
+
+
+@pytest.mark.parametrize("half", ["train", "."])
+def test_a_fifth_is_held_out_where_there_is_no_test_half(tmp_path: Path, half: str) -> None:
+    for index, name in enumerate(CLASSES):
+        write(tmp_path / half / name, pictures(20, index))
+    (_, first), (_, again) = (load_image_folder(tmp_path) for _ in range(2))
+    assert [len(part.images) for part in first] == [44, 4, 12]
+    together = torch.cat([part.images for part in first]).flatten(1)
+    assert len(together.unique(dim=0)) == 60
+    assert torch.equal(first.test.images, again.test.images)
+    assert len(first.test.labels.unique()) == 3
+
+
+def test_a_channel_that_never_changes_can_be_divided_by(tmp_path: Path) -> None:
+    images = pictures(10, 0)
+    images[..., 2] = 0
+    for name in CLASSES:
+        write(tmp_path / "train" / name, images)
+    dataset, _ = load_image_folder(tmp_path)
+    assert (dataset.mean[2], dataset.std[2]) == (0.0, pytest.approx(1 / 255, abs=1e-6))
+
+
+def test_a_folder_named_as_a_known_data_set_is_told_from_it(tmp_path: Path) -> None:
+    for name in CLASSES:
+        write(tmp_path / "MNIST" / "train" / name, pictures(10, 0))
+    assert load_image_folder(tmp_path / "MNIST")[0].name == "mnist-folder"
+
+
+def test_one_class_is_none(tmp_path: Path) -> None:
+    write(tmp_path / "train" / "rose", pictures(10, 0))
+    with pytest.raises(InvalidInputError, match="holds images of 1 class; a classifier needs at least two folders"):
+        load_image_folder(tmp_path)
+
+
+def test_large_photographs_need_a_size(tmp_path: Path) -> None:
+    for name in CLASSES:
+        write(tmp_path / "train" / name, pictures(1, 0, size=(8, 1100)))
+    with pytest.raises(InvalidInputError, match="1100 x 8 pixels; say with --image-size"):
+        load_image_folder(tmp_path)
+
+
+def test_a_class_that_is_only_tested_is_refused(flowers: Path) -> None:
+    write(flowers / "test" / "weed", pictures(1, 0))
+    with pytest.raises(InvalidInputError, match="weed is named after no class of my-flowers"):
+        load_image_folder(flowers)
+
+
+def test_from_a_folder_to_a_model_on_the_command_line(tmp_path: Path) -> None:
+    """Classes that one pixel tells apart are learnt, and come back by their names."""
+    shades = {"bright": 220, "dark": 30}
+    for name, shade in shades.items():
+        noise = numpy.random.default_rng(shade).integers(-20, 20, (40, 12, 12, 3))
+        write(tmp_path / "lamps" / name, (shade + noise).astype(numpy.uint8))
+    arguments = ["--architecture", "lenet", "--data-root", str(tmp_path / "lamps"), "--output", str(tmp_path / "model")]
+    settings = ["--epochs", "3", "--batch-size", "8", "--members", "2", "--device", "cpu"]
+    result = CliRunner().invoke(main, ["run", "smd", *arguments, *settings])
+    assert result.exit_code == 0, result.output
+    assert "has no test half: 16 of its images, 20% at random, are not trained on but make one" in result.output
+    guard = load(str(tmp_path / "model"), device="cpu")
+    assert guard.config.name == "smd-lenet-lamps-x2"
+    assert guard.config.training.dataset == "lamps"
+    assert guard.config.clean_accuracy == 1
+    for name, shade in shades.items():
+        assert guard.predict(numpy.full((12, 12, 3), shade, dtype=numpy.uint8)).label == name

@@ -1,0 +1,147 @@
+"""Members of the user's own: trained from package.module:factory, and never imported by loading a folder."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+
+from smdguard.architectures import ARCHITECTURES
+from smdguard.errors import InvalidInputError, SmdguardError
+from smdguard.guard import load
+from smdguard.hub import WEIGHTS
+from training import loop
+from training.__main__ import main
+from training.data import TrainingData
+from training.loop import train
+from training.recipes import recipe_for
+
+CPU = torch.device("cpu")
+MODULE = """
+from torch import nn
+from smdguard.architectures import LeNet5
+
+def dropping(image_shape, num_classes):
+    channels, height, width = image_shape
+    return nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(channels * height * width, num_classes))
+
+def layered(image_shape, num_classes):
+    return LeNet5(image_shape, num_classes)
+
+def frozen(image_shape, num_classes):
+    network = LeNet5(image_shape, num_classes)
+    network.conv1.requires_grad_(False)
+    return network
+
+def too_many(image_shape, num_classes):
+    return dropping(image_shape, num_classes + 1)
+
+def nothing(image_shape, num_classes):
+    raise ValueError("no idea")
+
+answer = 42
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Name of a module with factories, of which nothing is known afterwards."""
+    (tmp_path / "own_networks.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    known = dict(ARCHITECTURES)
+    yield "own_networks"
+    ARCHITECTURES.clear()
+    ARCHITECTURES.update(known)
+    sys.modules.pop("own_networks", None)
+
+
+def short(architecture: str) -> dict[str, Any]:
+    return {"architecture": architecture, "num_epochs": 2, "batch_size": 64, "num_calibration_images": 32}
+
+
+@pytest.mark.parametrize("function", ["dropping", "layered"])
+def test_own_members_are_trained(own: str, function: str, data: TrainingData, tmp_path: Path) -> None:
+    recipe = recipe_for("smd-lenet-mnist-x2", **short(f"{own}:{function}"))
+    assert recipe.name == f"smd-{function}-mnist-x2"
+    config = train(recipe, data, tmp_path / "model", device=CPU)
+    assert config.architecture.name == f"{own}:{function}"
+
+
+def test_members_that_draw_are_cut_off_without_a_trace(
+    own: str, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout draws from PyTorch's default generator, whose state belongs to the checkpoint."""
+    recipe = recipe_for("smd-lenet-mnist-x2", **short(f"{own}:dropping"))
+    train(recipe, data, tmp_path / "whole", device=CPU)
+    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(loop, "_STEPS_BETWEEN_REPORTS", 1)
+
+    def stop(epoch: int, step: int, *_: object) -> None:
+        if (epoch, step) == (1, 3):
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(recipe, data, tmp_path / "cut", device=CPU, report=stop)
+    torch.rand(5)  # Whatever happens in between.
+    train(recipe, data, tmp_path / "cut", device=CPU)
+    torch.testing.assert_close(
+        load_file(tmp_path / "cut" / WEIGHTS), load_file(tmp_path / "whole" / WEIGHTS), rtol=0, atol=0
+    )
+
+
+def test_frozen_weights_stay(own: str, data: TrainingData, tmp_path: Path) -> None:
+    recipe = recipe_for("smd-lenet-mnist-x2", **short(f"{own}:frozen"))
+    train(recipe, data, tmp_path / "trained", device=CPU)
+    untouched = recipe.model_copy(update={"learning_rate": 1e-30})
+    train(untouched, data, tmp_path / "untouched", device=CPU)
+    trained, before = (load_file(tmp_path / folder / WEIGHTS) for folder in ("trained", "untouched"))
+    changed = {name.partition(".")[2] for name in trained if not torch.equal(trained[name], before[name])}
+    assert any("fc1" in name for name in changed)
+    assert not any("conv1" in name for name in changed)
+
+
+def test_loading_a_folder_imports_nothing(own: str, data: TrainingData, tmp_path: Path) -> None:
+    train(recipe_for("naive-lenet-mnist-x2", **short(f"{own}:dropping")), data, tmp_path / "model", device=CPU)
+    del ARCHITECTURES[f"{own}:dropping"], sys.modules[own]
+    with pytest.raises(SmdguardError, match=f"{own}:dropping"):
+        load(str(tmp_path / "model"), backend="torch", device="cpu")
+    assert own not in sys.modules
+
+
+@pytest.mark.parametrize("method", ["dverge", "smd-plus"])
+def test_distillation_needs_layers_and_says_so_before_any_training(own: str, method: str, tmp_path: Path) -> None:
+    arguments = ["--architecture", f"{own}:dropping", "--data-root", str(tmp_path), "--output", str(tmp_path / "model")]
+    result = CliRunner().invoke(main, ["run", f"{method}-lenet-mnist", *arguments])
+    assert result.exit_code == 1
+    assert f"{own}:dropping gives a Sequential, which is no smdguard.architectures.LayeredNetwork" in result.output
+    assert not (tmp_path / "model").exists()
+    assert recipe_for(f"{method}-lenet-mnist", architecture=f"{own}:layered").method == method
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ("own_networks:absent", "own_networks:absent cannot be imported: AttributeError: "),
+        ("no_such_module:network", "no_such_module:network cannot be imported: ModuleNotFoundError: "),
+        (
+            "own_networks:answer",
+            r"own_networks:answer does not work for images \(1, 28, 28\) of 10 classes: TypeError: ",
+        ),
+        ("own_networks:nothing", "own_networks:nothing does not work for images .*: ValueError: no idea"),
+        ("own_networks:too_many", r"must turn 2 images into logits \(2, 10\), but gave shape \(2, 11\)"),
+    ],
+)
+def test_functions_that_do_not_work_are_refused(own: str, architecture: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        recipe_for("naive-lenet-mnist", architecture=architecture)
+
+
+def test_trying_a_member_out_leaves_the_generator_alone(own: str) -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    recipe_for("naive-lenet-mnist", architecture=f"{own}:layered")
+    assert torch.equal(torch.get_rng_state(), before)

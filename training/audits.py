@@ -1,0 +1,91 @@
+"""A trained ensemble's audit as the paper's: its five attacks at its radii, white-box and from its surrogates."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from smdguard import auditing, render
+from smdguard.auditing import PresetName
+from smdguard.auditing.evaluate import Progress
+from smdguard.datasets import LabelledImages
+from smdguard.files import write_atomically
+from smdguard.guard import Guard, load
+from smdguard.hub import AUDIT
+from smdguard.report import AuditReport
+from smdguard.threat import ThreatModel
+from training.paper import EPSILON, RADII
+
+PRESET: PresetName = "paper"
+_PARTIAL = "audit-partial"
+
+
+def audit_run(
+    folder: Path, surrogates: Mapping[str, Path], images: LabelledImages, *, device: str, progress: Progress
+) -> AuditReport:
+    """Audit the model in a folder and leave the report there, from where it was cut off before.
+
+    Args:
+        folder: The model; gets audit.json.
+        surrogates: Models to make black-box attacks on, by name.
+        images: What to attack.
+        device: "auto", "cpu" or "cuda".
+        progress: Hears of each finished shard.
+
+    Raises:
+        SmdguardError: A model is damaged, or cannot be attacked.
+    """
+    guard = _open(folder, device)
+    place, suspicion = guard.ensemble.mean.device, guard.config.suspicion
+    store = _KeptResults(folder / _PARTIAL)
+    report = auditing.audit(
+        guard.ensemble,
+        images.scaled().to(place),
+        images.labels.to(place),
+        ThreatModel(norm="linf", epsilon=EPSILON),
+        attacks=PRESET,
+        surrogates={name: _open(path, device).ensemble for name, path in surrogates.items()},
+        epsilons=RADII,
+        name=guard.config.name,
+        dataset=guard.config.training.dataset,
+        progress=progress,
+        store=store,
+        suspicion_threshold=suspicion and suspicion.threshold,
+    )
+    write_atomically(folder / AUDIT, render.json(report).encode() + b"\n")
+    store.discard()
+    return report
+
+
+def read_audit(folder: Path) -> AuditReport | None:
+    """The report that is in a folder.
+
+    Raises:
+        IntegrityError: It is damaged.
+    """
+    path = folder / AUDIT
+    return render.parse_report(path.read_bytes(), str(path)) if path.exists() else None
+
+
+def sources_of(report: AuditReport) -> set[str]:
+    """The surrogates that a report knows of."""
+    return {result.source for result in report.attacks if result.access == "black-box"}
+
+
+def _open(folder: Path, device: str) -> Guard:
+    # Absolute, so that it is no name of the zoo.
+    return load(str(folder.absolute()), backend="torch", device=device)
+
+
+class _KeptResults(dict[str, bytes]):
+    """What an audit has finished, each piece also in a file that is there whole or not at all."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__((file.name, file.read_bytes()) for file in folder.glob("[!.]*"))
+        self._folder = folder
+
+    def __setitem__(self, key: str, value: bytes) -> None:
+        write_atomically(self._folder / key, value)
+        super().__setitem__(key, value)
+
+    def discard(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The command line of training, a file for each command."""

@@ -1,0 +1,199 @@
+"""python -m training run: train one ensemble, and first what it starts from or is attacked by."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from smdguard.backends.torch import torch_device
+from smdguard.errors import SmdguardError
+from smdguard.manifest import ModelConfig
+from training.commands.progress import TrainingBar
+from training.data import TrainingData, load_training_data
+from training.image_folder import TEST_SHARE, has_test_half, load_image_folder
+from training.loop import train
+from training.monitor import Monitor
+from training.objectives import ADVERSARIES
+from training.origins import identify
+from training.recipes import NAIVE, SCRATCH, Recipe, names_dataset, recipe_for
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    default=Path("data"),
+    show_default=True,
+    help="Where the data sets are; or, with a NAME that names none, a folder of images of your own.",
+)
+@click.option(
+    "--architecture",
+    metavar="ARCHITECTURE|package.module:factory",
+    help="Network of the members, in place of NAME's; or a function of your own (image_shape, num_classes) that gives "
+    "one from normalised images to logits.",
+)
+@click.option(
+    "--image-size",
+    type=click.IntRange(1, 4096),
+    help="Height and width to resize your own images to; default: those of the first.",
+)
+@click.option(
+    "--augment/--no-augment",
+    "augmentation",
+    default=None,
+    help="Shift images by up to four pixels and mirror them; default: on cifar10 only.",
+)
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder that becomes the model.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data (the paper: 50, and 200 on CIFAR-10).")
+@click.option("--schedule", type=click.Choice(["constant", "one-cycle"]), help="Learning rate over time.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Largest one; default: 0.001.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images a step; default: 128.")
+@click.option("--seed", type=click.IntRange(min=0))
+@click.option("--members", type=click.IntRange(2, 8))
+@click.option(
+    "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="One of the method's, such as weight=2."
+)
+@click.option(
+    "--init",
+    metavar="naive|scratch|MODEL",
+    help="What to start from: a naive ensemble, trained first for as many epochs (the default of dverge and smd-plus), "
+    "fresh weights, or a model of the zoo or folder.",
+)
+@click.option("--adversarial", type=click.Choice(list(ADVERSARIES)), help="Train on adversarial images.")
+@click.option("--epsilon", type=click.FloatRange(0, 1), help="How far adversarial images are from clean ones.")
+@click.option(
+    "--holdout",
+    "holdouts",
+    multiple=True,
+    metavar="MODEL",
+    help="An ensemble to craft images on for eat, once for each; otherwise three naive ones are trained first.",
+)
+@click.option("--calibration", type=click.IntRange(min=0), help="Training images held out for the suspicion score.")
+@click.option(
+    "--evaluate-every",
+    type=click.IntRange(min=1),
+    metavar="EPOCHS",
+    help="Attack held-out images after every so many epochs, for metrics.jsonl; default: about ten times in all.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--resume", is_flag=True, help="Go on from the folder's last checkpoint.")
+@click.option("--download", is_flag=True, help="Let torchvision fetch the data set if it is not there.")
+def run(
+    name: str,
+    data_root: Path,
+    architecture: str | None,
+    image_size: int | None,
+    augmentation: bool | None,
+    output: Path,
+    epochs: int | None,
+    schedule: str | None,
+    learning_rate: float | None,
+    batch_size: int | None,
+    seed: int | None,
+    members: int | None,
+    calibration: int | None,
+    evaluate_every: int | None,
+    device: str,
+    resume: bool,
+    download: bool,
+    parameters: tuple[str, ...],
+    init: str | None,
+    adversarial: str | None,
+    epsilon: float | None,
+    holdouts: tuple[str, ...],
+) -> None:
+    """Train the ensemble that NAME stands for, such as smd-lenet-mnist.
+
+    A NAME without network and data set, such as smd, trains on images of your own: --data-root holds
+    train/CLASS/IMAGE and test/CLASS/IMAGE, and --architecture names the network.
+    """
+    # Weight decay drives unused weights to numbers so small that a CPU takes many times as long over them.
+    torch.set_flush_denormal(True)
+    try:
+        _require_fresh(output, resume)
+        origins = dict(identify(model) for model in holdouts)
+        changes: dict[str, Any] = {
+            "architecture": architecture,
+            "augmentation": augmentation,
+            "num_epochs": epochs,
+            "learning_rate_schedule": schedule,
+            "learning_rate": learning_rate,
+            "batch_size": batch_size,
+            "seed": seed,
+            "num_members": members,
+            "num_calibration_images": calibration,
+            "parameters": dict(_name_and_value(parameter) for parameter in parameters),
+            "adversary": adversarial,
+            "adversary_parameters": {} if epsilon is None else {"epsilon": epsilon},
+            "holdouts": tuple(origins) or None,
+            "init": init,
+        }
+        if init not in (None, NAIVE, SCRATCH):
+            changes["init"], folder = identify(init)
+            origins[changes["init"]] = folder
+        changes = {key: value for key, value in changes.items() if value is not None}
+        if names_dataset(name):
+            if image_size is not None:
+                raise click.UsageError(f"--image-size is for images of your own; those that {name} names have a size")
+            recipe = recipe_for(name, **changes)
+            data = load_training_data(
+                recipe.dataset, data_root, num_calibration_images=recipe.num_calibration_images, download=download
+            )
+        else:
+            recipe, data = _of_image_folder(name, changes, data_root, image_size)
+        for origin, prerequisite in recipe.prerequisites().items():
+            origins[origin] = output / origin
+            _train(prerequisite, data, origins[origin], device, evaluate_every, {})
+        config = _train(recipe, data, output, device, evaluate_every, origins)
+    except SmdguardError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{recipe.name}: {config.clean_accuracy:.2%} of the test images right; the model is in {output}")
+
+
+def _of_image_folder(
+    name: str, changes: dict[str, Any], root: Path, image_size: int | None
+) -> tuple[Recipe, TrainingData]:
+    if "architecture" not in changes:
+        raise click.UsageError(
+            f"{name} names no network; add --architecture, or name a recipe such as {name}-lenet-mnist"
+        )
+    num_calibration_images = changes.get("num_calibration_images")
+    dataset, data = load_image_folder(root, image_size=image_size, num_calibration_images=num_calibration_images)
+    if not has_test_half(root):
+        click.echo(
+            f"{root} has no test half: {len(data.test.images)} of its images, {TEST_SHARE:.0%} at random, are not "
+            "trained on but make one",
+            err=True,
+        )
+    found = {"folder": dataset, "num_calibration_images": len(data.calibration.images)}
+    return recipe_for(name, **changes | found), data
+
+
+def _train(
+    recipe: Recipe,
+    data: TrainingData,
+    folder: Path,
+    device: str,
+    evaluate_every: int | None,
+    origins: Mapping[str, Path],
+) -> ModelConfig:
+    monitor = Monitor(recipe, data, evaluate_every=evaluate_every)
+    with TrainingBar(recipe) as bar:
+        return train(
+            recipe, data, folder, device=torch_device(device), report=bar.report, measure=monitor, origins=origins
+        )
+
+
+def _name_and_value(parameter: str) -> tuple[str, str]:
+    name, equals, value = parameter.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{parameter!r} is not of the form NAME=VALUE", param_hint="--parameter")
+    return name, value
+
+
+def _require_fresh(output: Path, resume: bool) -> None:
+    if not resume and output.is_dir() and any(output.iterdir()):
+        raise click.ClickException(f"{output} is not empty; add --resume to go on there, or choose another folder")

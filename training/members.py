@@ -1,0 +1,78 @@
+"""Members of the user's own: a function package.module:factory becomes an architecture of that name."""
+
+import importlib
+import re
+from typing import Any
+
+import torch
+from torch import nn
+
+from smdguard.architectures import ARCHITECTURES, LayeredNetwork
+from smdguard.datasets import Dataset
+from smdguard.errors import InvalidInputError
+
+_FACTORY = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)")
+
+
+def make_known(architecture: str) -> None:
+    """Import the user's function, and let ARCHITECTURES build with it; what is there already is left as it is.
+
+    Args:
+        architecture: package.module:factory, a function (image_shape, num_classes) -> a module from normalised images
+            (B, C, H, W) to logits (B, K).
+
+    Raises:
+        InvalidInputError: There is no such architecture or function.
+    """
+    if architecture in ARCHITECTURES:
+        return
+    found = _FACTORY.fullmatch(architecture)
+    if found is None:
+        raise InvalidInputError(
+            f"there is no architecture {architecture!r}; there are {', '.join(ARCHITECTURES)}, or a function of your "
+            "own as package.module:factory"
+        )
+    try:
+        factory = getattr(importlib.import_module(found["module"]), found["function"])
+    except Exception as error:  # It is the user's code, which may raise anything.
+        raise InvalidInputError(f"{architecture} cannot be imported: {_first_line(error)}") from error
+
+    def build(image_shape: tuple[int, int, int], num_classes: int, *, negative_slope: float) -> nn.Module:
+        return factory(image_shape, num_classes)
+
+    ARCHITECTURES[architecture] = build
+
+
+def require_fit(architecture: str, dataset: Dataset, *, layered: bool) -> None:
+    """Try a member out on two images.
+
+    Args:
+        architecture: One of ARCHITECTURES.
+        dataset: Whose images it has to sort.
+        layered: Whether it has to be a LayeredNetwork, for the features of its layers to be distilled.
+
+    Raises:
+        InvalidInputError: It cannot be made, does not give logits, or is no LayeredNetwork where it has to be.
+    """
+    num_classes = len(dataset.labels)
+    try:
+        with torch.random.fork_rng(), torch.no_grad():
+            member: Any = ARCHITECTURES[architecture](dataset.image_shape, num_classes, negative_slope=0.0)
+            logits = member.eval()(torch.zeros(2, *dataset.image_shape))
+    except Exception as error:  # It is the user's code, which may raise anything.
+        raise InvalidInputError(
+            f"{architecture} does not work for images {dataset.image_shape} of {num_classes} classes: "
+            f"{_first_line(error)}"
+        ) from error
+    if not isinstance(logits, torch.Tensor) or logits.shape != (2, num_classes):
+        got = f"shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise InvalidInputError(f"{architecture} must turn 2 images into logits (2, {num_classes}), but gave {got}")
+    if layered and not isinstance(member, LayeredNetwork):
+        raise InvalidInputError(
+            f"dverge and smd-plus look into the members' layers; {architecture} gives a {type(member).__name__}, which "
+            "is no smdguard.architectures.LayeredNetwork: derive it from that, or choose smd"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

@@ -1,0 +1,38 @@
+"""How far a training is, how fast it goes and how long it has left, in one line."""
+
+import time
+from collections.abc import Callable
+
+from training.recipes import Recipe
+
+
+class Pace:
+    """Measures from its first report on, so that epochs of an earlier process do not count.
+
+    Args:
+        recipe: What is trained.
+        clock: Seconds that pass.
+    """
+
+    def __init__(self, recipe: Recipe, clock: Callable[[], float] = time.monotonic) -> None:
+        self._recipe, self._clock = recipe, clock
+        self._started: tuple[int, float] | None = None
+
+    def line(self, epoch: int, step: int, num_steps: int, terms: dict[str, float]) -> str:
+        """What there is to say after a step, counted from 1, of an epoch, counted from 0."""
+        done, now = epoch * num_steps + step, self._clock()
+        self._started = self._started or (done, now)
+        first, started = self._started
+        text = "  ".join(f"{name} {value:.4f}" for name, value in terms.items())
+        text = f"epoch {epoch + 1} of {self._recipe.num_epochs}  {text}"
+        if done == first or now == started:
+            return text
+        rate = (done - first) / (now - started)
+        left = (self._recipe.num_epochs * num_steps - done) / rate
+        return f"{text}  {rate * self._recipe.batch_size:,.0f} images/s  {_duration(left)} left"
+
+
+def _duration(seconds: float) -> str:
+    """Hours, minutes and seconds, as 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -1,0 +1,84 @@
+"""What the paper measured, and the figures that it printed: its ten tables, cell by cell, in percent.
+
+Reference: Bogun, Kostadinov, Borth, "Saliency Diversified Deep Ensemble for Robustness to Adversaries", 2022.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from training.recipes import Recipe, known_names, recipe_for
+
+METHODS = {"naive": "Naive", "adp": "ADP", "gal": "GAL", "dverge": "DVERGE", "smd": "SMD", "smd-plus": "SMD+"}
+DATASETS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+ATTACKS = {"fgsm": "FGSM", "rfgsm": "R-FGSM", "pgd": "PGD", "bim": "BIM", "mim": "MIM"}
+RADII = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+EPSILON = RADII[-1]
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A method's row of one table on one data set, with `accuracy_percent` a cell for "clean" and each attack.
+
+    `adversarial_training` is ensemble adversarial training. A row of statistic "std" holds the deviations over the
+    seeds of the row of statistic "mean" that is otherwise alike.
+    """
+
+    table: int
+    access: Literal["white_box", "black_box"]
+    num_members: int
+    adversarial_training: bool
+    statistic: Literal["mean", "std"]
+    dataset: str
+    method: str
+    epsilon: float
+    accuracy_percent: dict[str, float]
+
+    @property
+    def kind(self) -> str:
+        """The name that such an ensemble of seed 0 has here."""
+        return kind_name(self.method, self.dataset, self.num_members, "eat" if self.adversarial_training else None)
+
+
+@cache
+def paper_rows() -> tuple[PaperRow, ...]:
+    """All rows, with the names that data sets and methods have here."""
+    rows = TypeAdapter(list[dict[str, Any]]).validate_json((Path(__file__).parent / "paper_results.json").read_bytes())
+    renamed = [row | {key: row[key].replace("_", "-") for key in ("dataset", "method")} for row in rows]
+    return TypeAdapter(tuple[PaperRow, ...]).validate_python(renamed)
+
+
+def deviations_of(row: PaperRow) -> dict[str, float] | None:
+    """The paper's deviations over its seeds, in points; it gives them for three members, not trained adversarially."""
+    same = (one for one in paper_rows() if (one.statistic, one.access, one.kind) == ("std", row.access, row.kind))
+    return next((one.accuracy_percent for one in same), None)
+
+
+@cache
+def recipe_name(method: str, dataset: str) -> str:
+    """The recipe of a method on a data set with the paper's network for it, of three members and seed 0."""
+    recipes = (recipe_for(name) for name in known_names())
+    return next(recipe.name for recipe in recipes if (recipe.method, recipe.dataset) == (method, dataset))
+
+
+@cache
+def kind_name(method: str, dataset: str, num_members: int, adversary: str | None) -> str:
+    """The name that an ensemble with the paper's network for the data set and seed 0 has."""
+    return recipe_for(recipe_name(method, dataset), num_members=num_members, adversary=adversary).name
+
+
+def surrogate_name(recipe: Recipe, method: str) -> str:
+    """The ensemble that black-box attacks on a recipe's are made on: trained alike, of another method and seed.
+
+    The paper's is of "the same architecture, trained on the same dataset, with the same training routine", which can
+    mean the same method or the naive one. Its seed is 1, and 0 for what has seed 1 itself.
+    """
+    return recipe.model_copy(update={"method": method, "seed": 0 if recipe.seed == 1 else 1}).name
+
+
+def surrogate_names(recipe: Recipe) -> list[str]:
+    """The two readings of the paper's black box: made on the naive ensemble and on one of the recipe's own method."""
+    return list(dict.fromkeys(surrogate_name(recipe, method) for method in ("naive", recipe.method)))

@@ -1,0 +1,114 @@
+"""What sweeps have finished: each run's recipe, model and audit, and the accuracies of runs that differ by the seed."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from smdguard.errors import InvalidInputError
+from smdguard.hub import AUDIT, CONFIG
+from smdguard.manifest import ModelConfig, parse
+from smdguard.report import AuditReport
+from training.audits import PRESET, read_audit
+from training.paper import surrogate_name
+from training.recipes import Recipe
+
+CLEAN, WORST_CASE = "clean", "worst case"
+
+Reading = Literal["white-box", "black-box-naive", "black-box-own"]
+"""Attacks made on the model, on the naive ensemble of another seed, or on one of its own method."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A trained and audited ensemble."""
+
+    recipe: Recipe
+    config: ModelConfig
+    report: AuditReport
+
+    @property
+    def kind(self) -> str:
+        """What it has in common with the runs that differ by the seed: their name at seed 0."""
+        return self.recipe.model_copy(update={"seed": 0}).name
+
+    def accuracy(self, attack: str, reading: Reading, epsilon: float) -> float | None:
+        """The share of images that an attack leaves standing; None where it was not made.
+
+        Args:
+            attack: Its name, CLEAN, or WORST_CASE: per image, over all attacks of the audit up to the radius.
+            reading: What it was made on.
+            epsilon: Its radius.
+        """
+        if not any(result.source == self._source(reading) for result in self.report.attacks):
+            return None
+        if attack == CLEAN:
+            return self.report.clean_accuracy.value
+        if attack == WORST_CASE:
+            points = {point.epsilon: point.robust_accuracy.value for point in self.report.curve}
+            return points.get(epsilon)
+        made = {
+            (result.name, result.source, result.epsilon): result.robust_accuracy.value for result in self.report.attacks
+        }
+        return made.get((attack, self._source(reading), epsilon))
+
+    def _source(self, reading: Reading) -> str:
+        if reading == "white-box":
+            return self.config.name
+        return surrogate_name(self.recipe, "naive" if reading == "black-box-naive" else self.recipe.method)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean of a figure over the seeds, and its standard deviation where there is more than one; in percent."""
+
+    mean: float
+    deviation: float | None
+
+
+def read_runs(folders: Iterable[Path]) -> list[FinishedRun]:
+    """The finished runs in the folders of sweeps.
+
+    Raises:
+        InvalidInputError: Two have the same name, or one was not audited as the paper's.
+        IntegrityError: A file is damaged.
+    """
+    runs: dict[str, FinishedRun] = {}
+    for path in sorted(path.parent for folder in folders for path in folder.glob(f"*/{AUDIT}")):
+        run = _read_run(path)
+        if run.recipe.name in runs:
+            raise InvalidInputError(f"{path} is a second {run.recipe.name}; name only one of its folders")
+        runs[run.recipe.name] = run
+    return list(runs.values())
+
+
+def runs_of(runs: Sequence[FinishedRun], kind: str, reading: Reading) -> list[FinishedRun]:
+    """Those of one kind that were attacked in that way."""
+    return [run for run in runs if run.kind == kind and run.accuracy(CLEAN, reading, 0.0) is not None]
+
+
+def spread(runs: Sequence[FinishedRun], attack: str, reading: Reading, epsilon: float) -> Spread | None:
+    """An accuracy over runs; None where none has it."""
+    found = [run.accuracy(attack, reading, epsilon) for run in runs]
+    return spread_of([100 * share for share in found if share is not None])
+
+
+def spread_of(percentages: Sequence[float]) -> Spread | None:
+    """Mean and sample deviation; None of nothing."""
+    if not percentages:
+        return None
+    return Spread(statistics.mean(percentages), statistics.stdev(percentages) if len(percentages) > 1 else None)
+
+
+def _read_run(folder: Path) -> FinishedRun:
+    recipe, config = folder / "recipe.json", folder / CONFIG
+    for file in (recipe, config):
+        if not file.exists():
+            raise InvalidInputError(f"{folder} has an audit but no {file.name}; it is no run of a sweep")
+    report = read_audit(folder)
+    if report is None or report.preset != PRESET:
+        raise InvalidInputError(f"{folder} was not audited with the preset {PRESET}; run the sweep again")
+    return FinishedRun(
+        parse(Recipe, recipe.read_bytes(), str(recipe)), parse(ModelConfig, config.read_bytes(), str(config)), report
+    )

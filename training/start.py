@@ -1,0 +1,69 @@
+"""What a training starts with: a folder of its own, the ensemble before the first step, and those it is attacked by."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from smdguard.backends.torch import build_ensemble
+from smdguard.ensemble import Ensemble
+from smdguard.errors import InvalidInputError
+from smdguard.files import write_atomically
+from smdguard.manifest import Architecture, Input, parse, serialise
+from training.members import make_known
+from training.origins import load_origin
+from training.recipes import SCRATCH, Recipe
+
+
+def claim(folder: Path, recipe: Recipe) -> None:
+    """Write the folder's recipe, or make sure that it is this one.
+
+    Raises:
+        InvalidInputError: It is another one; the message says what differs.
+    """
+    path = folder / "recipe.json"
+    if not path.exists():
+        write_atomically(path, serialise(recipe))
+        return
+    before, now = _flat(parse(Recipe, path.read_bytes(), str(path)).model_dump()), _flat(recipe.model_dump())
+    changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in before | now if before.get(key) != now.get(key)]
+    if changed:
+        raise InvalidInputError(f"{folder} holds a training of another recipe: {', '.join(changed)}")
+
+
+def model_of(recipe: Recipe) -> tuple[Architecture, Input]:
+    """The members, and the images that they take."""
+    dataset = recipe.dataset_description
+    architecture = Architecture(
+        name=recipe.architecture,
+        num_members=recipe.num_members,
+        num_classes=len(dataset.labels),
+        negative_slope=recipe.negative_slope,
+    )
+    shape = dict(zip(("channels", "height", "width"), dataset.image_shape, strict=True))
+    return architecture, Input.model_validate({**shape, "mean": dataset.mean, "std": dataset.std})
+
+
+def initial_ensembles(recipe: Recipe, origins: Mapping[str, Path]) -> tuple[Ensemble, list[Ensemble]]:
+    """The ensemble that is to be trained, and the hold-out ensembles.
+
+    Raises:
+        InvalidInputError: An origin does not fit, or there is no such architecture.
+    """
+    make_known(recipe.architecture)
+    architecture, image_input = model_of(recipe)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        ensemble = build_ensemble(architecture, image_input)
+    if recipe.init != SCRATCH:
+        ensemble.load_state_dict(load_origin(origins[recipe.init], architecture, image_input).state_dict())
+    return ensemble, [load_origin(origins[name], architecture, image_input) for name in recipe.holdouts]
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with those of a parameter, such as parameters.weight, beside the others."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= {f"{key}.{name}": inner for name, inner in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
