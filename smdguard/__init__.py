@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from smdguard import render as render
     from smdguard.attacks import APGD as APGD
     from smdguard.attacks import BIM as BIM
+    from smdguard.attacks import FAB as FAB
     from smdguard.attacks import FGSM as FGSM
     from smdguard.attacks import MIM as MIM
     from smdguard.attacks import PGD as PGD
@@ -42,6 +43,7 @@ _HOMES = {
     "smdguard.attacks": [
         "APGD",
         "BIM",
+        "FAB",
         "FGSM",
         "MIM",
         "MemberReweighing",

@@ -3,7 +3,11 @@
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from smdguard.errors import SmdguardError
 
 
 def zoo_folder() -> Path:
@@ -40,3 +44,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def named_errors(folder: Path) -> Iterator[None]:
+    """Turn what the system says of a folder that is written into one clear line.
+
+    Raises:
+        SmdguardError: The folder cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SmdguardError(f"{folder} cannot be written: {error.strerror}") from error

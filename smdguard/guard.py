@@ -174,9 +174,7 @@ class Guard:
         ]
 
 
-def load(
-    model: str, *, backend: BackendName = "auto", device: str = "auto", builder: "Builder | None" = None
-) -> Guard:
+def load(model: str, *, backend: BackendName = "auto", device: str = "auto", builder: "Builder | None" = None) -> Guard:
     """Load a model, every file of it checked against its checksum first.
 
     Args:

@@ -1,12 +1,12 @@
 """A trained ensemble's audit as the paper's: its five attacks at its radii, white-box and from its surrogates."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from smdguard import auditing, render
 from smdguard.auditing import PresetName
 from smdguard.auditing.evaluate import Progress
+from smdguard.auditing.partial_results import PartialResults
 from smdguard.datasets import LabelledImages
 from smdguard.files import write_atomically
 from smdguard.guard import Guard, load
@@ -36,7 +36,7 @@ def audit_run(
     """
     guard = _open(folder, device)
     place, suspicion = guard.ensemble.mean.device, guard.config.suspicion
-    store = _KeptResults(folder / _PARTIAL)
+    store = PartialResults(folder / _PARTIAL)
     report = auditing.audit(
         guard.ensemble,
         images.scaled().to(place),
@@ -74,18 +74,3 @@ def sources_of(report: AuditReport) -> set[str]:
 def _open(folder: Path, device: str) -> Guard:
     # Absolute, so that it is no name of the zoo.
     return load(str(folder.absolute()), backend="torch", device=device)
-
-
-class _KeptResults(dict[str, bytes]):
-    """What an audit has finished, each piece also in a file that is there whole or not at all."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__((file.name, file.read_bytes()) for file in folder.glob("[!.]*"))
-        self._folder = folder
-
-    def __setitem__(self, key: str, value: bytes) -> None:
-        write_atomically(self._folder / key, value)
-        super().__setitem__(key, value)
-
-    def discard(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)

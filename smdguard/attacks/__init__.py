@@ -2,6 +2,7 @@
 
 from smdguard.attacks.apgd import APGD, TargetedAPGD
 from smdguard.attacks.attack import Attack, Model, Requirement
+from smdguard.attacks.fab import FAB
 from smdguard.attacks.gradient_steps import BIM, FGSM, MIM, PGD, RFGSM
 from smdguard.attacks.member_reweighing import MemberReweighing
 from smdguard.attacks.square import Square
@@ -11,6 +12,7 @@ from smdguard.attacks.unsuspicious import Unsuspicious
 __all__ = [
     "APGD",
     "BIM",
+    "FAB",
     "FGSM",
     "MIM",
     "PGD",

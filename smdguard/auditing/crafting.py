@@ -19,7 +19,7 @@ Store = MutableMapping[str, bytes]
 """Where the results of finished shards are kept, so that an audit can go on from there."""
 
 Measure = Callable[[Tensor, Tensor], Tensor]
-"""Adversarial images (B, C, H, W) and labels (B,) -> what became of each, bool (B, width)."""
+"""Adversarial images (B, C, H, W) and labels (B,) -> what became of each, (B, width)."""
 
 
 @dataclass(frozen=True)
@@ -67,21 +67,30 @@ class Workshop:
         for number, rows in enumerate(torch.arange(len(wanted), device=wanted.device).split(SHARD_SIZE)):
             rows = rows[wanted[rows]]
             if len(rows):
-                measured[rows] = self._shard(planned, threat, measure, rows, number, width)
+                measured[rows] = self.measure_rows(planned, threat, measure, rows, width=width, shard=number)
             left = int(measured[:, 0].sum())
             self.advance(f"{planned.description} at {threat.epsilon:.3g}, {left} standing")
         return measured
 
-    def _shard(
-        self, planned: Planned, threat: ThreatModel, measure: Measure, rows: Tensor, number: int, width: int
+    def measure_rows(
+        self,
+        planned: Planned,
+        threat: ThreatModel,
+        measure: Measure,
+        rows: Tensor,
+        *,
+        width: int,
+        shard: int = 0,
+        dtype: torch.dtype = torch.bool,
     ) -> Tensor:
-        key = self._key(planned, threat, rows, number)
+        """What became of some images under an attack that is made on all of them at once: (B, width)."""
+        key = self._key(planned, threat, rows, shard)
         known = self.store.get(key, b"")
-        if len(known) == len(rows) * width:
-            return torch.tensor(list(known), dtype=torch.bool, device=rows.device).view(-1, width)
-        adversarial = self.craft(planned, self.images[rows], self.labels[rows], threat, number)
+        if len(known) == len(rows) * width * dtype.itemsize:
+            return torch.frombuffer(bytearray(known), dtype=dtype).view(-1, width).to(rows.device)
+        adversarial = self.craft(planned, self.images[rows], self.labels[rows], threat, shard)
         measured = self.batching.run(lambda: measure(adversarial, self.labels[rows]))
-        self.store[key] = bytes(measured.flatten().tolist())
+        self.store[key] = measured.cpu().numpy().tobytes()
         return measured
 
     def craft(self, planned: Planned, images: Tensor, labels: Tensor, threat: ThreatModel, shard: int) -> Tensor:

@@ -9,13 +9,15 @@ from torch import Tensor
 from smdguard.attacks import Attack, Model
 from smdguard.auditing.composition import Assignment, Evidence, compose_report
 from smdguard.auditing.crafting import SHARD_SIZE, Planned, Store, Workshop
+from smdguard.auditing.duration import measure_pace, seconds_at_most
 from smdguard.auditing.exhibits import gather_exhibits
 from smdguard.auditing.fingerprint import fingerprint
 from smdguard.auditing.gradients import gradient_health, has_gradients
 from smdguard.auditing.members import member_transfer
 from smdguard.auditing.outcomes import Outcome, worst_case
 from smdguard.auditing.plan import Plan
-from smdguard.auditing.presets import PresetName, find_preset, impossible_attacks
+from smdguard.auditing.preset_names import PresetName
+from smdguard.auditing.presets import find_preset, impossible_attacks
 from smdguard.auditing.probes import probe_gradient_attacks, probe_input, probe_rows
 from smdguard.auditing.suspicion import suspicion_under_attack
 from smdguard.auditing.validation import check_model, checked_epsilons, checked_images, checked_labels
@@ -42,13 +44,14 @@ def audit(
     labels: Any,
     threat: ThreatModel,
     *,
-    attacks: PresetName | Sequence[Attack] = "quick",
+    attacks: PresetName | Sequence[Attack] = "standard",
     surrogates: Mapping[str, Model] | None = None,
     epsilons: Sequence[float] = (),
     seed: int = 0,
     name: str = "model",
     dataset: str | None = None,
     progress: Progress = lambda *_: None,
+    announce: Callable[[float], None] | None = None,
     store: Store | None = None,
     suspicion_threshold: float | None = None,
 ) -> AuditReport:
@@ -75,6 +78,7 @@ def audit(
         name: What the report calls the model.
         dataset: What the report calls the images.
         progress: Hears of each finished shard.
+        announce: Hears before the attacks begin how many seconds all take at most, if no image falls.
         store: Where the results of finished shards are kept; those that it holds already are not computed again.
         suspicion_threshold: For an Ensemble, disagreement in nats above which an image is flagged; the report then
             says which share of the adversarial images is.
@@ -120,11 +124,27 @@ def audit(
         clean=workshop.standing(model, images, labels),
         health=workshop.batching.run(lambda: gradient_health(careful, *shards)) if differentiable else None,
     )
+    if announce is not None:
+        seconds = workshop.batching.run(lambda: _seconds_at_most(plan, workshop, assignment, suspicion_threshold))
+        if seconds is not None:
+            announce(seconds)
     try:
         _gather(evidence, plan, workshop, assignment, suspicion_threshold)
     except KeyboardInterrupt as interrupt:
         raise AuditInterrupted(compose_report(assignment, evidence, partial=True)) from interrupt
     return compose_report(assignment, evidence)
+
+
+def _seconds_at_most(plan: Plan, workshop: Workshop, assignment: Assignment, threshold: float | None) -> float | None:
+    """By a call or two of each model about one shard."""
+    images, labels = workshop.images[:SHARD_SIZE], workshop.labels[:SHARD_SIZE]
+    return seconds_at_most(
+        plan,
+        num_images=len(workshop.labels),
+        num_radii=len(assignment.radii),
+        threshold=threshold,
+        pace_of=lambda model: measure_pace(workshop.batching.wrap(model), images, labels),
+    )
 
 
 class _Counter:

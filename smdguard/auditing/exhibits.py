@@ -54,7 +54,9 @@ def gather_exhibits(
     """
     right = clean.nonzero().flatten()
     rows = right[torch.arange(0, len(right), max(1.0, len(right) / NUM_SAMPLES), device=right.device).long()]
-    sample = _attacked(careful, images[rows], labels[rows], threat, _attempts(outcomes, threat, surrogates), generator)
+    sample = _attacked(
+        careful, images[rows], labels[rows], threat, _attempts(outcomes, threat, surrogates, rows), generator
+    )
     # Random draws differ from the audit's; an image that fares otherwise than there would contradict its numbers.
     sample = sample.only(sample.standing == worst[rows])
     shown = sample.only(_one_of_each_class(sample))
@@ -85,14 +87,17 @@ class _Sample(NamedTuple):
 
 
 class _Attempt(NamedTuple):
-    """An attack, the surrogate that it is made on if it is, and what the gallery calls it."""
+    """An attack, the surrogate that it is made on if it is, what the gallery calls it, and which images fell to it."""
 
     attack: Attack
     surrogate: Model | None
     name: str
+    fooled: Tensor
 
 
-def _attempts(outcomes: Sequence[Outcome], threat: ThreatModel, surrogates: Mapping[str, Model]) -> list[_Attempt]:
+def _attempts(
+    outcomes: Sequence[Outcome], threat: ThreatModel, surrogates: Mapping[str, Model], rows: Tensor
+) -> list[_Attempt]:
     """The audit's attacks at its radius, the strongest first; those by queries take long, and serve where no others do.
 
     They go on after the first success where they can: that lies right at the boundary, where members disagree most.
@@ -102,7 +107,10 @@ def _attempts(outcomes: Sequence[Outcome], threat: ThreatModel, surrogates: Mapp
     quick.sort(key=lambda one: (not hasattr(one.attack, "early_stop"), one.robust_accuracy))
     return [
         _Attempt(
-            _to_the_end(one.attack), surrogates[one.source] if one.access == "black-box" else None, one.description
+            _to_the_end(one.attack),
+            surrogates[one.source] if one.access == "black-box" else None,
+            one.description,
+            ~one.standing[rows],
         )
         for one in quick
     ]
@@ -120,13 +128,13 @@ def _attacked(
     attempts: Sequence[_Attempt],
     generator: torch.Generator,
 ) -> _Sample:
-    """Make one attack after the other, each on what still stands."""
+    """Make one attack after the other, the first on all images, the others on what still stands and fell to them."""
     adversarial, last = images.clone(), torch.zeros_like(labels)
     standing = torch.ones_like(labels, dtype=torch.bool)
-    for number, (attack, surrogate, _) in enumerate(attempts):
-        rows = standing.nonzero().flatten()
+    for number, (attack, surrogate, _, fooled) in enumerate(attempts):
+        rows = (standing & fooled if number else standing).nonzero().flatten()
         if not len(rows):
-            break
+            continue
         candidates = attack(
             model if surrogate is None else surrogate, images[rows], labels[rows], threat, generator=generator
         )

@@ -25,6 +25,7 @@ FEW_STEPS, MANY_STEPS, LAST_STEPS = 10, 40, 10
 MAX_UNBOUNDED_ACCURACY = 0.1
 MIN_SHARE = 0.05
 MAX_LATE_GAIN = 0.1
+UNBOUNDED, TRACED = PGD(num_steps=2 * FEW_STEPS), PGD(num_steps=MANY_STEPS, early_stop=False)
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -49,7 +50,7 @@ def probe_gradient_attacks(
     """What a long run of PGD tells about the attacks of an audit on a model with gradients."""
     unbounded = list(_stands_at_any_distance(model, images, labels, threat, generator))
     trace = _Trace(model, labels)
-    end = PGD(num_steps=MANY_STEPS, early_stop=False)(trace, images, labels, threat, generator=generator)
+    end = TRACED(trace, images, labels, threat, generator=generator)
     with torch.no_grad():
         trace(end)
     few_steps = any(getattr(attack, "num_steps", math.inf) <= FEW_STEPS for attack in attacks)
@@ -134,7 +135,7 @@ def _stands_at_any_distance(
     """With a radius as large as the box, every image can become any other."""
     radius = 1.0 if threat.norm == "linf" else math.sqrt(images[0].numel())
     unbounded = dataclasses.replace(threat, epsilon=radius)
-    adversarial = PGD(num_steps=2 * FEW_STEPS)(model, images, labels, unbounded, generator=generator)
+    adversarial = UNBOUNDED(model, images, labels, unbounded, generator=generator)
     with torch.no_grad():
         share = _share(~is_fooled(model(adversarial), labels))
     if share > MAX_UNBOUNDED_ACCURACY:

@@ -29,30 +29,33 @@ def suspicion_under_attack(
         threshold: Disagreement in nats above which an image is flagged.
     """
 
-    def answer(images: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (B, K) of the ensemble and its members' disagreement (B,)."""
+    def answer(images: Tensor, labels: Tensor) -> Tensor:
+        """Whether the ensemble is fooled, and its members' disagreement: (B, 2)."""
         with torch.no_grad():
-            members = workshop.batching.run(
-                lambda: workshop.batching.apply(ensemble.member_log_probabilities, images, axis=0)
-            )
-        return average_log_probabilities(members), disagreement(members)
+            members = workshop.batching.apply(ensemble.member_log_probabilities, images, axis=0)
+        scores = disagreement(members)
+        return torch.stack([is_fooled(average_log_probabilities(members), labels).to(scores), scores], dim=1)
 
     rows = probe_rows(len(workshop.images), workshop.images.device)
-    images, labels = workshop.images[rows], workshop.labels[rows]
-    clean_scores = torch.cat([answer(shard)[1] for shard in workshop.images.split(SHARD_SIZE)])
-    # The plain attack goes on past its first success: an image at the boundary is one that the members dispute.
-    attacks: list[Attack] = [APGD(num_steps=20, early_stop=False), Unsuspicious(num_steps=20, threshold=threshold)]
+    shards = zip(workshop.images.split(SHARD_SIZE), workshop.labels.split(SHARD_SIZE), strict=True)
+    clean_scores = workshop.batching.run(lambda: torch.cat([answer(*shard)[:, 1] for shard in shards]))
     under_attack, outcomes = [], []
-    for attack in attacks:
-        adversarial = workshop.craft(Planned(attack, ensemble, "suspicion"), images, labels, threat, 0)
-        output, scores = answer(adversarial)
-        fooled = is_fooled(output, labels)
+    for attack in attacks_on_suspicion(threshold):
+        planned = Planned(attack, ensemble, "suspicion")
+        measured = workshop.measure_rows(planned, threat, answer, rows, width=2, dtype=clean_scores.dtype)
+        fooled, scores = measured[:, 0] == 1, measured[:, 1]
         under_attack.append(_under_attack(attack, fooled, scores, clean_scores[rows], threshold))
         standing = torch.ones_like(workshop.labels, dtype=torch.bool)
         standing[rows] = ~fooled
         outcomes.append(Outcome(attack, "white-box", "suspicion", threat.epsilon, standing, len(rows)))
     clean_flagged = interval(clean_scores > threshold)
     return SuspicionReport(threshold, clean_flagged, len(rows), tuple(under_attack)), outcomes
+
+
+def attacks_on_suspicion(threshold: float) -> list[Attack]:
+    """One without and one with knowledge of the score."""
+    # The plain attack goes on past its first success: an image at the boundary is one that the members dispute.
+    return [APGD(num_steps=20, early_stop=False), Unsuspicious(num_steps=20, threshold=threshold)]
 
 
 def _under_attack(

@@ -100,9 +100,7 @@ def _without_subnormals(weights: torch.Tensor) -> torch.Tensor:
     return torch.where(weights.abs() < torch.finfo(weights.dtype).tiny, 0, weights)
 
 
-def _expected_shapes(
-    architecture: Architecture, image_input: Input, builder: Builder | None
-) -> dict[str, torch.Size]:
+def _expected_shapes(architecture: Architecture, image_input: Input, builder: Builder | None) -> dict[str, torch.Size]:
     """Of every weight; nothing is allocated, whatever sizes a configuration claims."""
     try:
         with torch.device("meta"):

@@ -3,12 +3,13 @@
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from smdguard.auditing.preset_names import PresetName
 from smdguard.cli.options import DEFAULT_MODEL, device_option, json_option, output_console, quiet_option
-from smdguard.cli.report_folder import require_writable, write_report
+from smdguard.cli.report_folder import PARTIAL, require_writable, write_report
 from smdguard.errors import InvalidInputError, SmdguardError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class _Range(click.ParamType):
 @click.option("--epsilons", type=_Range(), help="Radii for the accuracy curve, such as 0:0.3:0.05.")
 @click.option("--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True)
 @click.option(
-    "--preset", type=click.Choice(["quick", "standard", "paper"]), default="quick", show_default=True, help="Attacks."
+    "--preset", type=click.Choice(get_args(PresetName)), default="standard", show_default=True, help="Attacks."
 )
 @click.option("--attacks", help="Some of the preset's attacks by name, such as FGSM,PGD.")
 @click.option(
@@ -96,8 +97,8 @@ def audit(
 ) -> None:
     """Attack a model in every way at hand and count the images that stand."""
     from smdguard import auditing
+    from smdguard.auditing.partial_results import PartialResults
     from smdguard.cli.audited_model import find_audited_model, require_fit
-    from smdguard.cli.partial_results import PartialResults
     from smdguard.cli.progress import audit_progress
     from smdguard.datasets import balanced_subset
     from smdguard.guard import load
@@ -123,7 +124,7 @@ def audit(
         require_fit(source.name, source.image_shape, source.config.labels, dataset)
     # An attack or two of a preset would not be an even comparison.
     baseline = _baseline(config, threat) if config and epsilons and attacks is None else None
-    store = PartialResults(output) if output is not None else None
+    store = PartialResults(output / PARTIAL) if output is not None else None
     try:
         with audit_progress(quiet=quiet) as progress:
             report = auditing.audit(
@@ -137,7 +138,8 @@ def audit(
                 seed=seed,
                 name=audited.name,
                 dataset=dataset.name,
-                progress=progress,
+                progress=progress.advance,
+                announce=progress.announce,
                 store=store,
                 suspicion_threshold=config.suspicion.threshold if config and config.suspicion else None,
             )

@@ -2,12 +2,10 @@
 
 import logging
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smdguard.errors import SmdguardError
+from smdguard.files import named_errors, write_atomically
 
 if TYPE_CHECKING:
     from smdguard.report import AuditReport
@@ -15,6 +13,7 @@ if TYPE_CHECKING:
 DOCUMENT = "report.json"
 PAGE = "report.html"
 FIGURES = "figures"
+PARTIAL = "partial"
 
 
 def require_writable(folder: Path) -> None:
@@ -36,7 +35,6 @@ def write_report(report: "AuditReport", folder: Path) -> None:
         SmdguardError: The folder cannot be written.
     """
     from smdguard import render
-    from smdguard.files import write_atomically
 
     with named_errors(folder):
         write_atomically(folder / DOCUMENT, render.json(report).encode() + b"\n")
@@ -50,7 +48,6 @@ def write_renderings(report: "AuditReport", folder: Path) -> None:
         SmdguardError: The folder cannot be written.
     """
     from smdguard import render
-    from smdguard.files import write_atomically
 
     # It would say on standard error that it fills its cache of fonts.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
@@ -61,12 +58,3 @@ def write_renderings(report: "AuditReport", folder: Path) -> None:
             write_atomically(folder / FIGURES / name, content)
         for name in render.figure_names() - files.keys():
             (folder / FIGURES / name).unlink(missing_ok=True)
-
-
-@contextmanager
-def named_errors(folder: Path) -> Iterator[None]:
-    """Turn what the system says of a folder into one clear line."""
-    try:
-        yield
-    except OSError as error:
-        raise SmdguardError(f"{folder} cannot be written: {error.strerror}") from error

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from smdguard.attacks import BIM, FGSM, MIM, PGD, Attack, Square, Transfer
+from smdguard.attacks import BIM, FGSM, MIM, PGD, RFGSM, Attack, Square, Transfer
 from smdguard.auditing import audit
 from smdguard.auditing.outcomes import Outcome
 from smdguard.auditing.probes import (
@@ -38,6 +38,20 @@ def findings(*outcomes: Outcome) -> list[tuple[str, str]]:
 def test_outcomes_in_order_raise_nothing() -> None:
     surrogate = outcome(Transfer("other", PGD()), 80, access="black-box")
     assert findings(outcome(FGSM(), 100), outcome(BIM(), 40), outcome(PGD(), 38), surrogate) == []
+
+
+def test_every_attack_that_its_transferred_version_beats_is_named_with_both_numbers() -> None:
+    def both(attack: Attack, direct: int, transferred: int) -> list[Outcome]:
+        return [outcome(attack, direct), outcome(Transfer("other", attack), transferred, access="black-box")]
+
+    by_much, by_little = both(FGSM(), 100, 60), both(MIM(), 50, 42)
+    by_chance, not_at_all = both(RFGSM(), 50, 47), both(PGD(), 40, 45)
+    (finding,) = sanity_findings([*by_much, *by_little, *by_chance, *not_at_all], EPSILON, None, SOUND)
+    assert (finding.check, finding.severity) == ("gradient_masking", "high")
+    named = "FGSM 50.0 % white-box, 30.0 % transferred from model; MIM 25.0 % white-box, 21.0 % transferred from model."
+    assert f"mislead attacks: {named}" in finding.message
+    assert [row["name"] for row in finding.evidence["attacks"]] == ["FGSM", "MIM"]
+    assert findings(*by_little, *by_chance, *not_at_all) == []
 
 
 def test_single_step_that_beats_iterative_ones_is_found() -> None:

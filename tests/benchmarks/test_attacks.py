@@ -1,72 +1,154 @@
-"""PGD with ten steps, last iterate of every image, against the same attack of other libraries."""
+"""PGD and APGD, every step on every image, against the same attacks of other libraries.
+
+The others attack the ensemble as a stranger would hold it: its members one after another, in PyTorch's own memory
+format, with weights that want gradients.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import foolbox
 import pytest
 import torch
 import torchattacks
-from art.attacks.evasion import ProjectedGradientDescent
+from art.attacks.evasion import AutoProjectedGradientDescent, ProjectedGradientDescent
 from art.estimators.classification import PyTorchClassifier
-from torch import Tensor
+from torch import Tensor, nn
 
-from smdguard.attacks import PGD
+from smdguard.architectures import ARCHITECTURES
+from smdguard.attacks import APGD, PGD
 from smdguard.datasets import balanced_subset, parse_subset
 from smdguard.ensemble import Ensemble
 from smdguard.guard import load
 from smdguard.hub import read_test_subset
 from smdguard.threat import ThreatModel
 
-EPSILON, NUM_STEPS, NUM_IMAGES = 0.3, 10, 250
-pytestmark = pytest.mark.benchmark(group=f"PGD, {NUM_STEPS} steps, {NUM_IMAGES} images, smd-lenet-mnist")
+NUM_STEPS = 10
+Run = Callable[[], object]
 
 
-@pytest.fixture(scope="module")
-def data() -> tuple[Tensor, Tensor]:
-    subset = balanced_subset(parse_subset(read_test_subset("mnist")), NUM_IMAGES)
-    return subset.scaled(), subset.labels
+class PlainEnsemble(nn.Module):
+    """The mean of the members' probabilities, one member after another."""
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        super().__init__()
+        self.members = ensemble.members
+        self.mean, self.std = ensemble.mean, ensemble.std
+
+    def forward(self, images: Tensor) -> Tensor:
+        normalised = (images - self.mean) / self.std
+        return torch.stack([member(normalised).log_softmax(dim=-1) for member in self.members]).logsumexp(dim=0)
 
 
-@pytest.fixture
-def ensemble() -> Ensemble:
-    return load("smd-lenet-mnist", backend="torch", device="cpu").ensemble
+@dataclass(frozen=True)
+class Case:
+    """What is attacked."""
+
+    ensemble: Ensemble
+    images: Tensor
+    labels: Tensor
+    epsilon: float
+
+    @property
+    def step_size(self) -> float:
+        return self.epsilon / NUM_STEPS
+
+    @property
+    def plain(self) -> PlainEnsemble:
+        return PlainEnsemble(self.ensemble.to(memory_format=torch.contiguous_format).requires_grad_(True)).eval()
+
+    @property
+    def art_classifier(self) -> PyTorchClassifier:
+        return PyTorchClassifier(
+            self.plain,
+            nn.CrossEntropyLoss(),
+            input_shape=self.images.shape[1:],
+            nb_classes=10,
+            clip_values=(0.0, 1.0),
+            device_type="cpu",
+        )
 
 
-@pytest.fixture
-def plain_ensemble(ensemble: Ensemble) -> Ensemble:
-    """The ensemble as someone else would hold it: weights that want gradients, in the usual memory format."""
-    return ensemble.to(memory_format=torch.contiguous_format).requires_grad_(True)
+@pytest.fixture(params=["lenet-250", "resnet20-50"])
+def case(request: pytest.FixtureRequest, benchmark) -> Case:
+    """A trained ensemble for digits, or a fresh one of larger networks for photographs; three members each."""
+    benchmark.group = f"{benchmark.group}, {NUM_STEPS} steps, {request.param} images"
+    if request.param.startswith("lenet"):
+        subset = balanced_subset(parse_subset(read_test_subset("mnist")), 250)
+        ensemble = load("smd-lenet-mnist", backend="torch", device="cpu").ensemble
+        return Case(ensemble, subset.scaled(), subset.labels, 0.3)
+    subset = balanced_subset(parse_subset(read_test_subset("cifar10")), 50)
+    torch.manual_seed(0)
+    members = [ARCHITECTURES["resnet20"]((3, 32, 32), 10) for _ in range(3)]
+    ensemble = Ensemble(members, mean=[0.5] * 3, std=[0.25] * 3).eval().requires_grad_(False)
+    with torch.no_grad():
+        decisions = ensemble(subset.scaled()).argmax(dim=-1)
+    return Case(ensemble, subset.scaled(), decisions, 1e-4)
 
 
-@pytest.mark.parametrize("early_stop", [False, True], ids=["last iterate", "first success"])
-def test_smdguard(benchmark, early_stop: bool, ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> None:
-    attack, threat = PGD(num_steps=NUM_STEPS, early_stop=early_stop), ThreatModel(norm="linf", epsilon=EPSILON)
-    generator = torch.Generator().manual_seed(0)
-    benchmark.pedantic(lambda: attack(ensemble, *data, threat, generator=generator), rounds=5, warmup_rounds=1)
+def smdguard_pgd(case: Case) -> Run:
+    attack, threat = PGD(num_steps=NUM_STEPS, early_stop=False), ThreatModel("linf", case.epsilon)
+    return lambda: attack(case.ensemble, case.images, case.labels, threat, generator=torch.Generator().manual_seed(0))
 
 
-def test_torchattacks(benchmark, plain_ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> None:
-    attack = torchattacks.PGD(plain_ensemble, eps=EPSILON, alpha=EPSILON / NUM_STEPS, steps=NUM_STEPS)
-    benchmark.pedantic(lambda: attack(*data), rounds=5, warmup_rounds=1)
+def torchattacks_pgd(case: Case) -> Run:
+    attack = torchattacks.PGD(case.plain, eps=case.epsilon, alpha=case.step_size, steps=NUM_STEPS)
+    return lambda: attack(case.images, case.labels)
 
 
-def test_foolbox(benchmark, plain_ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> None:
-    model = foolbox.PyTorchModel(plain_ensemble, bounds=(0, 1), device="cpu")
-    attack = foolbox.attacks.LinfPGD(abs_stepsize=EPSILON / NUM_STEPS, steps=NUM_STEPS)
-    criterion = foolbox.criteria.Misclassification(data[1])
-    benchmark.pedantic(lambda: attack.run(model, data[0], criterion, epsilon=EPSILON), rounds=5, warmup_rounds=1)
+def foolbox_pgd(case: Case) -> Run:
+    model = foolbox.PyTorchModel(case.plain, bounds=(0, 1), device="cpu")
+    attack = foolbox.attacks.LinfPGD(abs_stepsize=case.step_size, steps=NUM_STEPS)
+    criterion = foolbox.criteria.Misclassification(case.labels)
+    return lambda: attack.run(model, case.images, criterion, epsilon=case.epsilon)
 
 
-def test_art(benchmark, plain_ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> None:
-    classifier = PyTorchClassifier(
-        plain_ensemble, torch.nn.CrossEntropyLoss(), input_shape=(1, 28, 28), nb_classes=10, clip_values=(0.0, 1.0)
-    )
+def art_pgd(case: Case) -> Run:
     attack = ProjectedGradientDescent(
-        classifier,
-        eps=EPSILON,
-        eps_step=EPSILON / NUM_STEPS,
+        case.art_classifier,
+        eps=case.epsilon,
+        eps_step=case.step_size,
         max_iter=NUM_STEPS,
         num_random_init=1,
-        batch_size=NUM_IMAGES,
+        batch_size=len(case.images),
         verbose=False,
     )
-    images, labels = data[0].numpy(), data[1].numpy()
-    benchmark.pedantic(lambda: attack.generate(images, labels), rounds=5, warmup_rounds=1)
+    images, labels = case.images.numpy(), case.labels.numpy()
+    return lambda: attack.generate(images, labels)
+
+
+def smdguard_apgd(case: Case) -> Run:
+    attack, threat = APGD(num_steps=NUM_STEPS, early_stop=False), ThreatModel("linf", case.epsilon)
+    return lambda: attack(case.ensemble, case.images, case.labels, threat, generator=torch.Generator().manual_seed(0))
+
+
+def torchattacks_apgd(case: Case) -> Run:
+    attack = torchattacks.APGD(case.plain, eps=case.epsilon, steps=NUM_STEPS)
+    return lambda: attack(case.images, case.labels)
+
+
+def art_apgd(case: Case) -> Run:
+    attack = AutoProjectedGradientDescent(
+        case.art_classifier,
+        eps=case.epsilon,
+        eps_step=2 * case.epsilon,
+        max_iter=NUM_STEPS,
+        nb_random_init=1,
+        batch_size=len(case.images),
+        loss_type="cross_entropy",
+        verbose=False,
+    )
+    images, labels = case.images.numpy(), case.labels.numpy()
+    return lambda: attack.generate(images, labels)
+
+
+@pytest.mark.benchmark(group="PGD")
+@pytest.mark.parametrize("library", [smdguard_pgd, torchattacks_pgd, foolbox_pgd, art_pgd])
+def test_pgd(benchmark, library: Callable[[Case], Run], case: Case) -> None:
+    benchmark.pedantic(library(case), rounds=3, warmup_rounds=1)
+
+
+@pytest.mark.benchmark(group="APGD")
+@pytest.mark.parametrize("library", [smdguard_apgd, torchattacks_apgd, art_apgd])
+def test_apgd(benchmark, library: Callable[[Case], Run], case: Case) -> None:
+    benchmark.pedantic(library(case), rounds=3, warmup_rounds=1)

@@ -1,6 +1,7 @@
 """smdguard audit."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from click.testing import Result
 from PIL import Image
 
 from smdguard import render
+from smdguard.auditing import PRESETS
+from smdguard.cli.progress import in_words
 from smdguard.datasets import DATASETS
 
 Run = Callable[..., Result]
@@ -38,7 +41,7 @@ def audited(smdguard: Run, tiny_folder: Path, tmp_path_factory: pytest.TempPathF
     """One audit for all that only look at it, and the folder of its report."""
     output = tmp_path_factory.mktemp("audit") / "new"
     arguments = ["--model", tiny_folder, "--surrogate", tiny_folder, "--num-images", 20, "--preset", "quick"]
-    return smdguard("audit", *arguments, "--device", "cpu", "--json", "--output", output), output
+    return smdguard("audit", *arguments, "--device", "cpu", "--json", "--quiet", "--output", output), output
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +96,8 @@ def test_report_that_is_written_is_the_one_that_is_printed(audited: tuple[Result
 
 
 def test_same_seed_gives_the_same_figures(smdguard: Run, tiny_folder: Path, document: dict[str, Any]) -> None:
-    arguments = ["--model", tiny_folder, "--surrogate", tiny_folder, "--num-images", 20, "--device", "cpu", "--json"]
-    again = json.loads(smdguard("audit", *arguments).stdout)
+    arguments = ["--model", tiny_folder, "--surrogate", tiny_folder, "--num-images", 20, "--preset", "quick"]
+    again = json.loads(smdguard("audit", *arguments, "--device", "cpu", "--json").stdout)
     assert {**again, "seconds": 0} == {**document, "seconds": 0}
 
 
@@ -123,11 +126,34 @@ def test_epsilons_give_a_curve(smdguard: Run, tiny_folder: Path, epsilons: str, 
 
 def test_table_names_verdict_and_attacks(smdguard: Run, tiny_folder: Path) -> None:
     result = smdguard("audit", "--model", tiny_folder, *FAST, "--epsilon", 0.1, "--epsilons", "0:0.1:0.1")
-    assert result.stderr == ""
+    assert re.fullmatch(r"This takes at most about (a second|\d+ (seconds|minutes))\.\n", result.stderr)
     verdict, *_ = result.stdout.split(maxsplit=1)
     assert verdict in {"ROBUST", "FRAGILE", "UNRELIABLE"}
     for part in (f"{tiny_folder}, 10 images of mnist, linf 0.1", "FGSM", "worst case", "member 2", "95 % Wilson"):
         assert part in result.stdout
+
+
+def test_quiet_leaves_standard_error_empty(smdguard: Run, tiny_folder: Path) -> None:
+    assert smdguard("audit", "--model", tiny_folder, *FAST, "--epsilon", 0.1, "--quiet").stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.02, "a second"),
+        (1.2, "2 seconds"),
+        (119.5, "120 seconds"),
+        (121, "3 minutes"),
+        (7199, "120 minutes"),
+        (7201, "3 hours"),
+    ],
+)
+def test_durations_are_rounded_up(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
+
+
+def test_presets_of_the_option_are_those_there_are(smdguard: Run) -> None:
+    assert f"--preset [{'|'.join(PRESETS)}]" in smdguard("audit", "--help").stdout
 
 
 def test_images_of_a_folder_are_audited(smdguard: Run, tiny_folder: Path, tmp_path: Path) -> None:
@@ -150,7 +176,7 @@ WRONG = {
     "above one": (["--epsilon", "1.5"], "epsilon must lie between 0 and 1 for the norm linf, not 1.5"),
     "no number": (["--epsilon", "nan"], "epsilon must lie between 0 and 1 for the norm linf, not nan"),
     "beyond the radius": (["--epsilon", "0.1", "--epsilons", "0:0.3:0.1"], "every epsilon must lie between 0 and 0.1"),
-    "unknown attack": (["--attacks", "FGSM,Tickle"], "the preset quick has no attack 'tickle'; it has FGSM, R-FGSM"),
+    "unknown attack": (["--attacks", "FGSM,Tickle"], "the preset standard has no attack 'tickle'; it has FGSM, R-FGSM"),
     "uneven": (["--num-images", "15"], "15 images cannot be taken evenly from 10 classes"),
     "too many": (["--num-images", "2000"], "2000 images cannot be taken evenly from 10 classes of 1000 images"),
     "no data": (["--data", "/nowhere"], "mnist cannot be read from /nowhere"),

@@ -118,7 +118,7 @@ def test_ctrl_c_leaves_a_partial_report_and_one_line(
         patch.setenv("STOP_AT", str(2 * num_calls()))
         patch.setenv("STOP_BY", str(int(signal.SIGINT)))
         sys.modules["halves"].CALLS = num_calls() + 15  # type: ignore[attr-defined]
-        stopped = smdguard(*arguments(output="stopped"), status=1)
+        stopped = smdguard(*arguments(output="stopped"), "--quiet", status=1)
     assert stopped.stderr == (
         "Error: the audit was stopped, the report is what was found until then; the same command goes on from there\n"
     )
@@ -131,7 +131,7 @@ def test_ctrl_c_leaves_a_partial_report_and_one_line(
 
 def test_fail_under_is_for_pipelines(smdguard: Run, halves: Path) -> None:
     worst = json.loads(smdguard(*arguments(), "--fail-under", 0.2).stdout)["worst_case"]["robust_accuracy"]["value"]
-    result = smdguard(*arguments(), "--fail-under", 0.9, status=1)
+    result = smdguard(*arguments(), "--fail-under", 0.9, "--quiet", status=1)
     assert result.stderr == f"Error: the worst case of {worst:.4g} is below --fail-under 0.9\n"
     assert json.loads(result.stdout)["worst_case"]["robust_accuracy"]["value"] == worst
 

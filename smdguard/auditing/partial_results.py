@@ -4,23 +4,20 @@ import shutil
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
-from smdguard.cli.report_folder import named_errors
-from smdguard.files import write_atomically
-
-FOLDER = "partial"
+from smdguard.files import named_errors, write_atomically
 
 
 class PartialResults(MutableMapping[str, bytes]):
-    """One small file for each finished piece of work, in a folder inside that of the report.
+    """One small file for each finished piece of work.
 
     A file is there whole or not at all, so an audit may be killed at any moment.
 
     Args:
-        output: The folder of the report.
+        folder: For these files alone; there is none until something is finished.
     """
 
-    def __init__(self, output: Path) -> None:
-        self._folder = output / FOLDER
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def __getitem__(self, key: str) -> bytes:
         try:

@@ -1,0 +1,133 @@
+"""How long an audit takes at most, told before it begins."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from smdguard.attacks import (
+    APGD,
+    BIM,
+    FAB,
+    FGSM,
+    MIM,
+    PGD,
+    RFGSM,
+    Attack,
+    MemberReweighing,
+    Model,
+    Square,
+    TargetedAPGD,
+    Transfer,
+    Unsuspicious,
+)
+from smdguard.auditing import members, probes
+from smdguard.auditing.crafting import SHARD_SIZE
+from smdguard.auditing.gradients import has_gradients, input_gradient
+from smdguard.auditing.plan import Plan
+from smdguard.auditing.suspicion import attacks_on_suspicion
+
+
+class Calls(NamedTuple):
+    """How often a model is asked about an image.
+
+    Args:
+        for_gradient: For its output and the way back to the input.
+        for_output: For its output alone.
+    """
+
+    for_gradient: int
+    for_output: int = 0
+
+
+class Pace(NamedTuple):
+    """Seconds that a model takes for one call of each kind, about a shard of images."""
+
+    gradient: float
+    output: float
+
+    def seconds(self, calls: Calls) -> float:
+        """For so many calls."""
+        return calls.for_gradient * self.gradient + calls.for_output * self.output
+
+
+def calls_at_most(attack: Attack) -> Calls | None:
+    """What an attack asks about an image that it never fools; None where the attack is none of ours."""
+    match attack:
+        case FGSM() | RFGSM():
+            return Calls(1)
+        case BIM(num_steps=steps) | MIM(num_steps=steps):
+            return Calls(steps)
+        case PGD(num_steps=steps, num_restarts=restarts):
+            return Calls(restarts * steps, restarts - 1)
+        case APGD(num_steps=steps, num_restarts=restarts):
+            return Calls(restarts * (steps + 1), restarts)
+        case TargetedAPGD(num_steps=steps, num_target_classes=classes, num_restarts=restarts):
+            return Calls(classes * restarts * (steps + 1), 1 + classes * restarts)
+        case MemberReweighing(num_steps=steps, member_shares=shares):
+            return Calls(len(shares) * (steps + 1), len(shares))
+        case FAB(num_steps=steps, num_target_classes=classes):
+            return Calls(classes * steps, 1 + classes * steps)
+        case Square(num_queries=queries):
+            return Calls(0, 1 + queries)
+        case Unsuspicious(num_steps=steps, num_target_classes=classes):
+            return Calls(classes * (steps + 1), 1 + classes)
+        case Transfer(attack=transferred):
+            return calls_at_most(transferred)
+    return None
+
+
+def seconds_at_most(
+    plan: Plan, *, num_images: int, num_radii: int, threshold: float | None, pace_of: Callable[[Model], Pace]
+) -> float | None:
+    """Of all calls of the models, if no attack fooled any image; None where an attack's calls are not known.
+
+    What attacks compute beside the calls, and the exhibits, are too little to count.
+
+    Args:
+        plan: The attacks of the audit.
+        num_images: On how many images they are made.
+        num_radii: At how many radii they are made.
+        threshold: Of the suspicion; None where that is not looked at.
+        pace_of: How fast a model is.
+    """
+    num_shards = -(-num_images // SHARD_SIZE)
+    paces = {id(model): pace_of(model) for model in (plan.model, *plan.surrogates.values())}
+    total = 0.0
+    for attack, made_on, num_times in _runs(plan, num_radii * num_shards, num_shards, threshold):
+        calls = calls_at_most(attack)
+        if calls is None:
+            return None
+        # What an attack returns is checked with one more call of the audited model.
+        total += num_times * (paces[id(made_on)].seconds(calls) + paces[id(plan.model)].output)
+    return total
+
+
+def _runs(plan: Plan, num_times: int, num_shards: int, threshold: float | None) -> Iterator[tuple[Attack, Model, int]]:
+    """Every attack, the model that it is made on, and on how many shards of images."""
+    direct: Iterable[Attack] = (*plan.attacks, *plan.pursuits)
+    yield from ((attack, plan.model, num_times) for attack in direct)
+    yield from ((planned.attack, planned.made_on, num_times) for planned in plan.transfers)
+    # A member alone is no slower than all together.
+    yield from ((members.ATTACK, plan.model, num_shards) for _ in range(plan.num_members))
+    if threshold is not None and plan.num_members:
+        yield from ((attack, plan.model, 1) for attack in attacks_on_suspicion(threshold))
+    if any(attack.requires == "gradients" for attack in direct):
+        yield from ((attack, plan.model, 1) for attack in (probes.UNBOUNDED, probes.TRACED))
+
+
+def measure_pace(model: Model, images: Tensor, labels: Tensor) -> Pace:
+    """Time one call of each kind; a model without gradients is never asked for one."""
+    with torch.no_grad():
+        output = _seconds(lambda: model(images))
+    gradient = _seconds(lambda: input_gradient(model, images, labels)) if has_gradients(model, images[:2]) else 0.0
+    return Pace(gradient, output)
+
+
+def _seconds(call: Callable[[], Tensor]) -> float:
+    start = time.perf_counter()
+    # A device that works on its own is waited for by asking for a number.
+    call().sum().item()
+    return time.perf_counter() - start

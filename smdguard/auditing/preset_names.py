@@ -1,0 +1,5 @@
+"""What presets are called; their attacks are in `presets`, and cost an import of torch."""
+
+from typing import Literal
+
+PresetName = Literal["quick", "standard", "full", "paper"]

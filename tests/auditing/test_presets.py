@@ -1,0 +1,43 @@
+"""The named sets of attacks."""
+
+import inspect
+import subprocess
+import sys
+from typing import get_args
+
+from smdguard.attacks import APGD, FAB, PGD, Attack, MemberReweighing, Square, TargetedAPGD
+from smdguard.auditing import PRESETS, PresetName, audit
+from smdguard.auditing.duration import calls_at_most
+
+
+def test_every_name_is_a_preset_and_the_default_is_standard() -> None:
+    assert tuple(PRESETS) == get_args(PresetName)
+    assert inspect.signature(audit).parameters["attacks"].default == "standard"
+
+
+def test_names_are_to_be_had_without_torch() -> None:
+    code = "import sys; from smdguard.auditing import PresetName; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_full_holds_autoattacks_standard_set_and_all_of_standard() -> None:
+    pursuits = PRESETS["full"]().pursuits
+    # Croce and Hein, 2020: 100 steps, nine target classes, 5,000 queries.
+    autoattack: list[Attack] = [
+        APGD(num_steps=100),
+        TargetedAPGD(num_steps=100, num_target_classes=9),
+        FAB(num_steps=100, num_target_classes=9),
+        Square(num_queries=5000),
+    ]
+    assert set(autoattack) <= set(pursuits)
+    assert PRESETS["full"]().attacks == PRESETS["standard"]().attacks
+    stronger = {attack for attack in PRESETS["standard"]().pursuits if not isinstance(attack, Square)}
+    assert stronger | {MemberReweighing(), APGD(loss="cw")} <= set(pursuits)
+    assert {attack.loss for attack in pursuits if isinstance(attack, PGD)} == {"ce", "cw"}
+
+
+def test_full_begins_with_what_costs_least() -> None:
+    calls = [calls_at_most(attack) for attack in PRESETS["full"]().pursuits]
+    costs = [one.for_gradient + one.for_output for one in calls if one is not None]
+    assert costs == sorted(costs)
+    assert len(costs) == len(calls)
