@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from smdguard import render
+from smdguard.auditing import partial_results
 from smdguard.datasets import LabelledImages
 from smdguard.errors import BackendError, InvalidInputError
 from smdguard.hub import AUDIT, CONFIG, WEIGHTS
