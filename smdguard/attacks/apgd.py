@@ -9,6 +9,7 @@ from torch import Tensor
 
 from smdguard.attacks.attack import Model, Requirement, is_fooled
 from smdguard.attacks.losses import LossName, rising, targeted_difference_of_logits_ratio
+from smdguard.attacks.targets import likeliest_wrong_classes
 from smdguard.threat import ThreatModel
 
 
@@ -266,8 +267,6 @@ class TargetedAPGD(AdaptiveAscent):
             return objective
 
         with torch.no_grad():
-            wrong = model(images).scatter(-1, labels.unsqueeze(-1), -torch.inf)
-        num_targets = min(self.num_target_classes, wrong.shape[-1] - 1)
-        likeliest = wrong.topk(num_targets, dim=-1).indices
-        objectives = [objective_towards(targets) for targets in likeliest.unbind(-1) for _ in range(self.num_restarts)]
+            likeliest = likeliest_wrong_classes(model(images), labels, self.num_target_classes)
+        objectives = [objective_towards(targets) for targets in likeliest for _ in range(self.num_restarts)]
         return self._climb_in_turn(objectives, images, threat, generator=generator)

@@ -10,6 +10,7 @@ from torch import Tensor
 from smdguard.attacks.apgd import AdaptiveAscent, Judgement, Objective
 from smdguard.attacks.attack import Model, is_fooled
 from smdguard.attacks.losses import margin
+from smdguard.attacks.targets import likeliest_wrong_classes
 from smdguard.scores import average_log_probabilities, disagreement
 from smdguard.threat import ThreatModel
 
@@ -63,6 +64,5 @@ class Unsuspicious(AdaptiveAscent):
             return objective
 
         with torch.no_grad():
-            wrong = model(images).scatter(-1, labels.unsqueeze(-1), -torch.inf)
-        likeliest = wrong.topk(min(self.num_target_classes, wrong.shape[-1] - 1), dim=-1).indices
-        return self._climb_in_turn(map(objective_towards, likeliest.unbind(-1)), images, threat, generator=generator)
+            likeliest = likeliest_wrong_classes(model(images), labels, self.num_target_classes)
+        return self._climb_in_turn(map(objective_towards, likeliest), images, threat, generator=generator)
