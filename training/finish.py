@@ -20,7 +20,7 @@ from training.start import model_of
 SUSPICION_QUANTILE = 0.99
 
 
-def write_model(folder: Path, recipe: Recipe, ensemble: Ensemble, data: TrainingData) -> ModelConfig:
+def write_model(folder: Path, recipe: Recipe, ensemble: Ensemble, data: TrainingData) -> None:
     """Write the trained ensemble's weights, and then config.json, which makes the folder a model."""
     weights = save({name: tensor.cpu().contiguous() for name, tensor in ensemble.state_dict().items()})
     write_atomically(folder / WEIGHTS, weights)
@@ -37,7 +37,6 @@ def write_model(folder: Path, recipe: Recipe, ensemble: Ensemble, data: Training
         files={WEIGHTS: File(sha256=sha256(weights), num_bytes=len(weights))},
     )
     write_atomically(folder / CONFIG, serialise(config))
-    return config
 
 
 def _calibrate(ensemble: Ensemble, data: TrainingData) -> Suspicion:

@@ -21,11 +21,12 @@ from smdguard.manifest import ModelConfig, parse
 from training.batch import Batch
 from training.checkpoint import FILE_NAME, Progress, restore_checkpoint, save_checkpoint, what_is_kept
 from training.data import TrainingData, batches, num_batches
+from training.distributed import UNDIVIDED, Division
 from training.evaluation import clean_accuracy
 from training.finish import write_model
 from training.out_of_memory import TrainingOutOfMemoryError, largest_fitting, within_memory
 from training.recipes import Recipe
-from training.start import claim, initial_ensembles
+from training.start import claim, initial_ensembles, require_divisible
 from training.step import Stepper
 from training.terms import TermLog, TrainingDivergedError
 
@@ -49,6 +50,7 @@ def train(
     report: Report = lambda *_: None,
     measure: Measure = lambda *_: {},
     origins: Mapping[str, Path] = MappingProxyType({}),
+    division: Division = UNDIVIDED,
 ) -> ModelConfig:
     """Train an ensemble, from the folder's checkpoint where there is one, and leave it there as a model.
 
@@ -65,30 +67,31 @@ def train(
         report: Hears of the progress.
         measure: Says what else to write down after each epoch.
         origins: Folders of the trained ensembles that the recipe's `init` and `holdouts` name.
+        division: Among which processes, each of which has to call this; the first one writes the files. Others may go
+            on with a training than those that began it.
 
     Returns:
         What config.json says. A finished training is left as it is.
 
     Raises:
-        InvalidInputError: The folder belongs to another recipe, or an origin does not fit.
+        InvalidInputError: The folder belongs to another recipe, an origin does not fit, or the processes do not.
         TrainingDivergedError: The loss or a weight is not finite; the last checkpoint is kept.
         TrainingOutOfMemoryError: A step does not fit into memory; the last checkpoint is kept.
+        LostProcessError: Another process has stopped; the last checkpoint is kept.
     """
-    claim(folder, recipe)
+    require_divisible(recipe, data, division)
+    division.everyone.in_turn(partial(claim, folder, recipe))
     config_file = folder / CONFIG
-    if config_file.exists():
-        return parse(ModelConfig, config_file.read_bytes(), str(config_file))
-    ensemble, holdouts = initial_ensembles(recipe, origins)
-    stepper = Stepper(recipe, ensemble.to(device), [holdout.to(device) for holdout in holdouts])
-    data = TrainingData(*(LabelledImages(part.images.to(device), part.labels.to(device)) for part in data))
-    try:
-        progress = _train_epochs(recipe, stepper, data, folder, report, measure)
-    except TrainingDivergedError as error:
-        raise TrainingDivergedError(f"{error}; {what_is_kept(folder)}. Try a smaller learning rate") from None
-    _write_metrics(folder, progress)
-    config = write_model(folder, recipe, ensemble, data)
-    (folder / FILE_NAME).unlink(missing_ok=True)
-    return config
+    if not config_file.exists():
+        ensemble, holdouts = initial_ensembles(recipe, origins)
+        stepper = Stepper(recipe, ensemble.to(device), [holdout.to(device) for holdout in holdouts], division)
+        data = TrainingData(*(LabelledImages(part.images.to(device), part.labels.to(device)) for part in data))
+        try:
+            progress = _train_epochs(recipe, stepper, data, folder, report, measure)
+        except TrainingDivergedError as error:
+            raise TrainingDivergedError(f"{error}; {what_is_kept(folder)}. Try a smaller learning rate") from None
+        division.everyone.once(partial(_finish, recipe, ensemble, data, folder, progress))
+    return parse(ModelConfig, config_file.read_bytes(), str(config_file))
 
 
 def _train_epochs(
@@ -109,7 +112,7 @@ def _train_epochs(
             line |= measure(stepper.ensemble, line["epoch"], seconds)
             progress = Progress([*progress.epochs, line])
             _save(folder, stepper, progress)
-            _write_metrics(folder, progress)
+            stepper.division.everyone.once(partial(_write_metrics, folder, progress))
     return progress
 
 
@@ -122,14 +125,15 @@ def _train_one_epoch(
     order, second_order, draws, epoch_seed, draws_of_members = _seeds_of_epoch(recipe.seed, epoch)
     generators = _generators(data.images.device, (draws, draws_of_members), progress.generators)
     first_pass, second_pass = (
-        islice(_one_pass(recipe, data, seed), progress.num_steps, None) for seed in (order, second_order)
+        islice(_one_pass(recipe, data, stepper.division, seed), progress.num_steps, None)
+        for seed in (order, second_order)
     )
     log = TermLog(progress)
     stepper.ensemble.train()
     for step, (images, labels) in enumerate(first_pass, start=progress.num_steps):
         num_done, num_all = epoch * num_steps + step, recipe.num_epochs * num_steps
         batch = Batch(
-            ensemble=stepper.ensemble,
+            ensemble=stepper.part,
             images=images,
             labels=labels,
             progress=num_done / num_all,
@@ -137,20 +141,27 @@ def _train_one_epoch(
             generator=generators[0],
             second_pass=second_pass,
             holdouts=stepper.holdouts,
+            division=stepper.division,
         )
         log.add(stepper.take(batch, learning_rate=recipe.learning_rate_at((num_done + 1) / (num_all + 1))))
         is_last = step == num_steps - 1
         if step % _STEPS_BETWEEN_REPORTS == 0 or is_last:
             report(epoch, step + 1, num_steps, log.means())
-        if time.monotonic() - saved >= _SECONDS_BETWEEN_CHECKPOINTS and not is_last:
+        is_due = time.monotonic() - saved >= _SECONDS_BETWEEN_CHECKPOINTS and not is_last
+        if stepper.division.everyone.agree(is_due):
             states = tuple(generator.get_state() for generator in generators)
             saved = time.monotonic()
+            stepper.gather()
             _save(folder, stepper, Progress(progress.epochs, step + 1, log.sums(), saved - started, states))
+    stepper.gather()
     return log.means(), time.monotonic() - started
 
 
-def _one_pass(recipe: Recipe, data: LabelledImages, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    return batches(data, recipe.batch_size, torch.Generator().manual_seed(seed), augmentation=recipe.augmentation)
+def _one_pass(recipe: Recipe, data: LabelledImages, division: Division, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """This process's share of each batch."""
+    generator = torch.Generator().manual_seed(seed)
+    for images, labels in batches(data, recipe.batch_size, generator, augmentation=recipe.augmentation):
+        yield division.share(images), division.share(labels)
 
 
 def _seeds_of_epoch(seed: int, epoch: int) -> list[int]:
@@ -171,9 +182,17 @@ def _generators(
     return generators
 
 
+def _finish(recipe: Recipe, ensemble: Ensemble, data: TrainingData, folder: Path, progress: Progress) -> None:
+    """Write what a training leaves."""
+    _write_metrics(folder, progress)
+    write_model(folder, recipe, ensemble, data)
+    (folder / FILE_NAME).unlink(missing_ok=True)
+
+
 def _save(folder: Path, stepper: Stepper, progress: Progress) -> None:
     stepper.require_finite_weights()
-    save_checkpoint(folder, stepper.ensemble, stepper.optimizer, progress)
+    write = partial(save_checkpoint, folder, stepper.ensemble, stepper.optimizer, progress)
+    stepper.division.everyone.once(write)
 
 
 def _out_of_memory(recipe: Recipe, stepper: Stepper, data: LabelledImages, folder: Path) -> TrainingOutOfMemoryError:
@@ -193,8 +212,12 @@ def _out_of_memory(recipe: Recipe, stepper: Stepper, data: LabelledImages, folde
         )
         stepper.take(batch, learning_rate=0.0)
 
-    fitting = largest_fitting(try_step, recipe.batch_size)
-    fits = f"one of {fitting} fits: start anew with --batch-size {fitting}" if fitting else "not even one image fits"
+    if stepper.division.everyone.count > 1:  # The others take no part in trial steps.
+        fits = "start anew with a smaller --batch-size or more processes"
+    elif fitting := largest_fitting(try_step, recipe.batch_size):
+        fits = f"one of {fitting} fits: start anew with --batch-size {fitting}"
+    else:
+        fits = "not even one image fits"
     return TrainingOutOfMemoryError(
         f"there is no memory for a step of {recipe.batch_size} images; {fits}, or free memory and go on with --resume "
         f"({what_is_kept(folder)})"

@@ -11,6 +11,8 @@ from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError
 from smdguard.files import write_atomically
 from smdguard.manifest import Architecture, Input, parse, serialise
+from training.data import TrainingData
+from training.distributed import Division
 from training.members import make_known
 from training.origins import load_origin
 from training.recipes import SCRATCH, Recipe
@@ -30,6 +32,30 @@ def claim(folder: Path, recipe: Recipe) -> None:
     changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in before | now if before.get(key) != now.get(key)]
     if changed:
         raise InvalidInputError(f"{folder} holds a training of another recipe: {', '.join(changed)}")
+
+
+def require_divisible(recipe: Recipe, data: TrainingData, division: Division) -> None:
+    """Make sure that there is something to do for every process.
+
+    Raises:
+        InvalidInputError: The images or the members cannot be divided so; the message says what can.
+    """
+    num_images, num_processes = min(recipe.batch_size, len(data.train.images)), division.images.count
+    if num_images % num_processes:
+        raise InvalidInputError(
+            f"a batch of {num_images} images cannot be divided equally among {num_processes} processes; choose a "
+            f"--batch-size such as {max(1, num_images // num_processes) * num_processes}, or other processes"
+        )
+    if division.members.count > recipe.num_members:
+        raise InvalidInputError(
+            f"{recipe.num_members} members cannot be divided among {division.members.count} processes; start torchrun "
+            f"with --nproc-per-node {recipe.num_members}, or choose --parallel data"
+        )
+    if division.members.count > 1 and recipe.adversary == "pgd":
+        raise InvalidInputError(
+            "with --parallel members no process has the ensemble whose gradient the adversary pgd follows; choose "
+            "--parallel data, or the adversary eat"
+        )
 
 
 def model_of(recipe: Recipe) -> tuple[Architecture, Input]:

@@ -1,5 +1,7 @@
 """A training step of each method against the naive one, and against a plain loop over the members."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -9,8 +11,10 @@ from smdguard.datasets import LabelledImages
 from smdguard.ensemble import Ensemble
 from smdguard.manifest import Architecture, Input
 from tests.benchmarks.plain import PlainLeNet
+from training.checkpoint import Progress
 from training.loop import _train_one_epoch
 from training.recipes import recipe_for
+from training.step import Stepper
 
 BATCH_SIZE, NUM_STEPS = 128, 4
 
@@ -29,10 +33,10 @@ def fresh_ensemble() -> Ensemble:
 
 @pytest.mark.benchmark(group=f"{NUM_STEPS} training steps, LeNet-5 x 3, batch {BATCH_SIZE}")
 @pytest.mark.parametrize("method", ["naive", "smd", "gal", "adp"])
-def test_step(benchmark, method: str, data: LabelledImages) -> None:
-    ensemble, recipe = fresh_ensemble(), recipe_for(f"{method}-lenet-mnist")
-    optimizer = torch.optim.Adam(ensemble.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)
-    benchmark(_train_one_epoch, recipe, ensemble, [], optimizer, data, 0, lambda *_: None)
+def test_step(benchmark, method: str, data: LabelledImages, tmp_path: Path) -> None:
+    recipe = recipe_for(f"{method}-lenet-mnist")
+    stepper = Stepper(recipe, fresh_ensemble(), [])
+    benchmark(_train_one_epoch, recipe, stepper, data, tmp_path, Progress(), lambda *_: None)
 
 
 @pytest.mark.benchmark(group=f"{NUM_STEPS} training steps, LeNet-5 x 3, batch {BATCH_SIZE}")

@@ -90,6 +90,14 @@ def test_a_failure_is_told_and_the_status_is_one(
     ]
 
 
+def test_a_sweep_is_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    result = invoke("sweep", *TINY, "--output", tmp_path)
+    assert result.exit_code == 2
+    assert "without torchrun" in result.stderr
+    assert not any(tmp_path.iterdir())
+
+
 def test_no_time_is_a_clean_stop(data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "load_training_data", lambda *_, **__: data)
     result = invoke("sweep", *TINY, "--device", "cpu", "--output", tmp_path, "--time-limit", "0")

@@ -1,8 +1,10 @@
 """python -m training run: train one ensemble, and first what it starts from or is attacked by."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import torch
@@ -12,12 +14,15 @@ from smdguard.errors import SmdguardError
 from smdguard.manifest import ModelConfig
 from training.commands.progress import TrainingBar
 from training.data import TrainingData, load_training_data
+from training.distributed import Division, Parallel
 from training.image_folder import TEST_SHARE, has_test_half, load_image_folder
 from training.loop import train
 from training.monitor import Monitor
 from training.objectives import ADVERSARIES
 from training.origins import identify
+from training.processes import launched
 from training.recipes import NAIVE, SCRATCH, Recipe, names_dataset, recipe_for
+from training.start import require_divisible
 
 
 @click.command()
@@ -79,6 +84,13 @@ from training.recipes import NAIVE, SCRATCH, Recipe, names_dataset, recipe_for
     help="Attack held-out images after every so many epochs, for metrics.jsonl; default: about ten times in all.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option(
+    "--parallel",
+    type=click.Choice(get_args(Parallel)),
+    default="data",
+    show_default=True,
+    help="What several processes, started with torchrun, divide: each batch's images, or the members.",
+)
 @click.option("--resume", is_flag=True, help="Go on from the folder's last checkpoint.")
 @click.option("--download", is_flag=True, help="Let torchvision fetch the data set if it is not there.")
 def run(
@@ -97,6 +109,7 @@ def run(
     calibration: int | None,
     evaluate_every: int | None,
     device: str,
+    parallel: Parallel,
     resume: bool,
     download: bool,
     parameters: tuple[str, ...],
@@ -107,13 +120,16 @@ def run(
 ) -> None:
     """Train the ensemble that NAME stands for, such as smd-lenet-mnist.
 
+    torchrun --nproc-per-node N -m training run NAME does the same with N processes.
+
     A NAME without network and data set, such as smd, trains on images of your own: --data-root holds
     train/CLASS/IMAGE and test/CLASS/IMAGE, and --architecture names the network.
     """
     # Weight decay drives unused weights to numbers so small that a CPU takes many times as long over them.
     torch.set_flush_denormal(True)
-    try:
-        _require_fresh(output, resume)
+    with _failing_in_one_line(), launched(torch_device(device)) as processes:
+        division = Division(processes, parallel)
+        processes.once(partial(_require_fresh, output, resume))
         origins = dict(identify(model) for model in holdouts)
         changes: dict[str, Any] = {
             "architecture": architecture,
@@ -139,18 +155,30 @@ def run(
             if image_size is not None:
                 raise click.UsageError(f"--image-size is for images of your own; those that {name} names have a size")
             recipe = recipe_for(name, **changes)
-            data = load_training_data(
-                recipe.dataset, data_root, num_calibration_images=recipe.num_calibration_images, download=download
+            load = partial(
+                load_training_data,
+                recipe.dataset,
+                data_root,
+                num_calibration_images=recipe.num_calibration_images,
+                download=download,
             )
+            data = processes.in_turn(load) if download else load()
         else:
             recipe, data = _of_image_folder(name, changes, data_root, image_size)
+        require_divisible(recipe, data, division)
         for origin, prerequisite in recipe.prerequisites().items():
             origins[origin] = output / origin
-            _train(prerequisite, data, origins[origin], device, evaluate_every, {})
-        config = _train(recipe, data, output, device, evaluate_every, origins)
+            _train(prerequisite, data, origins[origin], device, evaluate_every, {}, division)
+        config = _train(recipe, data, output, device, evaluate_every, origins, division)
+        click.echo(f"{recipe.name}: {config.clean_accuracy:.2%} of the test images right; the model is in {output}")
+
+
+@contextmanager
+def _failing_in_one_line() -> Iterator[None]:
+    try:
+        yield
     except SmdguardError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"{recipe.name}: {config.clean_accuracy:.2%} of the test images right; the model is in {output}")
 
 
 def _of_image_folder(
@@ -179,11 +207,19 @@ def _train(
     device: str,
     evaluate_every: int | None,
     origins: Mapping[str, Path],
+    division: Division,
 ) -> ModelConfig:
     monitor = Monitor(recipe, data, evaluate_every=evaluate_every)
     with TrainingBar(recipe) as bar:
         return train(
-            recipe, data, folder, device=torch_device(device), report=bar.report, measure=monitor, origins=origins
+            recipe,
+            data,
+            folder,
+            device=torch_device(device),
+            report=bar.report,
+            measure=monitor,
+            origins=origins,
+            division=division,
         )
 
 

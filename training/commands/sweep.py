@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+from torch import distributed
 
 from smdguard.errors import SmdguardError
 from training.commands.comma_separated import CommaSeparated
@@ -77,6 +78,8 @@ def sweep(
     What they start from or are attacked by is trained once and shared. Stopped in whatever way, the same command goes
     on from there.
     """
+    if distributed.is_torchelastic_launched():
+        raise click.UsageError("a sweep is one process; start it without torchrun, which is for `run`")
     torch.set_flush_denormal(True)  # As `run` does.
     changes: dict[str, Any] = {
         "num_epochs": epochs,

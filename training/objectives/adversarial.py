@@ -10,6 +10,7 @@ from smdguard.attacks import PGD
 from smdguard.ensemble import Ensemble
 from smdguard.threat import ThreatModel
 from training.batch import Batch
+from training.distributed import UNDIVIDED, Division
 from training.modes import evaluating
 from training.objectives.objective import Objective
 
@@ -94,6 +95,16 @@ class HoldOutAttack:
 
 def _attacked(batch: Batch, victim: Ensemble, attack: PGD, epsilon: float) -> Tensor:
     """The batch's images as they fool the victim in evaluation mode."""
-    threat = ThreatModel("linf", epsilon)
+    threat = _DividedThreatModel("linf", epsilon, batch.division)
     with evaluating(victim):
         return attack(victim, batch.images, batch.labels, threat, generator=batch.generator)
+
+
+@dataclass(frozen=True)
+class _DividedThreatModel(ThreatModel):
+    """The random starts are the same whoever has the other images of the whole batch."""
+
+    division: Division = UNDIVIDED
+
+    def random_start(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return self.division.at_random(super().random_start, images, generator)

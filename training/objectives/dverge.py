@@ -8,7 +8,6 @@ from torch import Tensor
 from smdguard.threat import ThreatModel
 from training.batch import Batch
 from training.distillation import distil
-from training.member_pass import MemberPass
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class VulnerabilityDiversity:
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """See Objective."""
-        distilled = distil(
+        own = distil(
             batch.ensemble,
             batch.images,
             batch.next_targets(),
@@ -43,8 +42,10 @@ class VulnerabilityDiversity:
             num_steps=self.num_steps,
             step_ratio=self.step_ratio,
         )
+        distilled = batch.division.members.join(own)
         num_others = len(distilled) - 1
-        members = MemberPass(batch.ensemble, of_the_others(distilled), batch.labels.repeat(num_others))
+        shown = batch.division.own(of_the_others(distilled))
+        members = batch.members_on(shown, batch.labels.repeat(num_others))
         return {"distilled_cross_entropy": num_others * members.cross_entropy.mean(dim=1).sum()}
 
 

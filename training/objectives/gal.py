@@ -39,7 +39,9 @@ class GradientDiversity:
         }
 
     def _with_noise(self, batch: Batch) -> Batch:
-        images, generator = batch.images, batch.generator
+        return replace(batch, images=batch.at_random(self._noisy))
+
+    def _noisy(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         chosen = torch.rand((len(images), 1, 1, 1), generator=generator, device=images.device) < self.noise_probability
         noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)
-        return replace(batch, images=images + self.noise * chosen * noise)
+        return images + self.noise * chosen * noise

@@ -1,0 +1,268 @@
+"""Several processes end with the weights of one, send what is written of them, and stop together."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from smdguard.architectures import ARCHITECTURES
+from smdguard.ensemble import Ensemble
+from smdguard.errors import InvalidInputError
+from smdguard.guard import load
+from smdguard.hub import WEIGHTS
+from tests.training.divided import DIVIDED, NORMALISED
+from training.batch import Batch
+from training.data import TrainingData
+from training.distributed import Division
+from training.loop import train
+from training.objectives import OBJECTIVES
+from training.processes import Alone, launched
+from training.recipes import recipe_for
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "training" / "DISTRIBUTED.md"
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes have left; see divided.py."""
+    folder = tmp_path_factory.mktemp("scenes")
+    command = [sys.executable, "-m", "tests.training.divided", str(folder)]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, timeout=300)
+    return folder
+
+
+def statuses(scene: Path) -> list[int]:
+    return json.loads((scene / "statuses.json").read_bytes())
+
+
+def outputs(scene: Path) -> list[str]:
+    return [(scene / f"stderr-{rank}").read_text() for rank in range(2)]
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    torch.testing.assert_close(load_file(first / WEIGHTS), load_file(second / WEIGHTS), rtol=1e-10, atol=1e-12)
+
+
+def test_two_processes_finish(scenes: Path) -> None:
+    assert statuses(scenes / "exact") == [0, 0], outputs(scenes / "exact")
+
+
+@pytest.mark.parametrize(("parallel", "case"), [pair for pair in DIVIDED if pair != ("data", NORMALISED)])
+def test_two_processes_end_with_the_weights_of_one(scenes: Path, parallel: str, case: str) -> None:
+    divided, alone = scenes / "exact" / parallel / case, scenes / "exact" / "alone" / case
+    assert_same_weights(divided, alone)
+    for first, second in zip(metrics(divided), metrics(alone), strict=True):
+        assert first == pytest.approx(second, rel=1e-10)
+
+
+def test_batch_normalisation_sees_each_share(scenes: Path) -> None:
+    """After one step the averaged running mean is the whole batch's; the variance between the shares is lost."""
+    divided, alone = (load_file(scenes / "exact" / way / NORMALISED / WEIGHTS) for way in ("data", "alone"))
+    means = [name for name in alone if name.endswith("running_mean")]
+    assert len(means) == 3
+    for name in means:
+        torch.testing.assert_close(divided[name], alone[name], rtol=1e-10, atol=1e-12)
+        variance = name.replace("mean", "var")
+        assert (divided[variance] - alone[variance]).abs().max() > 1e-6
+
+
+def test_other_processes_may_go_on_with_a_training(scenes: Path) -> None:
+    assert_same_weights(scenes / "exact" / "turns", scenes / "exact" / "alone" / "smd")
+
+
+@pytest.mark.parametrize(
+    ("scene", "line"),
+    [
+        ("refused", "Error: a batch of 7 images cannot be divided equally among 2 processes; choose a --batch-size"),
+        ("diverged", "Error: the term cross_entropy became nan at step 2 of epoch 1; there is no checkpoint yet. Try"),
+    ],
+)
+def test_a_mistake_is_one_line_of_one_process(scenes: Path, scene: str, line: str) -> None:
+    assert statuses(scenes / scene) == [1, 1]
+    assert len("".join(outputs(scenes / scene)).splitlines()) == 1
+    assert line in "".join(outputs(scenes / scene))
+
+
+def test_a_killed_process_stops_the_others(scenes: Path) -> None:
+    assert statuses(scenes / "killed") == [1, -9]
+    spoken, silent = outputs(scenes / "killed")
+    assert spoken.splitlines()[-1].startswith("Error: another process of this training has stopped")
+    assert "epoch 1 of 3" in spoken
+    assert silent == ""
+
+
+class Colleagues(Alone):
+    """Stands for the processes that divide the members, one each; what the others have is known beforehand."""
+
+    def __init__(self, rank: int, tape: list[Tensor]) -> None:
+        self.rank, self.count, self._tape = rank, len(tape[0]), iter(tape)
+
+    def join(self, own: Tensor) -> Tensor:
+        parts = [*next(self._tape).split(1)]
+        parts[self.rank] = own
+        return torch.cat(parts)
+
+
+class Taped(Alone):
+    """One process, and what it would tell others."""
+
+    def __init__(self) -> None:
+        self.tape: list[Tensor] = []
+
+    def join(self, own: Tensor) -> Tensor:
+        self.tape.append(own.detach())
+        return own
+
+
+@pytest.mark.parametrize("method", OBJECTIVES)
+def test_the_gradient_of_one_member_is_that_of_the_joint_loss(method: str, batch: Batch) -> None:
+    targets, state = list(batch.second_pass), batch.generator.get_state()
+
+    def gradients(division: Division) -> tuple[dict[str, Tensor], list[Tensor]]:
+        batch.generator.set_state(state)
+        ensemble = division.part(deepcopy(batch.ensemble)).double()
+        terms = OBJECTIVES[method]()(replace(batch, ensemble=ensemble, second_pass=iter(targets), division=division))
+        loss = torch.stack(list(terms.values())).sum()
+        return terms, list(torch.autograd.grad(loss, list(ensemble.parameters())))
+
+    taped = Taped()
+    joint_terms, joint = gradients(Division(taped, "members"))
+    of_each = []
+    for rank in range(3):
+        terms, own = gradients(Division(Colleagues(rank, taped.tape), "members"))
+        torch.testing.assert_close(terms, joint_terms, rtol=1e-12, atol=1e-14)
+        of_each += own
+    torch.testing.assert_close(of_each, joint, rtol=1e-10, atol=1e-12)
+    assert all(gradient.any() for gradient in joint)
+
+
+class Counted(Alone):
+    """One of several processes that are not there."""
+
+    def __init__(self, rank: int, count: int) -> None:
+        self.rank, self.count = rank, count
+
+
+@pytest.mark.parametrize("num_processes", [1, 2, 3])
+def test_shares_of_what_is_drawn_make_up_the_whole_draw(num_processes: int) -> None:
+    images = torch.rand(6, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+
+    def change(images: Tensor, generator: torch.Generator | None) -> Tensor:
+        return images + torch.rand(images.shape, generator=generator)
+
+    whole = change(images, torch.Generator().manual_seed(1))
+    for rank in range(num_processes):
+        division = Division(Counted(rank, num_processes))
+        share = division.at_random(change, division.share(images), torch.Generator().manual_seed(1))
+        assert torch.equal(share, whole[rank::num_processes])
+
+
+def test_each_member_has_one_process(ensemble: Ensemble) -> None:
+    divisions = [Division(Counted(rank, 2), "members") for rank in range(2)]
+    parts = [division.part(ensemble) for division in divisions]
+    assert [member for part in parts for member in part.members] == list(ensemble.members)
+    assert divisions[0].owners(3) == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "parallel", "count", "message"),
+    [
+        ("smd-lenet-mnist", "data", 3, "a batch of 64 images cannot be divided equally among 3 .* such as 63"),
+        ("smd-lenet-mnist", "members", 4, "3 members cannot be divided among 4 processes; start torchrun with"),
+        ("smd-lenet-mnist-at", "members", 2, "no process has the ensemble whose gradient the adversary pgd follows"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused(
+    name: str, parallel: Any, count: int, message: str, data: TrainingData, tmp_path: Path
+) -> None:
+    recipe = recipe_for(name, batch_size=64)
+    with pytest.raises(InvalidInputError, match=message):
+        train(recipe, data, tmp_path / "model", device=CPU, division=Division(Counted(0, count), parallel))
+    assert not (tmp_path / "model").exists()
+
+
+def test_without_torchrun_there_is_one_process() -> None:
+    with launched(CPU) as processes:
+        assert isinstance(processes, Alone)
+
+
+def test_what_is_sent_is_what_the_page_says(scenes: Path) -> None:
+    """Of N = 2 processes: gradients and terms in one message, or logits, maps and how many members they are of."""
+    weights, maps, logits, lengths = 4 * num_weights("lenet", (1, 28, 28)), 4 * 128 * 784, 4 * 128 * 10, 2 * 8
+    for rank in range(2):
+        assert json.loads((scenes / "exact" / f"sent-{rank}.json").read_bytes()) == {
+            "data naive": {"all_reduce": 3 * weights + 4},
+            "data smd": {"all_reduce": 3 * weights + 2 * 4},
+            # The two processes have two members and one; messages are of one size.
+            "members naive": {"all_gather": 2 * logits + lengths // 2},
+            "members smd": {"all_gather": 2 * (logits + maps) + lengths},
+        }
+
+
+def num_weights(architecture: str, image_shape: tuple[int, int, int]) -> int:
+    member = ARCHITECTURES[architecture](image_shape, 10, negative_slope=0.0)
+    return sum(weight.numel() for weight in member.parameters())
+
+
+def rows_of_the_page() -> Iterator[list[str]]:
+    for line in PAGE.read_text().splitlines():
+        if re.match(r"\| (LeNet-5|ResNet-20)", line):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_figures_of_the_page() -> None:
+    networks: dict[str, tuple[str, tuple[int, int, int]]] = {
+        "LeNet-5, MNIST": ("lenet", (1, 28, 28)),
+        "ResNet-20, CIFAR-10": ("resnet20", (3, 32, 32)),
+    }
+    rows = list(rows_of_the_page())
+    assert len(rows) == 4
+    for name, members, by_data, by_members, break_even in rows:
+        weights, (channels, height, width) = num_weights(*networks[name]), networks[name][1]
+        pixels, num_members = channels * height * width, int(members)
+        assert by_data == f"{4 * 2 * num_members * weights / 1e6:.2f}"
+        assert by_members == f"{4 * num_members * 128 * (pixels + 10) / 1e6:.2f}"
+        assert int(break_even) == round(2 * weights / (pixels + 10))
+
+
+@pytest.mark.slow
+def test_torchrun_makes_a_model(data: TrainingData, tmp_path: Path) -> None:
+    for half, part in (("train", data.train), ("test", data.test)):
+        for index, (image, label) in enumerate(zip(*part, strict=True)):
+            folder = tmp_path / "data" / half / str(label.item())
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[0].numpy()).save(folder / f"{index}.png")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "training", "run"]
+    options = ["--epochs", "1", "--data-root", str(tmp_path / "data"), "--output", str(tmp_path / "model")]
+    result = subprocess.run(
+        [sys.executable, *launch, "smd-lenet-mnist", "--parallel", "members", "--calibration", "0", *options],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 1
+    assert result.stderr.count("epoch 1 of 1") == 1
+    assert load(str(tmp_path / "model"), backend="torch", device="cpu").predict(data.test.images[0, 0].numpy())
