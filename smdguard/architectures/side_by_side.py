@@ -1,7 +1,9 @@
 """Members of one architecture run as one network: one grouped convolution in place of one for each member."""
 
+import threading
 from collections.abc import Iterable, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,31 +19,24 @@ class SideBySide:
     are; a call takes far longer than the copy.
 
     Args:
-        network: What one member is like.
+        build: What all members are.
         num_members: M.
     """
 
-    def __init__(self, network: LayeredNetwork, num_members: int) -> None:
-        with torch.device("meta"):
-            self._network = type(network)(
-                network.image_shape,
-                network.num_classes,
-                negative_slope=network.negative_slope,
-                num_members=num_members,
-            )
+    def __init__(self, build: "_Build", num_members: int) -> None:
+        self._build, self._num_members = build, num_members
 
     @classmethod
     def of(cls, members: Sequence[nn.Module]) -> "SideBySide | None":
         """For these members; None where they are not equally built LayeredNetworks."""
-        first = members[0]
-        if not isinstance(first, LayeredNetwork) or any(_build(member) != _build(first) for member in members):
-            return None
-        return cls(first, len(members))
+        builds = {_build_of(member) for member in members}
+        build = builds.pop()
+        return cls(build, len(members)) if build is not None and not builds else None
 
     @property
     def num_layers(self) -> int:
         """How many layers a member has."""
-        return self._network.num_layers
+        return self._build.kind.num_layers
 
     def __call__(self, members: Iterable[nn.Module], images: Tensor, layer: int | None = None) -> Tensor:
         """Features of every member at a layer, by default the logits: (M, B, ...).
@@ -58,18 +53,38 @@ class SideBySide:
         order = torch.channels_last if images.device.type == "cpu" else torch.contiguous_format
         parameters = _concatenated([dict(member.named_parameters()) for member in members], order)
         buffers = _concatenated([dict(member.named_buffers()) for member in members], order)
-        self._network.train(members[0].training)
-        features = functional_call(self._network, parameters | buffers, (images.to(memory_format=order), layer))
+        network = _network(self._build, self._num_members, threading.get_ident()).train(members[0].training)
+        features = functional_call(network, parameters | buffers, (images.to(memory_format=order), layer))
         if members[0].training:
             _distribute(buffers, members)
         return features.unflatten(1, (len(members), -1)).transpose(0, 1)
 
 
-def _build(network: nn.Module) -> Any:
-    """What two members have to share to run side by side."""
+class _Build(NamedTuple):
+    """What members have to share to run side by side."""
+
+    kind: type[LayeredNetwork]
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    negative_slope: float
+
+
+def _build_of(network: nn.Module) -> _Build | None:
     if not isinstance(network, LayeredNetwork):
         return None
-    return type(network), network.image_shape, network.num_classes, network.negative_slope
+    return _Build(type(network), network.image_shape, network.num_classes, network.negative_slope)
+
+
+@lru_cache(maxsize=64)
+def _network(build: _Build, num_members: int, thread: int) -> LayeredNetwork:
+    """The members as one network without weights.
+
+    It is given weights for the time of a call, so each thread has its own.
+    """
+    with torch.device("meta"):
+        return build.kind(
+            build.image_shape, build.num_classes, negative_slope=build.negative_slope, num_members=num_members
+        )
 
 
 def _concatenated(states: Sequence[dict[str, Tensor]], order: torch.memory_format) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Members side by side against the same members one by one, in 64-bit floats."""
 
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
 import pytest
@@ -41,6 +42,18 @@ def test_same_logits_gradients_and_statistics(ensemble: Ensemble, leading: tuple
         gradients = torch.autograd.grad(logits.sigmoid().sum(), [leaf, *copied.parameters()])
         results.append([logits, *gradients, *copied.state_dict().values()])
     torch.testing.assert_close(*results, rtol=1e-9, atol=1e-11)
+
+
+def test_threads_do_not_disturb_each_other(ensemble: Ensemble) -> None:
+    batches = [images_for(ensemble, size) for size in range(1, 9)]
+    other = deepcopy(ensemble.eval())
+    for weight in other.parameters():
+        weight.data.mul_(0.5)
+    asked = [(model, batch) for batch in batches for model in (ensemble, other)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda pair: pair[0].member_logits(pair[1]), asked))
+    for (model, batch), answer in zip(asked, answers, strict=True):
+        torch.testing.assert_close(answer, one_by_one(model, batch), rtol=1e-9, atol=1e-11)
 
 
 def test_features_of_every_layer(ensemble: Ensemble) -> None:
