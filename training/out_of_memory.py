@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 
+from smdguard.auditing.batching import is_out_of_memory
 from smdguard.errors import SmdguardError
 
 Result = TypeVar("Result")
@@ -25,7 +26,7 @@ def within_memory(work: Callable[[], Result], explain: Callable[[], Exception]) 
     try:
         return work()
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
     gc.collect()
     torch.cuda.empty_cache()
@@ -39,8 +40,3 @@ def largest_fitting(try_step: Callable[[int], object], batch_size: int) -> int:
             within_memory(partial(try_step, batch_size), TrainingOutOfMemoryError)
             return batch_size
     return 0
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether a device, the CPU's allocator or Python had no memory left; the second raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

@@ -35,7 +35,7 @@ class Batching:
             try:
                 return work()
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 if self._size == 1:
                     raise InvalidInputError(f"there is not enough memory for a single image: {error}") from error
@@ -74,5 +74,6 @@ class _BatchedEnsemble(_Batched):
         return self._batching.apply(self._model.member_logits, images, axis=1)
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or any(refusal in str(error) for refusal in _REFUSALS)
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a device, the CPU's allocator or Python had no memory left; the second raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in _REFUSALS)
