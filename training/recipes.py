@@ -131,7 +131,7 @@ def recipe_for(name: str, **changes: Any) -> Recipe:
     if adversary is not None:
         settings["adversary_parameters"] = complete(adversary, dataset, settings.get("adversary_parameters", {}))
     elif settings.get("adversary_parameters"):
-        raise InvalidInputError("an epsilon needs adversarial training: choose pgd or eat")
+        raise InvalidInputError("parameters of an adversary need adversarial training: choose pgd or eat")
     if adversary == "eat":
         settings.setdefault("holdouts", _HOLDOUTS)
     elif settings.get("holdouts"):

@@ -133,7 +133,8 @@ def test_command_line_lists_the_recipes() -> None:
         (["smd", "--architecture", "lenet"], 1, "data holds no images; it must hold CLASS/IMAGE"),
         (["smd-lenet-mnist", "--image-size", "32"], 2, "--image-size is for images of your own"),
         (["smd-lenet-mnist", "--init", "no-such-model"], 1, "no model 'no-such-model'"),
-        (["smd-lenet-mnist", "--epsilon", "0.1"], 1, "choose pgd or eat"),
+        (["smd-lenet-mnist", "--adversarial-parameter", "epsilon=0.1"], 1, "choose pgd or eat"),
+        (["smd-lenet-mnist-at", "--adversarial-parameter", "steps=1"], 1, "pgd has no parameter 'steps'; it has epsilon"),
         (["smd-lenet-mnist", "--parameter", "weight"], 2, "not of the form NAME=VALUE"),
     ],
 )

@@ -68,7 +68,13 @@ from training.start import require_divisible
     "fresh weights, or a model of the zoo or folder.",
 )
 @click.option("--adversarial", type=click.Choice(list(ADVERSARIES)), help="Train on adversarial images.")
-@click.option("--epsilon", type=click.FloatRange(0, 1), help="How far adversarial images are from clean ones.")
+@click.option(
+    "--adversarial-parameter",
+    "adversary_parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="One of its adversary's, such as epsilon=0.2, num_steps=1 or, for pgd, warm_up=0.5.",
+)
 @click.option(
     "--holdout",
     "holdouts",
@@ -115,7 +121,7 @@ def run(
     parameters: tuple[str, ...],
     init: str | None,
     adversarial: str | None,
-    epsilon: float | None,
+    adversary_parameters: tuple[str, ...],
     holdouts: tuple[str, ...],
 ) -> None:
     """Train the ensemble that NAME stands for, such as smd-lenet-mnist.
@@ -141,9 +147,9 @@ def run(
             "seed": seed,
             "num_members": members,
             "num_calibration_images": calibration,
-            "parameters": dict(_name_and_value(parameter) for parameter in parameters),
+            "parameters": dict(map(_name_and_value, parameters)),
             "adversary": adversarial,
-            "adversary_parameters": {} if epsilon is None else {"epsilon": epsilon},
+            "adversary_parameters": dict(map(_name_and_value, adversary_parameters)),
             "holdouts": tuple(origins) or None,
             "init": init,
         }
@@ -226,7 +232,7 @@ def _train(
 def _name_and_value(parameter: str) -> tuple[str, str]:
     name, equals, value = parameter.partition("=")
     if not equals:
-        raise click.BadParameter(f"{parameter!r} is not of the form NAME=VALUE", param_hint="--parameter")
+        raise click.BadParameter(f"{parameter!r} is not of the form NAME=VALUE")
     return name, value
 
 
