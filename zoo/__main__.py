@@ -53,10 +53,16 @@ def audit(names: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("names", nargs=-1)
-def verify(names: tuple[str, ...]) -> None:
-    """Check every file, golden output, card and audit of models of the zoo (all, if none is named)."""
+@click.option(
+    "--num-images", type=click.IntRange(min=1), help="How many images to attack again; default: all of the audit's."
+)
+def verify(names: tuple[str, ...], num_images: int | None) -> None:
+    """Check every file, golden output, card and audit of models of the zoo (all, if none is named).
+
+    The models are attacked again with the preset quick, and have to stand as their audits say.
+    """
     for entry in [_find_entry(name) for name in names] or read_manifest().models:
-        click.echo(verify_entry(entry))
+        click.echo(verify_entry(entry, num_images=num_images))
 
 
 @main.command()

@@ -1,10 +1,9 @@
 """Bring a trained model into the zoo: export, golden outputs, audit, entry, card."""
 
-import dataclasses
 import json
 from pathlib import Path
 
-from smdguard import auditing, render
+from smdguard import render
 from smdguard.auditing import PresetName
 from smdguard.backends.torch import TorchBackend
 from smdguard.datasets import balanced_subset, find_dataset, parse_subset
@@ -38,10 +37,10 @@ from smdguard.manifest import (
     serialise,
 )
 from smdguard.report import AuditReport
-from smdguard.threat import ThreatModel
+from zoo.audits import audit_zoo_model
 from zoo.card import model_card
 
-AUDIT_PRESET: PresetName = "quick"
+AUDIT_PRESET: PresetName = "standard"
 CURVE_POINTS = 6
 LICENSE = "apache-2.0"
 CITATION = (
@@ -78,32 +77,15 @@ def add_model(folder: Path, name: str) -> ManifestEntry:
 
 def audit_model(folder: Path, config: ModelConfig) -> ManifestEntry:
     """Audit a model of the zoo and write its audit, entry and card anew."""
-    report = _audit(folder, config)
+    epsilon = find_dataset(config.training.dataset).epsilon
+    radii = [round(epsilon * point / CURVE_POINTS, 6) for point in range(1, CURVE_POINTS)]
+    report = audit_zoo_model(folder, config, AUDIT_PRESET, radii=radii, surrogates=default_surrogates(config))
     content = render.json(report).encode() + b"\n"
     write_atomically(folder / AUDIT, content)
     entry = describe(config, report, config_sha256=sha256(serialise(config)), report_sha256=sha256(content))
     write_atomically(folder / CARD, model_card(entry, config).encode())
     replace_in_manifest(entry)
     return entry
-
-
-def _audit(folder: Path, config: ModelConfig) -> AuditReport:
-    dataset = find_dataset(config.training.dataset)
-    data = parse_subset(read_test_subset(dataset.name))
-    radii = [round(dataset.epsilon * point / CURVE_POINTS, 6) for point in range(1, CURVE_POINTS)]
-    report = auditing.audit(
-        load(f"{folder}/", backend="torch", device="cpu").ensemble,
-        data.scaled(),
-        data.labels,
-        ThreatModel(norm="linf", epsilon=dataset.epsilon),
-        attacks=AUDIT_PRESET,
-        surrogates={name: load(name, backend="torch", device="cpu").ensemble for name in default_surrogates(config)},
-        epsilons=radii,
-        name=config.name,
-        dataset=dataset.name,
-        suspicion_threshold=config.suspicion and config.suspicion.threshold,
-    )
-    return dataclasses.replace(report, exhibits=None)  # Images would make up most of the file.
 
 
 def describe(config: ModelConfig, report: AuditReport, *, config_sha256: str, report_sha256: str) -> ManifestEntry:

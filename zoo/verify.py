@@ -1,5 +1,6 @@
-"""Check that an entry is what it says: files, golden outputs on both back ends, card, audit."""
+"""Check that an entry is what it says: files, golden outputs on both back ends, card, audit, and what attacks find."""
 
+import math
 from pathlib import Path
 
 from smdguard import render
@@ -9,12 +10,21 @@ from smdguard.golden import check_golden
 from smdguard.guard import Guard
 from smdguard.hub import AUDIT, CARD, CONFIG, GOLDEN, find_model
 from smdguard.manifest import ManifestEntry
+from smdguard.report import AuditReport
+from zoo.audits import audit_zoo_model
 from zoo.card import model_card
 from zoo.entries import describe
 
+# Floating point differs between machines, which decides a few images.
+_TOLERANCE = 0.01
 
-def verify_entry(entry: ManifestEntry) -> str:
+
+def verify_entry(entry: ManifestEntry, *, num_images: int | None = None) -> str:
     """Check an entry against its files; returns a line that says what was found.
+
+    Args:
+        entry: The model.
+        num_images: How many images to attack again; None for all that its audit attacked.
 
     Raises:
         SmdguardError: Something does not hold.
@@ -37,7 +47,56 @@ def verify_entry(entry: ManifestEntry) -> str:
         raise IntegrityError(f"{entry.name}: the manifest does not say what {CONFIG} and {AUDIT} say")
     if _read(folder.path / CARD) != model_card(entry, folder.config).encode():
         raise IntegrityError(f"{entry.name}: {CARD} is not the card of its entry; write it anew with zoo audit")
-    return f"{entry.name}: {len(contents)} files, largest difference of a probability {max(differences):.1g}"
+    again = audit_zoo_model(folder.path, folder.config, "quick", num_images=num_images)
+    _require_agreement(report, again)
+    return (
+        f"{entry.name}: {len(contents)} files, largest difference of a probability {max(differences):.1g}, "
+        f"attacked again: {again.worst_case.robust_accuracy.value:.1%} in the worst case"
+    )
+
+
+def _require_agreement(report: AuditReport, again: AuditReport) -> None:
+    """Make sure that what attacks find now is what a report says.
+
+    Raises:
+        IntegrityError: The same attack finds something else, or others find more.
+    """
+    recorded, found = _accuracies(report), _accuracies(again)
+    sizes = report.num_images, again.num_images
+    for attack in recorded.keys() & found.keys():
+        if abs(recorded[attack] - found[attack]) > leeway(recorded[attack], *sizes):
+            raise IntegrityError(
+                f"{report.model}: {attack} leaves {found[attack]:.1%} right, but {AUDIT} says {recorded[attack]:.1%}"
+            )
+    worst, worst_again = (each.worst_case.robust_accuracy.value for each in (report, again))
+    if worst_again < worst - leeway(worst, *sizes):
+        raise IntegrityError(
+            f"{report.model}: the preset {again.preset} leaves {worst_again:.1%} right in the worst case, but {AUDIT} "
+            f"says {worst:.1%}"
+        )
+
+
+def leeway(share: float, num_images: int, num_again: int) -> float:
+    """How far the share of `num_again` images may be from that of the `num_images` that they are drawn from.
+
+    Four standard deviations, and what floating point decides.
+
+    Reference:
+        Cochran, "Sampling Techniques", 1977, section 3.2 (the share in a sample without replacement).
+    """
+    variance = share * (1 - share) / num_again * (num_images - num_again) / max(1, num_images - 1)
+    return _TOLERANCE + 4 * math.sqrt(variance)
+
+
+def _accuracies(report: AuditReport) -> dict[str, float]:
+    """The clean accuracy, and that under each white-box attack on all images at the report's radius."""
+    own = (result for result in report.attacks if result.access == "white-box")
+    attacks = {
+        result.repr: result.robust_accuracy.value
+        for result in own
+        if (result.epsilon, result.num_attacked) == (report.threat.epsilon, report.num_images)
+    }
+    return {"no attack": report.clean_accuracy.value, **attacks}
 
 
 def _unpublished(entry: ManifestEntry) -> ManifestEntry:

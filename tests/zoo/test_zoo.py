@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from smdguard.files import sha256, zoo_folder
 from smdguard.golden import check_golden, make_golden
 from smdguard.hub import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS, find_model, read_manifest, read_test_subset
 from smdguard.manifest import Manifest, ManifestEntry, TestSubset, serialise
+from smdguard.report import AttackResult, AuditReport, Interval, RobustAccuracy
 from zoo import entries
 from zoo.__main__ import main
-from zoo.entries import add_model
-from zoo.verify import verify_entry
+from zoo.card import model_card
+from zoo.entries import add_model, describe
+from zoo.verify import leeway, verify_entry
 
 NAME = "naive-lenet-mnist"
 
@@ -160,9 +163,51 @@ def test_entry_that_says_something_else_is_found(entry: ManifestEntry, case: str
         verify_entry(edited)
 
 
+def with_figure(result: AttackResult, share: float) -> AttackResult:
+    return replace(result, robust_accuracy=Interval(share, share, share))
+
+
+FORGERIES: dict[str, tuple[Callable[[AuditReport], AuditReport], str]] = {
+    "clean": (
+        lambda report: replace(report, clean_accuracy=Interval(0.9, 0.8, 1.0)),
+        "no attack leaves .*% right, but audit.json says 90.0%",
+    ),
+    "attack": (
+        lambda report: replace(report, attacks=tuple(with_figure(result, 0.75) for result in report.attacks)),
+        r"(FGSM|MIM)\(.*\) leaves .*% right, but audit.json says 75.0%",
+    ),
+    "worst case": (
+        lambda report: replace(report, worst_case=RobustAccuracy(Interval(0.5, 0.4, 0.6))),
+        "the preset quick leaves .*% right in the worst case, but audit.json says 50.0%",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FORGERIES)
+def test_audit_that_attacks_contradict_is_found(zoo: Path, entry: ManifestEntry, case: str) -> None:
+    forge, message = FORGERIES[case]
+    folder = zoo / "models" / NAME
+    forged = forge(render.parse_report((folder / AUDIT).read_bytes(), AUDIT))
+    content = render.json(forged).encode()
+    config = find_model(NAME).config
+    told = describe(config, forged, config_sha256=entry.training.config_sha256, report_sha256=sha256(content))
+    (folder / AUDIT).write_bytes(content)
+    (folder / CARD).write_text(model_card(told, config))
+    with pytest.raises(IntegrityError, match=message):
+        verify_entry(told, num_images=20)
+
+
+def test_attacking_fewer_images_again_leaves_room_for_chance() -> None:
+    assert leeway(0.5, num_images=1000, num_again=1000) == pytest.approx(0.01)
+    # The share of 100 images drawn from 1,000 deviates by 0.5 / 10 * sqrt(900 / 999).
+    assert leeway(0.5, num_images=1000, num_again=100) == pytest.approx(0.01 + 4 * 0.05 * (900 / 999) ** 0.5)
+    assert leeway(0.0, num_images=1000, num_again=100) == pytest.approx(0.01)
+
+
 def test_publishing_changes_nothing_that_is_verified(entry: ManifestEntry) -> None:
     weights = entry.weights.model_copy(update={"repo": "org/name", "revision": "a" * 40})
-    assert verify_entry(entry.model_copy(update={"weights": weights})) == verify_entry(entry)
+    published = entry.model_copy(update={"weights": weights})
+    assert verify_entry(published, num_images=10) == verify_entry(entry, num_images=10)
 
 
 @pytest.mark.parametrize(("shift", "passes"), [(0.0, True), (5e-6, True), (2e-5, False), (numpy.nan, False)])

@@ -1,0 +1,54 @@
+"""Audits of the zoo's models: each on the bundled test images of its data set, in its data set's norm and radius."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from smdguard import auditing
+from smdguard.auditing import PresetName
+from smdguard.datasets import balanced_subset, find_dataset, parse_subset
+from smdguard.guard import load
+from smdguard.hub import read_test_subset
+from smdguard.manifest import ModelConfig
+from smdguard.report import AuditReport
+from smdguard.threat import ThreatModel
+
+
+def audit_zoo_model(
+    folder: Path,
+    config: ModelConfig,
+    preset: PresetName,
+    *,
+    epsilon: float | None = None,
+    radii: Sequence[float] = (),
+    surrogates: Iterable[str] = (),
+    num_images: int | None = None,
+) -> AuditReport:
+    """Audit a model of the zoo; without the report's exhibits, whose images would make up most of a file.
+
+    Args:
+        folder: The model's files.
+        config: What they are.
+        preset: Which attacks.
+        epsilon: Radius in the L-infinity norm; None for the data set's.
+        radii: Smaller ones to attack at as well.
+        surrogates: Names of models of the zoo to make black-box attacks on.
+        num_images: How many, evenly over the classes; None for all.
+    """
+    dataset = find_dataset(config.training.dataset)
+    data = parse_subset(read_test_subset(dataset.name))
+    if num_images is not None:
+        data = balanced_subset(data, num_images)
+    report = auditing.audit(
+        load(f"{folder}/", backend="torch", device="cpu").ensemble,
+        data.scaled(),
+        data.labels,
+        ThreatModel(norm="linf", epsilon=dataset.epsilon if epsilon is None else epsilon),
+        attacks=preset,
+        surrogates={name: load(name, backend="torch", device="cpu").ensemble for name in surrogates},
+        epsilons=radii,
+        name=config.name,
+        dataset=dataset.name,
+        suspicion_threshold=config.suspicion and config.suspicion.threshold,
+    )
+    return dataclasses.replace(report, exhibits=None)
