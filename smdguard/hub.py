@@ -196,13 +196,16 @@ def _pin(repository: str, revision: str) -> Repository:
 def default_surrogates(config: ModelConfig) -> list[str]:
     """The models at hand to make black-box attacks on a model with: a naive ensemble and one of its own kind.
 
-    Both of another seed: the second for a model of the first, the first for all others.
+    Both of another seed: the second for a model of the first, the first for all others; the naive one of the first
+    where there is no other.
     """
     kind = f"{config.architecture.name}-{config.training.dataset}"
-    seed = "-s1" if config.training.seed == 0 else ""
-    names = dict.fromkeys(f"{method}-{kind}{seed}" for method in ("naive", config.objective.name))
-    entries = [entry for entry in map(read_manifest().find, names) if entry is not None]
-    return [entry.name for entry in entries if _origin(entry) != "hub"]
+    other = f"{kind}-s1" if config.training.seed == 0 else kind
+    entries = [entry for entry in read_manifest().models if entry.name != config.name]
+    at_hand = {entry.name for entry in entries if _origin(entry) != "hub"}
+    naive = next((name for name in (f"naive-{other}", f"naive-{kind}") if name in at_hand), None)
+    own = f"{config.objective.name}-{other}"
+    return [name for name in dict.fromkeys((naive, own)) if name in at_hand]
 
 
 def read_baseline_audit(config: ModelConfig) -> tuple[str, bytes] | None:

@@ -223,6 +223,17 @@ def test_surrogates_are_the_other_seed_of_naive_and_of_the_own_method(
     assert default_surrogates(find_model(str(tiny_copy)).config) == ["naive-lenet-mnist"]
 
 
+def test_naive_surrogate_of_the_same_seed_where_there_is_no_other(
+    tiny_zoo: Path, tiny_copy: Path, edit_config: Callable[..., None]
+) -> None:
+    edit_config(tiny_copy, lambda config: config["objective"].update(name="smd"))
+    for absent in ("naive-lenet-mnist-s1", "smd-lenet-mnist-s1"):
+        shutil.rmtree(tiny_zoo / "models" / absent)
+    config = find_model(str(tiny_copy)).config
+    assert default_surrogates(config) == ["naive-lenet-mnist"]
+    assert default_surrogates(config.model_copy(update={"name": "naive-lenet-mnist"})) == []
+
+
 def test_bundled_test_images_are_verified(tiny_zoo: Path) -> None:
     path = tiny_zoo / "data" / "mnist-test.npz"
     assert len(read_test_subset("mnist")) == path.stat().st_size

@@ -1,4 +1,4 @@
-"""The command line of the zoo: python -m zoo add | audit | verify | publish | table | picture | subset | samples."""
+"""The command line of the zoo: python -m zoo COMMAND."""
 
 import io
 from pathlib import Path
@@ -13,8 +13,11 @@ from smdguard.files import sha256, write_atomically, zoo_folder
 from smdguard.hub import find_model, read_manifest, read_test_subset
 from smdguard.manifest import Manifest, ManifestEntry, TestSubset
 from zoo.entries import add_model, audit_model, write_manifest
-from zoo.picture import FILE, accuracy_picture
+from zoo.picture import FILE as PICTURE
+from zoo.picture import accuracy_picture
 from zoo.publish import publish_model
+from zoo.results import FILE as RESULTS
+from zoo.results import measure_model, results_page
 from zoo.table import markdown_table
 from zoo.verify import verify_entry
 
@@ -70,7 +73,22 @@ def verify(names: tuple[str, ...], num_images: int | None) -> None:
 @click.option("--baseline", default="naive-lenet-mnist", show_default=True)
 def picture(model: str, baseline: str) -> None:
     """Draw the README's picture from the audits of two models."""
-    write_atomically(zoo_folder() / FILE, accuracy_picture(model, baseline))
+    write_atomically(zoo_folder() / PICTURE, accuracy_picture(model, baseline))
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+def measure(names: tuple[str, ...]) -> None:
+    """Audit models of the zoo (all, if none is named) as the paper did, and with the preset full, for RESULTS.md."""
+    for name in names or [entry.name for entry in read_manifest().models]:
+        measure_model(name)
+        click.echo(name)
+
+
+@main.command()
+def results() -> None:
+    """Write RESULTS.md from what was measured."""
+    write_atomically(zoo_folder() / RESULTS, results_page().encode())
 
 
 @main.command()

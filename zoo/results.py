@@ -1,0 +1,132 @@
+"""RESULTS.md: the paper's results beside those of the zoo's models, from audits that are kept for it alone."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from smdguard import render
+from smdguard.auditing import PresetName
+from smdguard.datasets import find_dataset
+from smdguard.errors import InvalidInputError
+from smdguard.files import write_atomically, zoo_folder
+from smdguard.hub import find_model, read_manifest
+from smdguard.report import AuditReport
+from training.paper import EPSILON, RADII, surrogate_names
+from training.recipes import Recipe, recipe_for
+from training.results import WORST_CASE, FinishedRun
+from training.tables import markdown
+from zoo.audits import audit_zoo_model
+
+FILE = "RESULTS.md"
+PREVIEW = "-preview"
+_SMALLER_RADIUS = 0.1
+_INTRODUCTION = """\
+<!-- Written by `python -m zoo results` from the audits in zoo/results, which `python -m zoo measure` makes. -->
+
+"""
+_STRONGER = """\
+## The same models under stronger attacks
+
+Accuracy in percent, at the paper's radius and at smaller ones. PGD is the paper's, white-box. Its five attacks together
+are those made on the model itself, on its surrogates and on single members; the preset `full` is AutoAttack's standard
+set and more. The last two count an image as standing only if it withstood every attack up to that radius. Where PGD
+stands far above them, it tells how well an ensemble hides its gradients, and not how robust it is.
+
+| model | epsilon | clean | PGD | the five together | preset `full` | verdict |
+| --- | ---: | ---: | ---: | ---: | ---: | --- |
+"""
+_TRANSFER = """\
+## How attacks transfer between the members
+
+Accuracy in percent of the member of each column on images that the paper's PGD made on the member of each row alone, at
+epsilon 0.3.
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model of the zoo with its audits for RESULTS.md: one of the preset paper, one of the preset full."""
+
+    run: FinishedRun
+    full: AuditReport
+
+
+def measure_model(name: str) -> None:
+    """Audit a model of the zoo for RESULTS.md.
+
+    Raises:
+        UnknownModelError: The zoo has no model of that name, or not its files.
+    """
+    folder = find_model(name)
+    known = {entry.name for entry in read_manifest().models}
+    surrogates = [source for source in surrogate_names(_recipe(name)) if source in known]
+    radii = {find_dataset(folder.config.training.dataset).epsilon, _SMALLER_RADIUS} - {EPSILON}
+    reports: dict[PresetName, AuditReport] = {
+        "paper": audit_zoo_model(
+            folder.path, folder.config, "paper", epsilon=EPSILON, radii=RADII[:-1], surrogates=surrogates
+        ),
+        "full": audit_zoo_model(folder.path, folder.config, "full", epsilon=EPSILON, radii=sorted(radii)),
+    }
+    for preset, report in reports.items():
+        write_atomically(_path(name, preset), render.json(report).encode() + b"\n")
+
+
+def results_page() -> str:
+    """RESULTS.md, in Markdown.
+
+    Raises:
+        InvalidInputError: A model of the zoo was not measured.
+        IntegrityError: An audit is damaged.
+    """
+    measured = [_read(entry.name) for entry in read_manifest().models]
+    stronger = "".join(row for model in measured for row in _rows(model))
+    transfer = "\n".join(table for model in measured for table in _transfer_table(model))
+    tables = markdown([model.run for model in measured])
+    return "\n".join([_INTRODUCTION + tables, _STRONGER + stronger, _TRANSFER, transfer])
+
+
+def _read(name: str) -> Measured:
+    config = find_model(name).config
+    paper, full = (_read_report(name, preset) for preset in ("paper", "full"))
+    return Measured(FinishedRun(_recipe(name, num_epochs=config.training.num_epochs), config, paper), full)
+
+
+def _read_report(name: str, preset: PresetName) -> AuditReport:
+    path = _path(name, preset)
+    if not path.exists():
+        raise InvalidInputError(f"{name} was not measured yet; run: python -m zoo measure {name}")
+    return render.parse_report(path.read_bytes(), str(path))
+
+
+def _path(name: str, preset: PresetName) -> Path:
+    return zoo_folder() / "results" / f"{name}-{preset}.json"
+
+
+def _recipe(name: str, **changes: int) -> Recipe:
+    """The recipe of a model of the zoo; a preview's is that of what it is a preview of."""
+    return recipe_for(name.removesuffix(PREVIEW), **changes)
+
+
+def _rows(model: Measured) -> Iterator[str]:
+    """A row of the table of stronger attacks for each radius, from the smallest on."""
+    for point in sorted(model.full.curve, key=lambda point: point.epsilon):
+        figures = [model.run.accuracy(attack, "white-box", point.epsilon) for attack in ("PGD", WORST_CASE)]
+        cells = [model.run.report.clean_accuracy.value, *figures, point.robust_accuracy.value]
+        yield _row([f"`{model.full.model}`", f"{point.epsilon:.3g}", *map(_percent, cells), model.full.verdict])
+
+
+def _transfer_table(model: Measured) -> Iterator[str]:
+    matrix = model.run.report.transfer
+    if matrix is not None:
+        members = range(len(matrix.members))
+        lines = [["made on", *(f"on member {member}" for member in members)], ["---", *("---:" for _ in members)]]
+        lines += [[f"member {index}", *map(_percent, row)] for index, row in enumerate(matrix.members)]
+        yield f"`{model.run.config.name}`\n\n" + "".join(map(_row, lines))
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
