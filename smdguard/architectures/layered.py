@@ -58,10 +58,23 @@ class LayeredNetwork(nn.Module, ABC):
 class FirstConvolution(nn.Conv2d):
     """The convolution that images go through: of one image for all members, or of one image for each."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """(B, C, H, W) or (B, M C, H, W) -> (B, M x output channels, ...)."""
         groups = input.shape[1] // self.in_channels
-        return functional.conv2d(input, self.weight, self.bias, self.stride, self.padding, self.dilation, groups)
+        return functional.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, groups)
+
+
+def normalised(convolution: nn.Conv2d, norm: nn.BatchNorm2d, features: Tensor) -> Tensor:
+    """The features (B, C, H, W), convolved and normalised.
+
+    In evaluation mode that is a convolution with other weights, and takes no pass over its output.
+    """
+    if norm.training:
+        return norm(convolution(features))
+    mean, variance = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+    scale = norm.weight / (variance + norm.eps).sqrt()
+    weight = convolution.weight * scale.view(-1, 1, 1, 1)
+    return convolution._conv_forward(features, weight, norm.bias - mean * scale)
 
 
 class GroupedLinear(nn.Linear):

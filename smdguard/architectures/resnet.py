@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
-from smdguard.architectures.layered import FirstConvolution, GroupedLinear, LayeredNetwork
+from smdguard.architectures.layered import FirstConvolution, GroupedLinear, LayeredNetwork, normalised
 
 
 class ResNet20(LayeredNetwork):
@@ -45,7 +45,7 @@ class ResNet20(LayeredNetwork):
 
     def layers(self, images: Tensor) -> Iterator[Tensor]:
         """See LayeredNetwork."""
-        yield (features := self.norm(self.conv(images)))
+        yield (features := normalised(self.conv, self.norm, images))
         for block in self.stages.modules():
             if isinstance(block, _ResidualBlock):
                 hidden = self.activation(features)
@@ -68,8 +68,8 @@ class _ResidualBlock(nn.Module):
 
     def layers(self, images: Tensor) -> Iterator[Tensor]:
         """Features before the inner activation, and before the one that follows the block."""
-        yield (features := self.norm1(self.conv1(images)))
-        features = self.norm2(self.conv2(self.activation(features)))
+        yield (features := normalised(self.conv1, self.norm1, images))
+        features = normalised(self.conv2, self.norm2, self.activation(features))
         yield features + self._shortcut(images)
 
     def _shortcut(self, images: Tensor) -> Tensor:

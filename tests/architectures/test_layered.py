@@ -1,0 +1,35 @@
+"""Layers against the same written out."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from smdguard.architectures.layered import FirstConvolution, normalised
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    "convolution",
+    [
+        nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False),
+        FirstConvolution(2, 6, kernel_size=3, padding=1, bias=False),
+    ],
+    ids=["groups", "first"],
+)
+def test_normalised_convolution_is_a_convolution_then_batch_normalisation(
+    convolution: nn.Conv2d, training: bool
+) -> None:
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(6)
+    for tensor in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
+        tensor.uniform_(0.5, 2.0)
+    layers = nn.ModuleList([convolution, norm]).double().train(training)
+    images, results = torch.rand(3, 4, 8, 8, dtype=torch.float64), []
+    for run in (normalised, lambda convolution, norm, features: norm(convolution(features))):
+        copied, leaf = deepcopy(layers), images.clone().requires_grad_()
+        features = run(*copied, leaf)
+        gradients = torch.autograd.grad(features.sigmoid().sum(), [leaf, *copied.parameters()])
+        results.append([features, *gradients, *copied.buffers()])
+    torch.testing.assert_close(*results, rtol=1e-10, atol=1e-12)
