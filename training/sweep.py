@@ -16,6 +16,7 @@ from smdguard.hub import CONFIG
 from training.audits import audit_run, read_audit, sources_of
 from training.data import TrainingData, load_training_data
 from training.loop import Report, train
+from training.monitor import Monitor
 from training.pace import Pace
 from training.paper import surrogate_names
 from training.plan import run_name, with_prerequisites
@@ -157,12 +158,14 @@ class Sweep:
                 self._attempts["training", name] = _MAX_ATTEMPTS
                 raise SmdguardError(f"it needs {needed}, which failed")
         was_finished = (self.folder / name / CONFIG).exists()
+        data = self._data_of(recipe)
         config = train(
             recipe,
-            self._data_of(recipe),
+            data,
             self.folder / name,
             device=torch_device(self.device),
             report=self._report(name, Pace(recipe)),
+            measure=Monitor(recipe, data),
             origins={origin: self.folder / needed for origin, needed in first.items()},
         )
         self._trained.add(name)

@@ -1,5 +1,6 @@
 """Sweeps: the order, what is shared, what is isolated, and that they go on where they were stopped."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,14 @@ def test_each_run_is_audited_as_the_papers(whole: Path) -> None:
         assert (report.preset, report.num_images, sources_of(report)) == ("paper", 10, set())
         assert report.suspicion is not None
         assert all("early_stop=False" in result.repr for result in report.attacks if result.access == "white-box")
+
+
+def test_each_run_is_watched_on_held_out_images(whole: Path) -> None:
+    for name in (NAIVE, SMD):
+        epochs = list(map(json.loads, (whole / name / "metrics.jsonl").read_text().splitlines()))
+        assert [epoch["epoch"] for epoch in epochs] == [1, 2]
+        watched = {"saliency_cosine", "held_out_accuracy", "held_out_pgd10_accuracy_at_0.3"}
+        assert all(watched < epoch.keys() for epoch in epochs)
 
 
 def test_a_stopped_sweep_goes_on_and_ends_with_the_same_bits(whole: Path, tmp_path: Path) -> None:
