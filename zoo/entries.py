@@ -41,7 +41,7 @@ from zoo.audits import audit_zoo_model
 from zoo.card import model_card
 
 AUDIT_PRESET: PresetName = "standard"
-CURVE_POINTS = 6
+CURVE_POINTS = 3
 LICENSE = "apache-2.0"
 CITATION = (
     "Bogun, Kostadinov, Borth: Saliency Diversified Deep Ensemble for Robustness to Adversaries. "
