@@ -3,23 +3,23 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from smdguard import render
 from smdguard.auditing import PresetName
 from smdguard.datasets import find_dataset
 from smdguard.errors import InvalidInputError
 from smdguard.files import write_atomically, zoo_folder
-from smdguard.hub import find_model, read_manifest
+from smdguard.hub import WEIGHTS, ModelFolder, find_model, read_manifest
 from smdguard.report import AuditReport
 from training.paper import EPSILON, RADII, surrogate_names
-from training.recipes import Recipe, recipe_for
+from training.recipes import recipe_for
 from training.results import WORST_CASE, FinishedRun
 from training.tables import markdown
 from zoo.audits import audit_zoo_model
 
 FILE = "RESULTS.md"
-PREVIEW = "-preview"
-_SMALLER_RADIUS = 0.1
+_PRESETS: tuple[PresetName, ...] = ("paper", "full")
 _INTRODUCTION = """\
 <!-- Written by `python -m zoo results` from the audits in zoo/results, which `python -m zoo measure` makes. -->
 
@@ -27,10 +27,11 @@ _INTRODUCTION = """\
 _STRONGER = """\
 ## The same models under stronger attacks
 
-Accuracy in percent, at the paper's radius and at smaller ones. PGD is the paper's, white-box. Its five attacks together
-are those made on the model itself, on its surrogates and on single members; the preset `full` is AutoAttack's standard
-set and more. The last two count an image as standing only if it withstood every attack up to that radius. Where PGD
-stands far above them, it tells how well an ensemble hides its gradients, and not how robust it is.
+Accuracy in percent, at the paper's radius and at that which the field uses for the data set. PGD is the paper's,
+white-box. Its five attacks together are those made on the model itself, on its surrogates and on single members; the
+preset `full` is AutoAttack's standard set and more. The last two count an image as standing only if it withstood every
+attack up to that radius. Where PGD stands far above them, it tells how well an ensemble hides its gradients, and not
+how robust it is.
 
 | model | epsilon | clean | PGD | the five together | preset `full` | verdict |
 | --- | ---: | ---: | ---: | ---: | ---: | --- |
@@ -58,17 +59,15 @@ def measure_model(name: str) -> None:
         UnknownModelError: The zoo has no model of that name, or not its files.
     """
     folder = find_model(name)
+    own_radius = find_dataset(folder.config.training.dataset).epsilon
     known = {entry.name for entry in read_manifest().models}
-    surrogates = [source for source in surrogate_names(_recipe(name)) if source in known]
-    radii = {find_dataset(folder.config.training.dataset).epsilon, _SMALLER_RADIUS} - {EPSILON}
-    reports: dict[PresetName, AuditReport] = {
-        "paper": audit_zoo_model(
-            folder.path, folder.config, "paper", epsilon=EPSILON, radii=RADII[:-1], surrogates=surrogates
-        ),
-        "full": audit_zoo_model(folder.path, folder.config, "full", epsilon=EPSILON, radii=sorted(radii)),
+    settings: dict[PresetName, dict[str, Any]] = {
+        "paper": {"radii": RADII[:-1], "surrogates": known.intersection(surrogate_names(recipe_for(name)))},
+        "full": {"radii": [own_radius] if own_radius < EPSILON else []},
     }
-    for preset, report in reports.items():
-        write_atomically(_path(name, preset), render.json(report).encode() + b"\n")
+    for preset in _PRESETS:
+        report = audit_zoo_model(folder.path, folder.config, preset, epsilon=EPSILON, **settings[preset])
+        write_atomically(_path(folder, preset), render.json(report).encode() + b"\n")
 
 
 def results_page() -> str:
@@ -86,25 +85,25 @@ def results_page() -> str:
 
 
 def _read(name: str) -> Measured:
-    config = find_model(name).config
-    paper, full = (_read_report(name, preset) for preset in ("paper", "full"))
-    return Measured(FinishedRun(_recipe(name, num_epochs=config.training.num_epochs), config, paper), full)
+    folder = find_model(name)
+    recipe = recipe_for(name, num_epochs=folder.config.training.num_epochs)
+    paper, full = (_read_report(folder, preset) for preset in _PRESETS)
+    return Measured(FinishedRun(recipe, folder.config, paper), full)
 
 
-def _read_report(name: str, preset: PresetName) -> AuditReport:
-    path = _path(name, preset)
+def _read_report(folder: ModelFolder, preset: PresetName) -> AuditReport:
+    path = _path(folder, preset)
     if not path.exists():
-        raise InvalidInputError(f"{name} was not measured yet; run: python -m zoo measure {name}")
+        raise InvalidInputError(
+            f"{folder.name} was not measured as it is now; run: python -m zoo measure {folder.name}"
+        )
     return render.parse_report(path.read_bytes(), str(path))
 
 
-def _path(name: str, preset: PresetName) -> Path:
-    return zoo_folder() / "results" / f"{name}-{preset}.json"
-
-
-def _recipe(name: str, **changes: int) -> Recipe:
-    """The recipe of a model of the zoo; a preview's is that of what it is a preview of."""
-    return recipe_for(name.removesuffix(PREVIEW), **changes)
+def _path(folder: ModelFolder, preset: PresetName) -> Path:
+    """Where an audit is kept; other weights have another place, so that theirs is never taken for it."""
+    weights = folder.config.files[WEIGHTS].sha256
+    return zoo_folder() / "results" / f"{folder.name}-{weights[:8]}-{preset}.json"
 
 
 def _rows(model: Measured) -> Iterator[str]:

@@ -1,0 +1,103 @@
+"""RESULTS.md says what the audits that are kept for it say."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from smdguard.errors import InvalidInputError
+from smdguard.hub import WEIGHTS, ModelFolder
+from smdguard.manifest import File
+from smdguard.report import AuditReport, CurvePoint, Interval
+from tests.training.finished_runs import finished_run
+from training.paper import EPSILON, RADII
+from zoo import results
+from zoo.__main__ import main
+from zoo.results import measure_model, results_page
+
+RUNS = {
+    "smd-lenet-fashion-mnist": finished_run(
+        "smd-lenet-fashion-mnist",
+        clean=0.9,
+        white={"PGD": 0.3, "*": 0.6},
+        black={"naive-lenet-fashion-mnist-s1": 0.15},
+        worst=0.15,
+        transfer=((0.125, 0.5), (0.75, 0.25)),
+        num_epochs=20,
+    ),
+    "smd-lenet-mnist": finished_run("smd-lenet-mnist", num_epochs=20),
+}
+
+
+@pytest.fixture
+def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """A zoo of two models whose audits are made up; the settings with which they were asked for."""
+    asked: list[dict[str, Any]] = []
+
+    def folder(name: str) -> ModelFolder:
+        weights = File(sha256="5" * 64, num_bytes=1)
+        config = RUNS[name].config.model_copy(update={"files": {WEIGHTS: weights}, "name": name})
+        return ModelFolder(name, tmp_path / name, config)
+
+    def audit(path: Path, config: Any, preset: str, **settings: Any) -> AuditReport:
+        asked.append({"name": config.name, "preset": preset, **settings})
+        report = RUNS[config.name].report
+        if preset == "paper":
+            return report
+        points = [CurvePoint(radius, Interval(0.03, 0.02, 0.04)) for radius in (*settings["radii"], EPSILON)]
+        return replace(report, preset=preset, curve=tuple(points), transfer=None)
+
+    monkeypatch.setattr(results, "find_model", folder)
+    monkeypatch.setattr(results, "audit_zoo_model", audit)
+    monkeypatch.setattr(results, "zoo_folder", lambda: tmp_path)
+    monkeypatch.setattr(
+        results, "read_manifest", lambda: type("Zoo", (), {"models": [r.config for r in RUNS.values()]})
+    )
+    for name in RUNS:
+        measure_model(name)
+    return asked
+
+
+def test_audits_are_the_papers_and_full_at_the_radius_of_the_data_set(zoo: list[dict[str, Any]]) -> None:
+    radii = {(each["name"], each["preset"]): list(each["radii"]) for each in zoo}
+    assert radii == {
+        ("smd-lenet-fashion-mnist", "paper"): list(RADII[:-1]),
+        ("smd-lenet-fashion-mnist", "full"): [0.1],
+        ("smd-lenet-mnist", "paper"): list(RADII[:-1]),
+        ("smd-lenet-mnist", "full"): [],
+    }
+    assert {each["epsilon"] for each in zoo} == {0.3}
+
+
+def test_page_sets_stronger_attacks_beside_the_papers(zoo: list[dict[str, Any]]) -> None:
+    page = results_page()
+    # At 0.1 the made-up figures have come a third of the way from the clean accuracy to that at 0.3.
+    assert "| `smd-lenet-fashion-mnist` | 0.1 | 90.0 | 70.0 | 65.0 | 3.0 | fragile |" in page
+    assert "| `smd-lenet-fashion-mnist` | 0.3 | 90.0 | 30.0 | 15.0 | 3.0 | fragile |" in page
+    assert "| `smd-lenet-mnist` | 0.3 | 99.0 | 0.0 | 0.0 | 3.0 | fragile |" in page
+    assert "Table 1: 3 members, white-box" in page
+    assert "pending (99.3)" in page
+
+
+def test_page_shows_how_attacks_transfer(zoo: list[dict[str, Any]]) -> None:
+    page = results_page()
+    matrix = (
+        "`smd-lenet-fashion-mnist`\n\n| made on | on member 0 | on member 1 |\n| --- | ---: | ---: |\n"
+        "| member 0 | 12.5 | 50.0 |\n| member 1 | 75.0 | 25.0 |\n"
+    )
+    assert page.endswith(matrix)
+
+
+def test_other_weights_were_not_measured(zoo: list[dict[str, Any]], tmp_path: Path) -> None:
+    (file,) = tmp_path.glob("results/smd-lenet-mnist-55555555-full.json")
+    file.rename(file.with_name("smd-lenet-mnist-66666666-full.json"))
+    with pytest.raises(InvalidInputError, match="run: python -m zoo measure smd-lenet-mnist"):
+        results_page()
+
+
+def test_command_writes_the_page(zoo: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zoo.__main__.zoo_folder", lambda: tmp_path)
+    assert CliRunner().invoke(main, ["results"]).exit_code == 0
+    assert (tmp_path / "RESULTS.md").read_text() == results_page()
