@@ -57,8 +57,8 @@ class _Range(click.ParamType):
     "surrogates",
     multiple=True,
     metavar="NAME",
-    help="Model to make black-box attacks on, repeatable; default: the zoo's second seeds of the naive ensemble and "
-    "of the model itself.",
+    help="Model to make black-box attacks on, repeatable; default: the zoo's second seeds of the naive ensemble and, "
+    "but for the preset quick, of the model itself.",
 )
 @click.option(
     "--data",
@@ -118,7 +118,9 @@ def audit(
     images = audited.images(data, download=download)
     if num_images is not None:
         images = balanced_subset(images, num_images)
-    names = surrogates or (default_surrogates(config) if config else ())
+    # One surrogate is enough to see masked gradients, and a second takes a sixth of a quick audit's time.
+    at_hand = default_surrogates(config)[: 1 if preset == "quick" else None] if config else []
+    names = surrogates or at_hand
     sources = [load(name, backend="torch", device=device) for name in names]
     for source in sources:
         require_fit(source.name, source.image_shape, source.config.labels, dataset)

@@ -171,6 +171,22 @@ def test_surrogates_of_the_zoo_are_found(smdguard: Run, tiny_zoo: Path) -> None:
     assert {row["source"] for row in document["attacks"] if row["access"] == "black-box"} == {"naive-lenet-mnist-s1"}
 
 
+@pytest.mark.parametrize(("preset", "expected"), [("quick", {"naive"}), ("standard", {"naive", "smd"})])
+def test_quick_asks_one_surrogate(
+    smdguard: Run,
+    tiny_zoo: Path,
+    tiny_copy: Path,
+    edit_config: Callable[..., None],
+    preset: str,
+    expected: set[str],
+) -> None:
+    edit_config(tiny_copy, lambda config: config["objective"].update(name="smd"))
+    arguments = ("audit", "--model", tiny_copy, *FAST, "--preset", preset, "--json")
+    document = json.loads(smdguard(*arguments).stdout)
+    made_on = {row["source"] for row in document["attacks"] if row["access"] == "black-box"}
+    assert made_on == {f"{method}-lenet-mnist-s1" for method in expected}
+
+
 WRONG = {
     "negative": (["--epsilon", "-0.1"], "epsilon must lie between 0 and 1 for the norm linf, not -0.1"),
     "above one": (["--epsilon", "1.5"], "epsilon must lie between 0 and 1 for the norm linf, not 1.5"),
