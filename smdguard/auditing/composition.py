@@ -10,6 +10,7 @@ from smdguard.attacks import Transfer
 from smdguard.auditing.fingerprint import software_versions
 from smdguard.auditing.gradients import GradientHealth
 from smdguard.auditing.outcomes import Outcome, worst_case
+from smdguard.auditing.probes import TOO_WEAK
 from smdguard.auditing.sanity import sanity_findings
 from smdguard.auditing.statistics import interval
 from smdguard.auditing.verdict import judge
@@ -88,7 +89,10 @@ def compose_report(assignment: Assignment, evidence: Evidence, *, partial: bool 
     threat, clean, outcomes = assignment.threat, interval(evidence.clean), evidence.outcomes
     curve = tuple(CurvePoint(radius, interval(evidence.standing(radius))) for radius in assignment.radii)
     worst = curve[-1].robust_accuracy
-    verdict, reason = judge(outcomes, threat, evidence.health, clean=clean, worst=worst, partial=partial)
+    too_weak = any(finding.check == TOO_WEAK for finding in evidence.probed)
+    verdict, reason = judge(
+        outcomes, threat, evidence.health, clean=clean, worst=worst, too_weak=too_weak, partial=partial
+    )
     return AuditReport(
         model=assignment.name,
         dataset=assignment.dataset,

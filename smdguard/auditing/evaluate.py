@@ -18,9 +18,9 @@ from smdguard.auditing.outcomes import Outcome, worst_case
 from smdguard.auditing.plan import Plan
 from smdguard.auditing.preset_names import PresetName
 from smdguard.auditing.presets import find_preset, impossible_attacks
-from smdguard.auditing.probes import probe_gradient_attacks, probe_input, probe_rows
+from smdguard.auditing.probes import TRACED, probe_gradient_attacks, probe_input, probe_rows
 from smdguard.auditing.suspicion import suspicion_under_attack
-from smdguard.auditing.validation import check_model, checked_epsilons, checked_images, checked_labels
+from smdguard.auditing.validation import check_attacks, check_model, checked_epsilons, checked_images, checked_labels
 from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError
 from smdguard.report import AuditReport, Finding
@@ -91,6 +91,7 @@ def audit(
     images = checked_images(images)
     labels = checked_labels(labels, images)
     check_model(model, images, labels)
+    check_attacks(attacks)
     surrogates = dict(surrogates or {})
     differentiable = has_gradients(model, images[:2])
     preset = find_preset(attacks, has_gradients=differentiable)
@@ -169,7 +170,8 @@ def _gather(
         evidence.outcomes += outcomes
         if threshold is not None:
             evidence.suspicion, evidence.asides = suspicion_under_attack(plan.model, workshop, threat, threshold)
-    evidence.probed = workshop.batching.run(lambda: _probe(evidence, plan, workshop, threat))
+    evidence.probed, outcomes = workshop.batching.run(lambda: _probe(evidence, plan, workshop, threat))
+    evidence.asides = [*evidence.asides, *outcomes]
     wrap = workshop.batching.wrap
     evidence.exhibits = workshop.batching.run(
         lambda: gather_exhibits(
@@ -208,11 +210,19 @@ def _attack(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatMo
         yield Outcome(planned.attack, "black-box", planned.source, threat.epsilon, standing(planned))
 
 
-def _probe(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel) -> list[Finding]:
+def _probe(
+    evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel
+) -> tuple[list[Finding], list[Outcome]]:
+    """Findings on a part of the images, and what the long run of PGD behind them leaves standing."""
     rows = probe_rows(len(workshop.images), workshop.images.device)
     images, labels = workshop.images[rows], workshop.labels[rows]
     model = workshop.batching.wrap(plan.model)
     findings = probe_input(model, images, labels)
-    if evidence.health is not None:
-        findings += probe_gradient_attacks(model, images, labels, threat, plan.attacks, workshop.generator("probes"))
-    return findings
+    if evidence.health is None:
+        return findings, []
+    standing = evidence.standing(threat.epsilon)
+    on_gradients, standing[rows] = probe_gradient_attacks(
+        model, images, labels, threat, plan.attacks, standing[rows], workshop.generator("probes")
+    )
+    outcome = Outcome(TRACED, "white-box", "probes", threat.epsilon, standing, len(rows))
+    return [*findings, *on_gradients], [outcome]

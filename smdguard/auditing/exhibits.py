@@ -12,6 +12,7 @@ from torch.nn import functional
 from smdguard.attacks import Attack, Model
 from smdguard.attacks.attack import is_fooled
 from smdguard.auditing.outcomes import Outcome
+from smdguard.auditing.probes import probe_rows
 from smdguard.ensemble import Ensemble
 from smdguard.report import Disagreement, Exhibits, GalleryImage, Picture, SaliencyMaps
 from smdguard.saliency import member_saliencies, pairwise_cosine
@@ -53,7 +54,7 @@ def gather_exhibits(
         generator: Source of every random draw.
     """
     right = clean.nonzero().flatten()
-    rows = right[torch.arange(0, len(right), max(1.0, len(right) / NUM_SAMPLES), device=right.device).long()]
+    rows = right[probe_rows(len(right), right.device, NUM_SAMPLES)]
     sample = _attacked(
         careful, images[rows], labels[rows], threat, _attempts(outcomes, threat, surrogates, rows), generator
     )

@@ -55,6 +55,14 @@ def strongest(outcomes: Iterable[Outcome]) -> Outcome:
     return min(outcomes, key=lambda outcome: outcome.robust_accuracy)
 
 
+def comparison(rival: Outcome, other: Outcome) -> str:
+    """What two attacks leave standing; one that pursued what the others left is not said to do so much alone."""
+    left, others_left = percent(rival.robust_accuracy), percent(other.robust_accuracy)
+    if rival.num_attacked is None:
+        return f"{rival.description} leaves {left} standing, the best white-box attack {others_left}"
+    return f"white-box attacks leave {others_left} standing, and {rival.description}, made on those, leaves {left}"
+
+
 def worst_case(outcomes: Sequence[Outcome], clean: Tensor, epsilon: float) -> Tensor:
     """Which images no attack up to this radius fooled: what was found in a smaller ball lies in the larger one."""
     standing = clean

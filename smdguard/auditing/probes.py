@@ -25,6 +25,7 @@ FEW_STEPS, MANY_STEPS, LAST_STEPS = 10, 40, 10
 MAX_UNBOUNDED_ACCURACY = 0.1
 MIN_SHARE = 0.05
 MAX_LATE_GAIN = 0.1
+TOO_WEAK = "attacks_too_weak"
 UNBOUNDED, TRACED = PGD(num_steps=2 * FEW_STEPS), PGD(num_steps=MANY_STEPS, early_stop=False)
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -45,23 +46,42 @@ def probe_gradient_attacks(
     labels: Tensor,
     threat: ThreatModel,
     attacks: Sequence[Attack],
+    standing: Tensor,
     generator: torch.Generator,
-) -> list[Finding]:
-    """What a long run of PGD tells about the attacks of an audit on a model with gradients."""
+) -> tuple[list[Finding], Tensor]:
+    """What a long run of PGD tells about the attacks of an audit on a model with gradients.
+
+    Args:
+        model: The audited model.
+        images: Some of the images (B, C, H, W).
+        labels: Their classes (B,).
+        threat: What the adversary may do.
+        attacks: The audit's.
+        standing: Which of these images they left standing, bool (B,).
+        generator: Source of the random draws.
+
+    Returns:
+        The findings, and which of the images stand against the long run as well.
+    """
     unbounded = list(_stands_at_any_distance(model, images, labels, threat, generator))
     trace = _Trace(model, labels)
     end = TRACED(trace, images, labels, threat, generator=generator)
     with torch.no_grad():
         trace(end)
-    few_steps = any(getattr(attack, "num_steps", math.inf) <= FEW_STEPS for attack in attacks)
+    few_steps = any(
+        getattr(attack, "num_steps", 1) <= FEW_STEPS for attack in attacks if attack.requires == "gradients"
+    )
     last_iterate = any(not getattr(attack, "early_stop", True) for attack in attacks)
-    return [
+    after = standing & trace.standing(MANY_STEPS)
+    findings = [
         *unbounded,
+        *_attacks_too_weak(standing, after),
         *_more_steps_do_worse(trace),
         *(_success_lost_on_the_way(trace) if last_iterate else ()),
         *(_too_few_steps(trace) if few_steps else ()),
         *_loss_still_rising(trace),
     ]
+    return findings, after
 
 
 class _Trace:
@@ -147,14 +167,26 @@ def _stands_at_any_distance(
         yield Finding("stands_at_any_distance", "high", message, {"epsilon": radius, "robust_accuracy": share})
 
 
+def _attacks_too_weak(before: Tensor, after: Tensor) -> Iterator[Finding]:
+    """Does one plain attack fool many images that all attacks of the audit left standing?"""
+    if is_gap(after, before):
+        evidence = {"attacks": _share(before), "with_probe": _share(after)}
+        message = (
+            f"All attacks of the audit together leave {percent(evidence['attacks'])} of {len(before)} images standing; "
+            f"PGD with {MANY_STEPS} steps, made on these to check on them, leaves {percent(evidence['with_probe'])}. "
+            "The attacks are too weak for this model, and the worst case is too high. Use the preset standard."
+        )
+        yield Finding(TOO_WEAK, "high", message, evidence)
+
+
 def _too_few_steps(trace: _Trace) -> Iterator[Finding]:
     few, many = trace.standing(FEW_STEPS), trace.standing(MANY_STEPS)
     if is_gap(many, few):
         evidence = {"few_steps": _share(few), "many_steps": _share(many)}
         message = (
             f"PGD leaves {percent(evidence['few_steps'])} standing after {FEW_STEPS} steps and "
-            f"{percent(evidence['many_steps'])} after {MANY_STEPS}. The figures of attacks with {FEW_STEPS} steps are "
-            "too high; that says nothing about the model. Go by the attacks with more steps."
+            f"{percent(evidence['many_steps'])} after {MANY_STEPS}. The figures of attacks with so few steps are too "
+            "high; that says nothing about the model. Go by the attacks with more steps."
         )
         yield Finding("too_few_steps", "note", message, evidence)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from smdguard.attacks import BIM, PGD, Transfer
 from smdguard.auditing.gradients import GradientHealth
-from smdguard.auditing.outcomes import MAX_P_VALUE, Outcome, is_gap, p_value, percent, strongest
+from smdguard.auditing.outcomes import MAX_P_VALUE, Outcome, comparison, is_gap, p_value, percent, strongest
 from smdguard.report import Finding, Interval
 
 MIN_CLEAN_ACCURACY = 0.5
@@ -96,10 +96,8 @@ def _indirect_beats_white_box(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
         chance = p_value(rival.standing, best.standing)
         if chance < MAX_P_VALUE:
             message = (
-                f"{rival.description}, which does without the model's gradients, leaves "
-                f"{percent(rival.robust_accuracy)} standing, the best attack that follows them "
-                f"{percent(best.robust_accuracy)}. Attacks along the gradients miss something. Go by the worst case, "
-                "and add stronger attacks."
+                f"{comparison(rival, best)}. {rival.attack.name} does without the model's gradients here: attacks "
+                "along them miss something. Go by the worst case, and add stronger attacks."
             )
             evidence = {"indirect": rival.robust_accuracy, "white_box": best.robust_accuracy, "p_value": chance}
             severity = "high" if is_gap(rival.standing, best.standing) else "note"

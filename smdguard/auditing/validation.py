@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from smdguard.attacks import Model
+from smdguard.attacks import Attack, Model, Transfer
+from smdguard.auditing.preset_names import PresetName
 from smdguard.errors import InvalidInputError
 from smdguard.threat import ThreatModel
 
 
 def checked_images(images: Any) -> Tensor:
-    """The images as a float tensor (B, C, H, W).
+    """The images as 32-bit floats (B, C, H, W).
 
     Raises:
         InvalidInputError: They have another shape or type, are not finite, or leave [0, 1].
@@ -22,6 +23,8 @@ def checked_images(images: Any) -> Tensor:
         raise InvalidInputError(f"images must have the shape (B, C, H, W) with B at least 1, not {tuple(images.shape)}")
     if not images.is_floating_point():
         raise InvalidInputError(f"images must be floats in [0, 1], not {images.dtype}; divide 8-bit images by 255")
+    # What numpy divides by 255 becomes 64 bits wide, and the weights of a model have 32.
+    images = images.float()
     num_broken = int((~images.isfinite()).flatten(1).any(dim=1).sum())
     if num_broken:
         raise InvalidInputError(f"{num_broken} of {len(images)} images hold NaN or infinite pixels")
@@ -63,6 +66,8 @@ def check_model(model: Model, images: Tensor, labels: Tensor) -> None:
     if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(few) or output.shape[1] < 2:
         got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise InvalidInputError(f"the model must turn {len(few)} images into logits ({len(few)}, K), but gave {got}")
+    if not output.isfinite().all():
+        raise InvalidInputError("the model gave NaN or infinite values for the first images; logits must be finite")
     num_classes = output.shape[1]
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:
@@ -72,6 +77,31 @@ def check_model(model: Model, images: Tensor, labels: Tensor) -> None:
             "the model seems to give probabilities; give logits or log-probabilities, or gradients will vanish "
             "where it is sure and the audit will overstate its robustness"
         )
+
+
+def check_attacks(attacks: PresetName | Sequence[Attack]) -> None:
+    """See that attacks given themselves are such as an audit can make.
+
+    Raises:
+        InvalidInputError: They are no list of attacks, or one of them is targeted or transferred.
+    """
+    if not isinstance(attacks, Sequence):
+        raise InvalidInputError(f"attacks must be a preset's name or a list of attacks, not {attacks!r}")
+    if isinstance(attacks, str):
+        return
+    for attack in attacks:
+        if isinstance(attack, type) or not hasattr(attack, "needs_members"):
+            raise InvalidInputError(f"every attack must be one such as PGD(), not {attack!r}")
+        if isinstance(attack, Transfer):
+            raise InvalidInputError(
+                f"{attack!r} is not for the audited model; hand the other model over as one of the surrogates, and "
+                f"{attack.name} is made on it as well"
+            )
+        if getattr(attack, "targeted", False):
+            raise InvalidInputError(
+                f"{attack!r} would lead towards the true classes; leave targeted off, or use TargetedAPGD, which leads "
+                "towards wrong ones"
+            )
 
 
 def checked_epsilons(epsilons: Sequence[float], threat: ThreatModel) -> list[float]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from smdguard.auditing.gradients import GradientHealth
-from smdguard.auditing.outcomes import Outcome, is_gap, percent, strongest
+from smdguard.auditing.outcomes import Outcome, comparison, is_gap, percent, strongest
 from smdguard.report import Interval, Verdict
 from smdguard.threat import ThreatModel
 
@@ -15,6 +15,7 @@ def judge(
     *,
     clean: Interval,
     worst: Interval,
+    too_weak: bool = False,
     partial: bool = False,
 ) -> tuple[Verdict, str]:
     """The verdict, and the reason for it.
@@ -25,6 +26,7 @@ def judge(
         health: Of the model's input gradients; None where it has none.
         clean: Accuracy on the clean images.
         worst: Share of the images that stood against every attack.
+        too_weak: Whether a plain attack on a part of the images outdid all of them.
         partial: Whether the audit was stopped before all attacks were made.
     """
     at_radius = [outcome for outcome in outcomes if outcome.epsilon == threat.epsilon]
@@ -35,8 +37,7 @@ def judge(
         best, rival = strongest(direct), strongest(indirect)
         if is_gap(rival.standing, best.standing):
             return "unreliable", (
-                f"{rival.description} leaves {percent(rival.robust_accuracy)} standing at {radius}, the best white-box "
-                f"attack {percent(best.robust_accuracy)}: white-box attacks are being misled, so the true figure is "
+                f"{comparison(rival, best)} at {radius}: white-box attacks are being misled, so the true figure is "
                 f"likely below the {percent(worst.value)} of the worst case."
             )
     if (health is None or health.broken) and not any(outcome.attack.requires == "scores" for outcome in at_radius):
@@ -49,6 +50,11 @@ def judge(
         return "fragile", (
             f"an adversary who may change images by {radius} brings the accuracy from {percent(clean.value)} down to "
             f"{percent(worst.value)} or less."
+        )
+    if too_weak:
+        return "unreliable", (
+            f"one longer run of PGD on a part of the images outdid all attacks at {radius}: they are too weak for this "
+            f"model, and the true figure is likely far below the {percent(worst.value)} of the worst case."
         )
     if partial:
         return "unreliable", (

@@ -9,8 +9,11 @@ from torch import Tensor, nn
 
 from smdguard.attacks import BIM, FGSM, MIM, PGD, Attack
 from smdguard.auditing import audit
+from smdguard.datasets import balanced_subset, parse_subset
 from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError
+from smdguard.guard import load
+from smdguard.hub import read_test_subset
 from smdguard.report import AuditReport
 from smdguard.threat import ThreatModel
 
@@ -230,6 +233,24 @@ def test_a_plain_model_raises_no_alarm() -> None:
 def test_a_robust_model_is_called_robust_and_a_fragile_one_fragile() -> None:
     assert run(stripes_model(), epsilon=0.02).verdict == "robust"
     assert run(stripes_model(), epsilon=0.15).verdict == "fragile"
+
+
+def test_attacks_too_weak_for_the_model_are_not_called_a_success() -> None:
+    """One step leaves most of these digits standing, and that says nothing."""
+    guard = load("smd-lenet-mnist", backend="torch", device="cpu")
+    subset = balanced_subset(parse_subset(read_test_subset("mnist")), 100)
+    threat = ThreatModel("linf", 0.2)
+    weak = audit(guard.ensemble, subset.scaled(), subset.labels, threat, attacks=[FGSM()])
+    assert weak.attacks[0].robust_accuracy.value > 0.6
+    # The check on the attacks counts in the worst case, and fools nearly all.
+    assert weak.worst_case.robust_accuracy.value < 0.3
+    finding = next(finding for finding in weak.findings if finding.check == "attacks_too_weak")
+    assert finding.evidence["attacks"] > 0.6
+    assert finding.evidence["with_probe"] == weak.worst_case.robust_accuracy.value
+    strong = audit(
+        guard.ensemble, subset.scaled(), subset.labels, threat, attacks=[PGD(num_steps=100, step_ratio=0.05)]
+    )
+    assert "attacks_too_weak" not in checks(strong)
 
 
 class Wandering:

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from smdguard.attacks import BIM, FGSM, MIM, PGD, RFGSM, Attack, Square, Transfer
 from smdguard.auditing import audit
-from smdguard.auditing.outcomes import Outcome
+from smdguard.auditing.gradients import GradientHealth
+from smdguard.auditing.outcomes import Outcome, comparison
 from smdguard.auditing.probes import (
     FEW_STEPS,
     MANY_STEPS,
@@ -15,10 +16,12 @@ from smdguard.auditing.probes import (
     _success_lost_on_the_way,
     _too_few_steps,
     _Trace,
+    probe_rows,
 )
 from smdguard.auditing.sanity import sanity_findings
 from smdguard.auditing.statistics import wilson_interval
-from smdguard.report import AuditReport, Finding
+from smdguard.auditing.verdict import judge
+from smdguard.report import AuditReport, Finding, Interval
 from smdguard.threat import ThreatModel
 
 EPSILON = 0.1
@@ -65,6 +68,23 @@ def test_query_attack_that_beats_gradients_is_found_and_by_a_little_noted() -> N
     assert findings(outcome(PGD(), 100), outcome(Square(), 97, pursued=True)) == []
 
 
+def test_one_longer_run_that_outdoes_all_attacks_makes_a_good_figure_unreliable() -> None:
+    good = {"clean": Interval(0.9, 0.8, 1.0), "worst": Interval(0.8, 0.7, 0.9)}
+    threat, outcomes = ThreatModel("linf", EPSILON), [outcome(PGD(), 160)]
+    assert judge(outcomes, threat, GradientHealth(0.0, 0.0, 0.0), **good)[0] == "robust"
+    verdict, reason = judge(outcomes, threat, GradientHealth(0.0, 0.0, 0.0), **good, too_weak=True)
+    assert verdict == "unreliable"
+    assert "too weak" in reason
+
+
+def test_an_attack_on_what_others_left_is_not_credited_with_what_they_did() -> None:
+    others = outcome(PGD(), 100)
+    assert comparison(outcome(FGSM(), 80), others) == "FGSM leaves 40.0 % standing, the best white-box attack 50.0 %"
+    assert comparison(outcome(Square(), 80, pursued=True), others) == (
+        "white-box attacks leave 50.0 % standing, and Square, made on those, leaves 40.0 %"
+    )
+
+
 def test_random_start_that_beats_the_clean_start_is_found() -> None:
     assert findings(outcome(BIM(), 100), outcome(PGD(), 60)) == [("random_start_beats_clean_start", "medium")]
     assert findings(outcome(BIM(num_steps=7), 100), outcome(PGD(), 60)) == []
@@ -73,6 +93,14 @@ def test_random_start_that_beats_the_clean_start_is_found() -> None:
 def test_low_clean_accuracy_is_found() -> None:
     (finding,) = sanity_findings([], EPSILON, None, wilson_interval(10, 100))
     assert (finding.check, finding.evidence) == ("low_clean_accuracy", {"clean_accuracy": 0.1})
+
+
+@pytest.mark.parametrize("num_probed", [100, 200])
+def test_probed_images_are_different_ones_that_there_are(num_probed: int) -> None:
+    for num_images in range(1500):
+        rows = probe_rows(num_images, torch.device("cpu"), num_probed)
+        assert len(set(rows.tolist())) == len(rows) == min(num_images, num_probed)
+        assert num_images == 0 or (rows.min(), rows.max()) == (0, num_images - 1 if len(rows) > 1 else 0)
 
 
 def trace(right: Tensor, loss: Tensor | None = None) -> _Trace:

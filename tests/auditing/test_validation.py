@@ -1,0 +1,78 @@
+"""Wrong use of an audit is told in one line, before anything is attacked."""
+
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from torch import Tensor, nn
+
+from smdguard.attacks import APGD, FGSM, PGD, Square, TargetedAPGD, Transfer
+from smdguard.auditing import audit
+from smdguard.auditing.validation import check_attacks, check_model, checked_images
+from smdguard.errors import InvalidInputError
+from smdguard.threat import ThreatModel
+
+PIXELS = numpy.random.default_rng(0).integers(0, 256, (6, 1, 4, 4), dtype=numpy.uint8)
+LABELS = numpy.array([0, 1, 2, 0, 1, 2])
+THREAT = ThreatModel("linf", 0.1)
+
+
+def linear_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [PIXELS / 255, (PIXELS / 255).astype(numpy.float16), torch.from_numpy(PIXELS).bfloat16() / 255],
+    ids=["float64", "float16", "bfloat16"],
+)
+def test_images_of_any_float_type_are_audited_as_32_bits(images: Any) -> None:
+    checked = checked_images(images)
+    assert checked.dtype == torch.float32
+    torch.testing.assert_close(checked, torch.from_numpy(PIXELS).float() / 255, rtol=0, atol=2e-3)
+    given, converted = (audit(linear_model(), each, LABELS, THREAT, attacks=[FGSM()]) for each in (images, checked))
+    assert given.attacks == converted.attacks
+
+
+def test_rounding_above_one_is_no_reason_to_refuse() -> None:
+    images = numpy.full((1, 1, 2, 2), 1 + 1e-12)
+    assert checked_images(images).max().item() == 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_model_without_finite_output_is_refused(value: float) -> None:
+    def broken(images: Tensor) -> Tensor:
+        return linear_model()(images).index_fill(1, torch.tensor([1]), value)
+
+    with pytest.raises(InvalidInputError, match="gave NaN or infinite values for the first images"):
+        check_model(broken, checked_images(PIXELS / 255), torch.from_numpy(LABELS))
+
+
+REFUSED: list[tuple[Any, str]] = [
+    (
+        [FGSM(targeted=True)],
+        r"^FGSM\(.*\) would lead towards the true classes; leave targeted off, or use TargetedAPGD",
+    ),
+    ([PGD(), APGD(targeted=True)], r"^APGD\(.*\) would lead towards the true classes"),
+    ([Square(targeted=True)], r"^Square\(.*\) would lead towards the true classes"),
+    ([Transfer("other", PGD())], r"^Transfer\(.*\) is not for the audited model; .* surrogates, and PGD is made on it"),
+    (FGSM(), r"^attacks must be a preset's name or a list of attacks, not FGSM\(loss='ce'"),
+    (None, "^attacks must be a preset's name or a list of attacks, not None$"),
+    ([FGSM(), PGD], "^every attack must be one such as PGD.., not <class"),
+    (["FGSM"], "^every attack must be one such as PGD.., not 'FGSM'$"),
+]
+
+
+@pytest.mark.parametrize(("attacks", "message"), REFUSED)
+def test_attacks_that_no_audit_can_make_are_refused(attacks: Any, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        check_attacks(attacks)
+    with pytest.raises(InvalidInputError, match=message):
+        audit(linear_model(), PIXELS / 255, LABELS, THREAT, attacks=attacks)
+
+
+@pytest.mark.parametrize("attacks", ["standard", [FGSM(), TargetedAPGD()], (Square(),)])
+def test_other_attacks_pass(attacks: Any) -> None:
+    check_attacks(attacks)
