@@ -18,6 +18,9 @@ class Ensemble(nn.Module):
             by side, others one by one.
         mean: Mean of each channel, on the [0, 1] scale.
         std: Standard deviation of each channel, on the [0, 1] scale.
+
+    Raises:
+        InvalidInputError: There is no member.
     """
 
     mean: Tensor
@@ -25,6 +28,8 @@ class Ensemble(nn.Module):
 
     def __init__(self, members: Sequence[nn.Module], *, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
+        if not members:
+            raise InvalidInputError("an ensemble needs at least one member, and there is none")
         self.members = nn.ModuleList(members)
         self._side_by_side = SideBySide.of(members)
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)

@@ -10,6 +10,7 @@ from torch import nn
 
 from smdguard.architectures import ARCHITECTURES
 from smdguard.ensemble import Ensemble
+from smdguard.errors import InvalidInputError
 
 
 def lenet_ensemble(num_members: int = 3) -> Ensemble:
@@ -31,6 +32,11 @@ def test_networks_have_the_published_number_of_weights(
 ) -> None:
     network = ARCHITECTURES[architecture](image_shape, 10)
     assert sum(weight.numel() for weight in network.parameters()) == num_weights
+
+
+def test_an_ensemble_of_nothing_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="at least one member"):
+        Ensemble([], mean=[0.13], std=[0.31])
 
 
 def test_output_is_the_logarithm_of_the_mean_probability() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from smdguard.attacks.attack import Model, Requirement, is_fooled
 from smdguard.attacks.losses import LossName, rising, targeted_difference_of_logits_ratio
+from smdguard.attacks.settings import Settings
 from smdguard.attacks.targets import likeliest_wrong_classes
 from smdguard.threat import ThreatModel
 
@@ -32,7 +33,7 @@ Objective = Callable[[Tensor, Tensor], Judgement]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdaptiveAscent:
+class AdaptiveAscent(Settings):
     """Steps with momentum along the input gradient; an image's step size is halved where its steps stop paying.
 
     Args:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from smdguard.attacks.attack import Model, Requirement, is_fooled
 from smdguard.attacks.hyperplane import step_onto_hyperplane
+from smdguard.attacks.settings import Settings
 from smdguard.attacks.targets import likeliest_wrong_classes
 from smdguard.threat import ThreatModel
 
@@ -16,7 +17,7 @@ MAX_BIAS, OVERSHOOT, BACKWARD = 0.1, 1.05, 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
-class FAB:
+class FAB(Settings):
     """Fast adaptive boundary attack, targeted: looks for the smallest change, whatever the radius.
 
     The boundary to a class is taken for the hyperplane that the gradient gives. A step leads onto it, mostly from the

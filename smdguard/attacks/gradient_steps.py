@@ -8,11 +8,12 @@ from torch import Tensor
 
 from smdguard.attacks.attack import Model, Requirement, is_fooled
 from smdguard.attacks.losses import LossName, rising
+from smdguard.attacks.settings import Settings
 from smdguard.threat import ThreatModel, unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class _GradientSteps:
+class _GradientSteps(Settings):
     """Settings that all five share.
 
     Args:

@@ -31,6 +31,9 @@ class MemberReweighing(AdaptiveAscent):
         member_shares: Share of the members' logits in the blend, one run for each, each on what still stands; 0 is
             the ensemble's output alone.
 
+    Raises:
+        InvalidInputError: There is no share, or one is not between 0 and 1.
+
     Reference:
         Yu, Gao, Xu, "MORA: Improving Ensemble Robustness Evaluation with Model-Reweighing Attack", 2022. It lowers
         the step size on a fixed schedule; here it is APGD's, which watches the ensemble's own log-odds.
@@ -39,6 +42,13 @@ class MemberReweighing(AdaptiveAscent):
     name = "MORA"
     needs_members: ClassVar[bool] = True
     member_shares: tuple[float, ...] = (0.5, 0.0, 0.25, 0.75, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.member_shares or not all(0 <= share <= 1 for share in self.member_shares):
+            raise InvalidInputError(
+                f"member_shares of MemberReweighing must be shares between 0 and 1, not {self.member_shares!r}"
+            )
 
     def __call__(
         self, model: Model, images: Tensor, labels: Tensor, threat: ThreatModel, *, generator: torch.Generator

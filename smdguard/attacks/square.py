@@ -9,11 +9,12 @@ from torch import Tensor
 
 from smdguard.attacks.attack import Model, Requirement, is_fooled
 from smdguard.attacks.losses import margin
+from smdguard.attacks.settings import Settings
 from smdguard.threat import ThreatModel, unit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Square:
+class Square(Settings):
     """Changes one square window of each image at a time and keeps what brings it closer to a wrong decision.
 
     Args:
