@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from smdguard.ensemble import Ensemble
 
 ImageSource = str | os.PathLike | bytes | Image.Image | numpy.ndarray
+# The data sets known by name, and how much of an image's side what it shows takes up: MNIST's digits fill 20 of 28
+# pixels, the others' things reach from edge to edge. Written here, as importing DATASETS would import torch.
+_INK_SHARES = {"mnist": DIGIT_INK_SHARE, "fashion-mnist": 1.0, "cifar10": 1.0}
 _BATCH_SIZE = 256
 
 
@@ -88,7 +91,8 @@ class Guard:
             raise BackendError(f"{self.name} has no ONNX file; make one with smdguard export, or use --backend torch")
         from smdguard.backends.onnx import OnnxBackend
 
-        return OnnxBackend(self._folder.read(ONNX), str(self._folder.path / ONNX), self._device)
+        content, source = self._folder.read(ONNX), str(self._folder.path / ONNX)
+        return OnnxBackend(self.config.architecture, self.config.input, content, source, self._device)
 
     @cached_property
     def ensemble(self) -> "Ensemble":
@@ -102,8 +106,12 @@ class Guard:
 
     @property
     def _ink_share(self) -> float:
-        """Fashion-MNIST's articles reach from edge to edge, MNIST's digits fill 20 of 28 pixels."""
-        return 1.0 if self.config.training.dataset == "fashion-mnist" else DIGIT_INK_SHARE
+        return _INK_SHARES.get(self.config.training.dataset, DIGIT_INK_SHARE)
+
+    @property
+    def _usual_mode(self) -> Mode:
+        """What the model was trained on: images as a known data set was made, those of a folder as a whole."""
+        return "fit" if self.config.training.dataset in _INK_SHARES else "resize"
 
     @property
     def image_shape(self) -> ImageShape:
@@ -111,11 +119,11 @@ class Guard:
         return ImageShape(self.config.input.channels, self.config.input.height, self.config.input.width)
 
     @overload
-    def predict(self, images: ImageSource, *, preprocess: Mode = "fit") -> Prediction: ...
+    def predict(self, images: ImageSource, *, preprocess: Mode | None = None) -> Prediction: ...
     @overload
-    def predict(self, images: Sequence[ImageSource], *, preprocess: Mode = "fit") -> list[Prediction]: ...
+    def predict(self, images: Sequence[ImageSource], *, preprocess: Mode | None = None) -> list[Prediction]: ...
     def predict(
-        self, images: ImageSource | Sequence[ImageSource], *, preprocess: Mode = "fit"
+        self, images: ImageSource | Sequence[ImageSource], *, preprocess: Mode | None = None
     ) -> Prediction | list[Prediction]:
         """Classify an image, or each image of a list.
 
@@ -123,7 +131,8 @@ class Guard:
             images: A path, the bytes of a PNG or JPEG file, a PIL image, or an array (H, W), (H, W, C) or (C, H, W)
                 of 8-bit integers or of floats in [0, 1].
             preprocess: How an image of another size becomes one of the model's: "fit" as the data set was made,
-                "resize" as a whole, "none" not at all.
+                "resize" as a whole, "none" not at all; None as in training, which is "resize" for a model that was
+                trained on a folder of images, else "fit".
 
         Raises:
             ImageError: An image cannot be read or is outside the limits.
@@ -134,21 +143,22 @@ class Guard:
         prepared = [self.prepare(image, preprocess=preprocess) for image in images]
         return self.predict_prepared(numpy.stack(prepared)) if prepared else []
 
-    def prepare(self, image: ImageSource, *, preprocess: Mode = "fit", source: str | None = None) -> numpy.ndarray:
+    def prepare(
+        self, image: ImageSource, *, preprocess: Mode | None = None, source: str | None = None
+    ) -> numpy.ndarray:
         """The image as the model takes it: (C, H, W) as 32-bit floats in [0, 1].
 
         `source` is what errors call the image; otherwise arguments and errors are those of predict.
         """
+        mode = self._usual_mode if preprocess is None else preprocess
         if isinstance(image, numpy.ndarray):
-            return prepare_array(
-                image, self.image_shape, preprocess, source=source or "the array", ink_share=self._ink_share
-            )
+            return prepare_array(image, self.image_shape, mode, source=source or "the array", ink_share=self._ink_share)
         if isinstance(image, Image.Image):
-            return prepare(image, self.image_shape, preprocess, source=source or "the image", ink_share=self._ink_share)
+            return prepare(image, self.image_shape, mode, source=source or "the image", ink_share=self._ink_share)
         if not isinstance(image, bytes):
             source, image = source or str(image), _read(Path(image))
         source = source or "the bytes"
-        return prepare(decode(image, source), self.image_shape, preprocess, source=source, ink_share=self._ink_share)
+        return prepare(decode(image, source), self.image_shape, mode, source=source, ink_share=self._ink_share)
 
     def predict_prepared(self, images: numpy.ndarray) -> list[Prediction]:
         """Predictions for images (B, C, H, W) as 32-bit floats in [0, 1]."""

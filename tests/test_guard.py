@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import smdguard as sg
-from smdguard.datasets import parse_subset
+from smdguard.datasets import DATASETS, dataset_of, load_split, parse_subset
 from smdguard.errors import BackendError, ImageError, InvalidInputError
 from smdguard.guard import Guard
 from smdguard.hub import ONNX, read_manifest, read_test_subset
@@ -84,6 +84,37 @@ def test_every_kind_of_source_gives_the_same(guard: Guard, digits: numpy.ndarray
     sources += [pixels[:, :, None], pixels.astype(numpy.float32) / numpy.float32(255), pixels / 255]
     for source in sources:
         assert guard.predict(source) == expected
+
+
+def dark_on_light(file: Path) -> Path:
+    """A drawing with its thing aside, of another size than the model's: fitted and resized it differs."""
+    picture = Image.new("L", (60, 40), 230)
+    picture.paste(40, (5, 8, 15, 32))
+    file.parent.mkdir(parents=True)
+    picture.save(file)
+    return file
+
+
+def test_a_model_of_a_folder_sees_what_its_training_and_its_audit_see(
+    tiny_copy: Path, edit_config: Callable[..., None], tmp_path: Path
+) -> None:
+    edit_config(tiny_copy, lambda config: config["training"].update(dataset="drawings"))
+    file = dark_on_light(tmp_path / "drawings" / "test" / "7" / "a.png")
+    guard = sg.load(str(tiny_copy), device="cpu")
+    audited = load_split(dataset_of(guard.config), tmp_path / "drawings", train=False).scaled().numpy()[0]
+    for source in (file, file.read_bytes(), Image.open(file), numpy.asarray(Image.open(file))):
+        numpy.testing.assert_array_equal(guard.prepare(source), audited)
+    assert guard.predict(file) == guard.predict(audited) != guard.predict(file, preprocess="fit")
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_a_model_of_a_known_data_set_sees_images_as_that_was_made(
+    dataset: str, tiny_copy: Path, edit_config: Callable[..., None], tmp_path: Path
+) -> None:
+    edit_config(tiny_copy, lambda config: config["training"].update(dataset=dataset))
+    file = dark_on_light(tmp_path / "pictures" / "a.png")
+    guard = sg.load(str(tiny_copy), device="cpu")
+    assert guard.predict(file) == guard.predict(file, preprocess="fit") != guard.predict(file, preprocess="resize")
 
 
 def test_prediction_is_read_off_the_members(guard: Guard, digits: numpy.ndarray) -> None:

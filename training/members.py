@@ -1,7 +1,5 @@
 """Members of the user's own: a function package.module:factory becomes an architecture of that name."""
 
-import importlib
-import re
 from typing import Any
 
 import torch
@@ -10,8 +8,7 @@ from torch import nn
 from smdguard.architectures import ARCHITECTURES, LayeredNetwork
 from smdguard.datasets import Dataset
 from smdguard.errors import InvalidInputError
-
-_FACTORY = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)")
+from smdguard.factories import import_factory, in_one_line, is_factory
 
 
 def make_known(architecture: str) -> None:
@@ -26,16 +23,12 @@ def make_known(architecture: str) -> None:
     """
     if architecture in ARCHITECTURES:
         return
-    found = _FACTORY.fullmatch(architecture)
-    if found is None:
+    if not is_factory(architecture):
         raise InvalidInputError(
             f"there is no architecture {architecture!r}; there are {', '.join(ARCHITECTURES)}, or a function of your "
             "own as package.module:factory"
         )
-    try:
-        factory = getattr(importlib.import_module(found["module"]), found["function"])
-    except Exception as error:  # It is the user's code, which may raise anything.
-        raise InvalidInputError(f"{architecture} cannot be imported: {_first_line(error)}") from error
+    factory = import_factory(architecture)
 
     def build(image_shape: tuple[int, int, int], num_classes: int, *, negative_slope: float) -> nn.Module:
         return factory(image_shape, num_classes)
@@ -62,7 +55,7 @@ def require_fit(architecture: str, dataset: Dataset, *, layered: bool) -> None:
     except Exception as error:  # It is the user's code, which may raise anything.
         raise InvalidInputError(
             f"{architecture} does not work for images {dataset.image_shape} of {num_classes} classes: "
-            f"{_first_line(error)}"
+            f"{in_one_line(error)}"
         ) from error
     if not isinstance(logits, torch.Tensor) or logits.shape != (2, num_classes):
         got = f"shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else type(logits).__name__
@@ -72,7 +65,3 @@ def require_fit(architecture: str, dataset: Dataset, *, layered: bool) -> None:
             f"dverge and smd-plus look into the members' layers; {architecture} gives a {type(member).__name__}, which "
             "is no smdguard.architectures.LayeredNetwork: derive it from that, or choose smd"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

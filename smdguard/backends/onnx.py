@@ -9,34 +9,62 @@ import numpy
 import onnxruntime
 
 from smdguard.errors import BackendError, IntegrityError
+from smdguard.manifest import Architecture, Input
 
-_OUTPUTS = ["member_log_probabilities"]
+_OUTPUT = "member_log_probabilities"
 
 
 class OnnxBackend:
     """Runs an exported ensemble on numpy images.
 
     Args:
+        architecture: The members.
+        image_input: What they take.
         model: Content of the ONNX file.
         source: What errors call it.
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        IntegrityError: The content is not an ensemble that smdguard exported.
+        IntegrityError: The content is not an ensemble that smdguard exported, or not one of this architecture.
         BackendError: "cuda" was asked for and ONNX Runtime cannot use a GPU here.
     """
 
     name = "onnx"
 
-    def __init__(self, model: bytes, source: str, device: str) -> None:
+    def __init__(self, architecture: Architecture, image_input: Input, model: bytes, source: str, device: str) -> None:
         self._session = _open_session(model, source, device)
-        if not set(_OUTPUTS) <= {output.name for output in self._session.get_outputs()}:
-            raise IntegrityError(f"{source} has no output {_OUTPUTS[0]}; export it with smdguard export")
+        image_shape = (image_input.channels, image_input.height, image_input.width)
+        self._require_interface(image_shape, source)
+        self._require_scores(image_shape, architecture, source)
 
     def member_log_probabilities(self, images: numpy.ndarray) -> numpy.ndarray:
         """Images (B, C, H, W) as 32-bit floats in [0, 1] -> log-probabilities of every member (B, M, K)."""
-        outputs: Any = self._session.run(_OUTPUTS, {self._session.get_inputs()[0].name: images})
+        outputs: Any = self._session.run([_OUTPUT], {self._session.get_inputs()[0].name: images})
         return outputs[0]
+
+    def _require_interface(self, image_shape: tuple[int, int, int], source: str) -> None:
+        """Refuse a graph that declares other images than the configuration, or not the output that is asked for."""
+        shape = _input_shape(self._session)
+        if tuple(shape[1:]) != image_shape or isinstance(shape[0], int):
+            wanted = ", ".join(map(str, image_shape))
+            raise IntegrityError(
+                f"{source} must take one tensor(float) (B, {wanted}) for any B, as config.json says, but takes "
+                f"{_inputs_in_words(self._session)}"
+            )
+        if (_OUTPUT, "tensor(float)") not in {(output.name, output.type) for output in self._session.get_outputs()}:
+            raise IntegrityError(f"{source} has no output {_OUTPUT} of tensor(float); export it with smdguard export")
+
+    def _require_scores(self, image_shape: tuple[int, int, int], architecture: Architecture, source: str) -> None:
+        """Refuse a graph with other members or classes than the configuration; what it declares may be wrong."""
+        try:
+            shape = self.member_log_probabilities(numpy.zeros((2, *image_shape), numpy.float32)).shape
+        except Exception as error:  # ONNX Runtime's exceptions share no narrower public ancestor.
+            raise IntegrityError(f"{source} cannot be run by ONNX Runtime: {_first_line(error)}") from error
+        wanted = (2, architecture.num_members, architecture.num_classes)
+        if shape != wanted:
+            raise IntegrityError(
+                f"{source} must give {_OUTPUT} {wanted} for 2 images, as config.json says, but gives {shape}"
+            )
 
 
 class OnnxClassifier:
@@ -54,11 +82,12 @@ class OnnxClassifier:
 
     def __init__(self, model: bytes, source: str, device: str) -> None:
         self._session = _open_session(model, source, device)
-        inputs = self._session.get_inputs()
-        shape = inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else []
+        shape = _input_shape(self._session)
         if len(shape) != 4 or not all(isinstance(length, int) for length in shape[1:]):
-            got = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
-            raise IntegrityError(f"{source} must take one tensor(float) (B, C, H, W) of fixed size, but takes {got}")
+            raise IntegrityError(
+                f"{source} must take one tensor(float) (B, C, H, W) of fixed size, but takes "
+                f"{_inputs_in_words(self._session)}"
+            )
         self.image_shape: tuple[int, int, int] = tuple(shape[1:])
         self.labels = _labels(self._session)
         self._batch_size: int | None = shape[0] if isinstance(shape[0], int) else None
@@ -100,6 +129,16 @@ def _open_session(model: bytes, source: str, device: str) -> onnxruntime.Inferen
     if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
         raise BackendError("device 'cuda' was asked for, but ONNX Runtime cannot use a CUDA GPU here; use --device cpu")
     return session
+
+
+def _input_shape(session: onnxruntime.InferenceSession) -> list[Any]:
+    """Of the one tensor of 32-bit floats that a graph takes; empty where it takes anything else."""
+    inputs = session.get_inputs()
+    return inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else []
+
+
+def _inputs_in_words(session: onnxruntime.InferenceSession) -> str:
+    return ", ".join(f"{one.name!r} {one.type} {one.shape}" for one in session.get_inputs())
 
 
 def _labels(session: onnxruntime.InferenceSession) -> tuple[str, ...] | None:

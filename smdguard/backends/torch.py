@@ -1,5 +1,6 @@
 """Ensembles as PyTorch modules: built from a configuration, filled from safetensors, run on any device."""
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -12,6 +13,7 @@ from torch import nn
 from smdguard.architectures import ARCHITECTURES
 from smdguard.ensemble import Ensemble
 from smdguard.errors import BackendError, IntegrityError, InvalidInputError
+from smdguard.factories import in_one_line, is_factory
 from smdguard.manifest import Architecture, Input
 
 Builder = Callable[[tuple[int, int, int], int], nn.Module]
@@ -19,11 +21,14 @@ Builder = Callable[[tuple[int, int, int], int], nn.Module]
 
 
 def torch_device(name: str) -> torch.device:
-    """The device that "auto", "cpu" or "cuda" stands for on this machine.
+    """The device that "auto", "cpu", "cuda" or "cuda:INDEX" stands for on this machine.
 
     Raises:
+        InvalidInputError: It is called otherwise.
         BackendError: "cuda" was asked for and PyTorch cannot use a GPU here.
     """
+    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9]\d*))?", name):
+        raise InvalidInputError(f"device must be auto, cpu, cuda or cuda:INDEX, not {name!r}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -51,10 +56,10 @@ def build_ensemble(architecture: Architecture, image_input: Input, builder: Buil
 def _known(architecture: str) -> Callable[..., nn.Module]:
     if architecture in ARCHITECTURES:
         return ARCHITECTURES[architecture]
-    if ":" in architecture:
+    if is_factory(architecture):
         raise IntegrityError(
             f"the members are made by {architecture}, a function of somebody's own, and no code is imported because a "
-            "file names it; import it yourself and hand it over: smdguard.load(model, builder=function)"
+            "file names it; name it yourself with --builder, or hand it over: smdguard.load(model, builder=function)"
         )
     known = ", ".join(ARCHITECTURES)
     raise IntegrityError(f"architecture {architecture!r} is unknown to this version; it knows {known}")
@@ -105,9 +110,13 @@ def _expected_shapes(architecture: Architecture, image_input: Input, builder: Bu
     try:
         with torch.device("meta"):
             return _shapes(build_ensemble(architecture, image_input, builder).state_dict())
-    except (RuntimeError, InvalidInputError) as error:
+    except IntegrityError:
+        raise
+    except Exception as error:  # A builder is the user's code, which may raise anything.
         size = f"{image_input.height} x {image_input.width}"
-        raise IntegrityError(f"{architecture.name} cannot be built for images of {size} pixels") from error
+        raise IntegrityError(
+            f"{architecture.name} cannot be built for images of {size} pixels: {in_one_line(error)}"
+        ) from error
 
 
 def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from smdguard.auditing.preset_names import PresetName
-from smdguard.cli.options import DEFAULT_MODEL, device_option, json_option, output_console, quiet_option
+from smdguard.cli.options import DEFAULT_MODEL, builder_option, device_option, json_option, output_console, quiet_option
 from smdguard.cli.report_folder import PARTIAL, require_writable, write_report
 from smdguard.errors import InvalidInputError, SmdguardError
 
 if TYPE_CHECKING:
+    from smdguard.backends.torch import Builder
     from smdguard.manifest import ModelConfig
     from smdguard.report import AuditReport, Baseline
     from smdguard.threat import ThreatModel
@@ -30,8 +31,8 @@ class _Range(click.ParamType):
             start, stop, step = (float(part) for part in value.split(":"))
         except ValueError:
             self.fail(f"{value!r} is not of the form START:STOP:STEP, such as 0:0.3:0.05", param, ctx)
-        if not (step > 0 and 0 <= start <= stop <= 1 and (stop - start) / step <= 1000):
-            self.fail(f"{value!r} must rise from 0 or more to at most 1 in at most 1000 steps", param, ctx)
+        if not (step > 0 and 0 <= start <= stop and (stop - start) / step <= 1000):
+            self.fail(f"{value!r} must rise from 0 or more in at most 1000 steps", param, ctx)
         count = math.floor((stop - start) / step + 1e-9)
         return [round(start + index * step, 12) for index in range(count + 1)]
 
@@ -45,7 +46,11 @@ class _Range(click.ParamType):
     "package.module:factory, a function that returns a model from images in [0, 1] to logits. "
     "What is not ours needs --data.",
 )
-@click.option("--epsilon", type=float, help="Radius in pixel units of [0, 1]; default: the data set's (MNIST 0.3).")
+@click.option(
+    "--epsilon",
+    type=float,
+    help="Radius in pixel units of [0, 1]; default: the data set's in that norm (MNIST: linf 0.3, l2 2).",
+)
 @click.option("--epsilons", type=_Range(), help="Radii for the accuracy curve, such as 0:0.3:0.05.")
 @click.option("--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True)
 @click.option(
@@ -74,6 +79,7 @@ class _Range(click.ParamType):
 @click.option(
     "--fail-under", type=click.FloatRange(0, 1), help="Exit with status 1 where the worst case is below this share."
 )
+@builder_option
 @device_option
 @json_option
 @quiet_option
@@ -91,6 +97,7 @@ def audit(
     seed: int,
     output: Path | None,
     fail_under: float | None,
+    builder: "Builder | None",
     device: str,
     as_json: bool,
     quiet: bool,
@@ -100,7 +107,7 @@ def audit(
     from smdguard.auditing.partial_results import PartialResults
     from smdguard.cli.audited_model import find_audited_model, require_fit
     from smdguard.cli.progress import audit_progress
-    from smdguard.datasets import balanced_subset
+    from smdguard.datasets import balanced_subset, has_test_half
     from smdguard.guard import load
     from smdguard.hub import default_surrogates
     from smdguard.threat import ThreatModel
@@ -109,13 +116,15 @@ def audit(
         raise click.UsageError("--download needs --data, the folder to put the data set into")
     if output is not None:
         require_writable(output)
-    audited = find_audited_model(model, data, device)
+    audited = find_audited_model(model, data, device, builder=builder)
     dataset, config = audited.dataset, audited.config
     if epsilon is None:
-        epsilon = max(epsilons) if epsilons else dataset.epsilon
+        epsilon = max(epsilons) if epsilons else dataset.epsilon_in(norm)
     threat = ThreatModel(norm=norm, epsilon=epsilon)
     chosen = _attacks(preset, attacks)
     images = audited.images(data, download=download)
+    if data is not None and config and dataset.folder is None and not has_test_half(data) and not quiet:
+        click.echo(f"{data} has no test half: audited are the {len(images.images)} images held out by name", err=True)
     if num_images is not None:
         images = balanced_subset(images, num_images)
     # One surrogate is enough to see masked gradients, and a second takes a sixth of a quick audit's time.

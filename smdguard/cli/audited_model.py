@@ -1,8 +1,5 @@
 """Anyone's model for an audit: of the zoo, a folder, an ONNX file, torchvision's, or made by a function."""
 
-import importlib
-import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from smdguard.attacks import Model
-from smdguard.backends.torch import torch_device
+from smdguard.backends.torch import Builder, torch_device
 from smdguard.datasets import (
     DATASETS,
     DEFAULT_EPSILON,
@@ -21,16 +18,17 @@ from smdguard.datasets import (
     class_names,
     dataset_of,
     first_image_shape,
+    load_folder,
     load_split,
     parse_subset,
 )
 from smdguard.errors import InvalidInputError, UnknownModelError
+from smdguard.factories import import_factory, in_one_line, is_factory
 from smdguard.guard import load
 from smdguard.hub import read_test_subset
 from smdguard.manifest import ModelConfig
 
 _TORCHVISION = "torchvision:"
-_FACTORY = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)")
 
 
 @dataclass(frozen=True)
@@ -52,19 +50,22 @@ class AuditedModel:
     config: ModelConfig | None = None
 
     def images(self, data: Path | None, *, download: bool) -> LabelledImages:
-        """The bundled test images, or those of the folder."""
+        """The bundled test images, or those of the folder that a model of ours was not trained on."""
         if data is None:
             return parse_subset(read_test_subset(self.dataset.name))
+        if self.config is None and self.dataset.folder is None:
+            return load_folder(self.dataset, data)
         return load_split(self.dataset, data, train=False, download=download)
 
 
-def find_audited_model(name: str, data: Path | None, device: str) -> AuditedModel:
+def find_audited_model(name: str, data: Path | None, device: str, *, builder: Builder | None = None) -> AuditedModel:
     """The model that a name stands for.
 
     Args:
         name: A zoo name, a model folder, a Hub id, FILE.onnx, torchvision:NAME, or package.module:factory.
         data: Folder of the images; which ours do without.
         device: "auto", "cpu" or "cuda".
+        builder: For a model folder with members of the user's own, what makes one.
 
     Raises:
         UnknownModelError: There is no such model.
@@ -74,11 +75,11 @@ def find_audited_model(name: str, data: Path | None, device: str) -> AuditedMode
     """
     if name.startswith(_TORCHVISION):
         return _of_torchvision(name, _required(data, name), device)
-    if _FACTORY.fullmatch(name):
+    if is_factory(name):
         return _of_factory(name, _required(data, name), device)
     if name.endswith(".onnx"):
         return _of_onnx(name, data, device)
-    guard = load(name, backend="torch", device=device)
+    guard = load(name, backend="torch", device=device, builder=builder)
     dataset = dataset_of(guard.config)
     require_fit(guard.name, guard.image_shape, guard.config.labels, dataset)
     return AuditedModel(guard.name, guard.ensemble, dataset, guard.ensemble.mean.device, guard.config)
@@ -94,18 +95,11 @@ def require_fit(name: str, image_shape: tuple[int, ...], labels: tuple[str, ...]
 
 
 def _of_factory(name: str, data: Path, device: str) -> AuditedModel:
-    found = _FACTORY.fullmatch(name)
-    if found is None:
-        raise UnknownModelError(f"{name!r} is not of the form package.module:factory")
-    # As `python -m` does: a module beside the user is found.
-    sys.path.insert(0, "")
+    factory = import_factory(name)
     try:
-        factory = getattr(importlib.import_module(found["module"]), found["function"])
         model = factory()
     except Exception as error:  # It is the user's code, which may raise anything.
-        raise UnknownModelError(f"{name} cannot be made: {type(error).__name__}: {_first_line(error)}") from error
-    finally:
-        sys.path.remove("")
+        raise UnknownModelError(f"{name} cannot be made: {in_one_line(error)}") from error
     return _foreign(name, model, data, first_image_shape(data), device)
 
 
@@ -124,7 +118,7 @@ def _of_torchvision(name: str, data: Path, device: str) -> AuditedModel:
         raise UnknownModelError(f"torchvision has no model {network!r}") from error
     except Exception as error:  # Networks, caches and other kinds of models fail in many ways.
         raise UnknownModelError(
-            f"{name} cannot be had: {_first_line(error)}; its weights must be in torch's cache, or within reach, and "
+            f"{name} cannot be had: {in_one_line(error)}; its weights must be in torch's cache, or within reach, and "
             "it must classify images"
         ) from error
     model = nn.Sequential(normalise, classifier).eval()
@@ -182,7 +176,7 @@ def _num_classes(name: str, model: Callable[[Tensor], Any], images: Tensor) -> i
             output = model(images)
     except Exception as error:  # It is the user's code, which may raise anything.
         raise InvalidInputError(
-            f"{name} cannot be asked about images {tuple(images.shape)}: {type(error).__name__}: {_first_line(error)}"
+            f"{name} cannot be asked about images {tuple(images.shape)}: {in_one_line(error)}"
         ) from error
     if not isinstance(output, Tensor) or output.dim() != 2:
         got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
@@ -198,7 +192,3 @@ def _required(data: Path | None, name: str) -> Path:
 
 def _size(image_shape: tuple[int, ...]) -> str:
     return " x ".join(str(length) for length in image_shape)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]

@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from smdguard.factories import import_factory
+
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from smdguard.backends.torch import Builder
 
 DEFAULT_MODEL = "smd-lenet-mnist"
 
@@ -27,13 +31,25 @@ backend_option = click.option(
     show_default=True,
     help="What computes; auto is ONNX where the model has it.",
 )
+
+
+def _import_builder(ctx: click.Context, param: click.Parameter, name: str | None) -> "Builder | None":
+    return None if name is None else import_factory(name)
+
+
+builder_option = click.option(
+    "--builder",
+    metavar="package.module:factory",
+    callback=_import_builder,
+    help="Where the members are a network of your own, the function (image_shape, num_classes) that makes one.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress and no notes.")
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every command that runs a model."""
-    options = (model_option, device_option, backend_option, json_option, quiet_option)
+    options = (model_option, builder_option, device_option, backend_option, json_option, quiet_option)
     return reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 

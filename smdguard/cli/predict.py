@@ -13,6 +13,7 @@ from smdguard.errors import ImageError, SmdguardError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from smdguard.backends.torch import Builder
     from smdguard.guard import Guard
     from smdguard.preprocess import Mode
 
@@ -24,17 +25,17 @@ _SUFFIXES = {".png", ".jpg", ".jpeg"}
 @click.option(
     "--preprocess",
     type=click.Choice(["fit", "resize", "none"]),
-    default="fit",
-    show_default=True,
-    help="How an image of another size becomes one of the model's: as the data set was made, as a whole, not at all.",
+    help="How an image of another size becomes one of the model's: as the data set was made, as a whole, not at all; "
+    "default: as in training, which is resize for a model of images of your own, else fit.",
 )
 @model_options
 @click.pass_context
 def predict(
     ctx: click.Context,
     images: tuple[str, ...],
-    preprocess: "Mode",
+    preprocess: "Mode | None",
     model: str,
+    builder: "Builder | None",
     device: str,
     backend: Any,
     as_json: bool,
@@ -43,7 +44,7 @@ def predict(
     """Classify images: PNG and JPEG files, folders of them, quoted globs, or - for standard input."""
     from smdguard.guard import load
 
-    guard = load(model, backend=backend, device=device)
+    guard = load(model, backend=backend, device=device, builder=builder)
     rows = _predict_all(guard, [name for argument in images for name in _names(argument)], preprocess)
     if as_json:
         document = {"model": guard.name, "backend": guard.backend.name, "predictions": rows}
@@ -85,7 +86,7 @@ def _read(name: str) -> "bytes | Path":
     return Path(name)
 
 
-def _predict_all(guard: "Guard", names: list[str], preprocess: "Mode") -> list[dict[str, Any]]:
+def _predict_all(guard: "Guard", names: list[str], preprocess: "Mode | None") -> list[dict[str, Any]]:
     """A dictionary for each image in its order; a bad one does not keep the rest from being classified."""
     import numpy
 

@@ -124,6 +124,31 @@ def test_epsilons_give_a_curve(smdguard: Run, tiny_folder: Path, epsilons: str, 
     assert values[-1] == document["worst_case"]["robust_accuracy"]["value"]
 
 
+@pytest.mark.parametrize(
+    ("options", "epsilon", "radii"), [((), 2, []), (("--epsilons", "0:3:1"), 3, [0, 1, 2, 3])], ids=["default", "curve"]
+)
+def test_radii_in_l2_are_not_those_in_linf(
+    smdguard: Run, tiny_folder: Path, options: tuple[str, ...], epsilon: float, radii: list[float]
+) -> None:
+    result = smdguard("audit", "--model", tiny_folder, *FAST, "--json", "--norm", "l2", *options)
+    document = json.loads(result.stdout)
+    assert document["threat"] == {"norm": "l2", "epsilon": epsilon}
+    assert [point["epsilon"] for point in document["curve"]] == radii
+
+
+def test_a_folder_of_images_has_no_usual_radius_in_l2(
+    smdguard: Run, one_line: OneLine, tiny_copy: Path, edit_config: Callable[..., None], tmp_path: Path
+) -> None:
+    edit_config(tiny_copy, lambda config: config["training"].update(dataset="flowers"))
+    for digit in range(10):
+        folder = tmp_path / "flowers" / "test" / str(digit)
+        folder.mkdir(parents=True)
+        Image.new("L", (28, 28), 20 * digit).save(folder / "a.png")
+    arguments = ("audit", "--model", tiny_copy, "--data", tmp_path / "flowers", *FAST, "--json", "--norm", "l2")
+    assert one_line(*arguments) == "no radius in the norm l2 is usual for flowers; choose one with --epsilon"
+    assert json.loads(smdguard(*arguments, "--epsilon", 1.5).stdout)["threat"] == {"norm": "l2", "epsilon": 1.5}
+
+
 def test_table_names_verdict_and_attacks(smdguard: Run, tiny_folder: Path) -> None:
     result = smdguard("audit", "--model", tiny_folder, *FAST, "--epsilon", 0.1, "--epsilons", "0:0.1:0.1")
     assert re.fullmatch(r"This takes at most about (a second|\d+ (seconds|minutes))\.\n", result.stderr)
@@ -192,6 +217,7 @@ WRONG = {
     "above one": (["--epsilon", "1.5"], "epsilon must lie between 0 and 1 for the norm linf, not 1.5"),
     "no number": (["--epsilon", "nan"], "epsilon must lie between 0 and 1 for the norm linf, not nan"),
     "beyond the radius": (["--epsilon", "0.1", "--epsilons", "0:0.3:0.1"], "every epsilon must lie between 0 and 0.1"),
+    "curve above one": (["--epsilons", "0:2:0.5"], "epsilon must lie between 0 and 1 for the norm linf, not 2"),
     "unknown attack": (["--attacks", "FGSM,Tickle"], "the preset standard has no attack 'tickle'; it has FGSM, R-FGSM"),
     "uneven": (["--num-images", "15"], "15 images cannot be taken evenly from 10 classes"),
     "too many": (["--num-images", "2000"], "2000 images cannot be taken evenly from 10 classes of 1000 images"),
@@ -209,7 +235,6 @@ def test_what_cannot_be_audited_is_one_clear_line(one_line: OneLine, tiny_folder
 USAGE = [
     ["--epsilons", "0:0.3"],
     ["--epsilons", "0.3:0:0.1"],
-    ["--epsilons", "0:2:0.1"],
     ["--epsilons", "0:0.3:0"],
     ["--epsilons", "0:1:1e-9"],
     ["--epsilons", "nan:nan:nan"],

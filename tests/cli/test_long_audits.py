@@ -138,8 +138,8 @@ def test_fail_under_is_for_pipelines(smdguard: Run, halves: Path) -> None:
 
 WRONG = {
     "halves:broken": "halves:broken cannot be made: ValueError: no weights here",
-    "halves:absent": "halves:absent cannot be made: AttributeError",
-    "nowhere.at.all:make": "nowhere.at.all:make cannot be made: ModuleNotFoundError",
+    "halves:absent": "halves:absent cannot be imported: AttributeError",
+    "nowhere.at.all:make": "nowhere.at.all:make cannot be imported: ModuleNotFoundError",
     "halves:number": "halves:number gives a int, not a model",
     "halves:training": "the model is in training mode",
     "halves:probabilities": "the model seems to give probabilities",
@@ -201,7 +201,7 @@ def test_weights_that_cannot_be_fetched_are_one_clear_line(
 
     monkeypatch.setattr("torchvision.models.get_model", unreachable)
     line = one_line("audit", "--model", "torchvision:resnet18", "--data", "images")
-    assert line.startswith("torchvision:resnet18 cannot be had: <urlopen error no route to host>")
+    assert line.startswith("torchvision:resnet18 cannot be had: URLError: <urlopen error no route to host>")
 
 
 def onnx_classifier(batch: int | str) -> bytes:

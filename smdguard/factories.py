@@ -1,0 +1,44 @@
+"""Functions of the user's own, named package.module:function, such as those that make models or members."""
+
+import importlib
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from smdguard.errors import InvalidInputError
+
+_FORM = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)")
+
+
+def is_factory(name: str) -> bool:
+    """Whether the name is of the form package.module:function; nothing is imported."""
+    return _FORM.fullmatch(name) is not None
+
+
+def import_factory(name: str) -> Callable[..., Any]:
+    """The function package.module:function.
+
+    As with `python -m`, the working directory is searched first, and still is when the function imports on its own.
+
+    Raises:
+        InvalidInputError: The name is of another form, the import fails, or it finds nothing that can be called.
+    """
+    form = _FORM.fullmatch(name)
+    if form is None:
+        raise InvalidInputError(f"{name!r} is not of the form package.module:function")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        function = getattr(importlib.import_module(form["module"]), form["function"])
+    except Exception as error:  # It is the user's code, which may raise anything.
+        raise InvalidInputError(f"{name} cannot be imported: {in_one_line(error)}") from error
+    if not callable(function):
+        raise InvalidInputError(f"{name} is no function, but of type {type(function).__name__}")
+    return function
+
+
+def in_one_line(error: Exception) -> str:
+    """What the user's code raised: its kind and the first line of its message."""
+    kind, first_line = type(error).__name__, str(error).partition("\n")[0]
+    return f"{kind}: {first_line}" if first_line else kind

@@ -1,0 +1,125 @@
+"""An ONNX graph is held to the configuration beside it when it is loaded, not when it mislabels an image."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import convert_model_to_external_data
+
+from smdguard.backends.onnx import OnnxBackend
+from smdguard.errors import IntegrityError
+from smdguard.manifest import Architecture, Input
+
+IMAGES = ["batch", 1, 2, 3]
+OUTPUT = "member_log_probabilities"
+
+
+def graph(
+    *,
+    images: list[Any] = IMAGES,
+    kind: int = TensorProto.FLOAT,
+    reshaped: tuple[int, ...] = (-1, 2, 4),
+    output: str = OUTPUT,
+    output_kind: int = TensorProto.FLOAT,
+    num_inputs: int = 1,
+) -> bytes:
+    """A linear layer from images to eight numbers, which are shown as the scores of two members and four classes."""
+    generator = numpy.random.default_rng(0)
+    num_pixels = int(numpy.prod([length for length in images[1:] if isinstance(length, int)]))
+    weight = generator.normal(size=(num_pixels, 8)).astype(numpy.float32)
+    nodes = [
+        helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["floats"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weight"], ["numbers"]),
+        helper.make_node("Reshape", ["numbers", "shape"], ["logits"]),
+        helper.make_node("LogSoftmax", ["logits"], ["scores"], axis=-1),
+        helper.make_node("Cast", ["scores"], [output], to=output_kind),
+    ]
+    others = [helper.make_tensor_value_info(f"other{number}", kind, images) for number in range(1, num_inputs)]
+    model = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("images", kind, images), *others],
+        [helper.make_tensor_value_info(output, output_kind, None)],
+        [
+            numpy_helper.from_array(weight, "weight"),
+            numpy_helper.from_array(numpy.array(reshaped, numpy.int64), "shape"),
+        ],
+    )
+    opsets = [helper.make_opsetid("", 20)]
+    return helper.make_model(model, opset_imports=opsets, ir_version=10).SerializeToString()
+
+
+def open_backend(model: bytes) -> OnnxBackend:
+    """As the guard opens it for a configuration of two members, four classes and 1 x 2 x 3 images."""
+    architecture = Architecture(name="lenet", num_members=2, num_classes=4)
+    image_input = Input(channels=1, height=2, width=3, mean=(0.0,), std=(1.0,))
+    return OnnxBackend(architecture, image_input, model, "model.onnx", "cpu")
+
+
+@pytest.mark.parametrize("batch", ["batch", None])
+@pytest.mark.parametrize("num_images", [1, 2, 5])
+def test_a_graph_that_fits_is_run(batch: str | None, num_images: int) -> None:
+    images = numpy.random.default_rng(1).random((num_images, 1, 2, 3), numpy.float32)
+    scores = open_backend(graph(images=[batch, *IMAGES[1:]])).member_log_probabilities(images)
+    assert scores.shape == (num_images, 2, 4)
+    assert numpy.exp(scores).sum(-1) == pytest.approx(numpy.ones((num_images, 2)))
+
+
+INPUT = r"^model\.onnx must take one tensor\(float\) \(B, 1, 2, 3\) for any B, as config\.json says, but takes "
+SCORES = r"^model\.onnx must give member_log_probabilities \(2, 2, 4\) for 2 images, as config\.json says, but gives "
+NO_OUTPUT = r"^model\.onnx has no output member_log_probabilities of tensor\(float\); export it with smdguard export"
+MISFITS: dict[str, tuple[dict[str, Any], str]] = {
+    "other height": ({"images": ["batch", 1, 5, 3]}, INPUT + r"'images' tensor\(float\) \['batch', 1, 5, 3\]$"),
+    "other width": ({"images": ["batch", 1, 2, 4]}, INPUT),
+    "other channels": ({"images": ["batch", 3, 2, 3]}, INPUT),
+    "height and width exchanged": ({"images": ["batch", 1, 3, 2]}, INPUT),
+    "any height": ({"images": ["batch", 1, "height", 3]}, INPUT),
+    "no channels": ({"images": ["batch", 2, 3]}, INPUT),
+    "numbers": ({"images": ["batch"]}, INPUT + r"'images' tensor\(float\) \['batch'\]$"),
+    "two images at a time": ({"images": [2, 1, 2, 3]}, INPUT + r"'images' tensor\(float\) \[2, 1, 2, 3\]$"),
+    "8-bit images": ({"kind": TensorProto.UINT8}, INPUT + r"'images' tensor\(uint8\)"),
+    "two inputs": ({"num_inputs": 2}, INPUT + "'images' .*, 'other1' "),
+    "other name": ({"output": "log_probabilities"}, NO_OUTPUT),
+    "whole numbers": ({"output_kind": TensorProto.INT64}, NO_OUTPUT),
+    "fewer classes, more members": ({"reshaped": (-1, 4, 2)}, SCORES + r"\(2, 4, 2\)$"),
+    "fewer members": ({"reshaped": (-1, 1, 8)}, SCORES + r"\(2, 1, 8\)$"),
+    "members as images": ({"reshaped": (-1, 1, 4)}, SCORES + r"\(4, 1, 4\)$"),
+    "no members": ({"reshaped": (-1, 8)}, SCORES + r"\(2, 8\)$"),
+    "one image at a time": ({"reshaped": (1, 2, 4)}, r"^model\.onnx cannot be run by ONNX Runtime: "),
+}
+
+
+@pytest.mark.parametrize("case", MISFITS)
+def test_a_graph_that_does_not_fit_is_refused_in_one_line(case: str) -> None:
+    changes, message = MISFITS[case]
+    with pytest.raises(IntegrityError, match=message) as caught:
+        open_backend(graph(**changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_graph_declares_of_its_output_is_not_trusted() -> None:
+    model = onnx.load_from_string(graph(reshaped=(-1, 4, 2)))
+    declared = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", 2, 4])
+    model.graph.output[0].CopyFrom(declared)
+    with pytest.raises(IntegrityError, match=SCORES):
+        open_backend(model.SerializeToString())
+
+
+def test_weights_in_another_file_are_refused_even_where_they_lie_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = onnx.load_from_string(graph())
+    convert_model_to_external_data(model, location="weights.bin", size_threshold=100, convert_attribute=False)
+    onnx.save(model, tmp_path / "model.onnx")
+    assert (tmp_path / "weights.bin").exists()
+    monkeypatch.chdir(tmp_path)
+    content = (tmp_path / "model.onnx").read_bytes()
+    # The runtime itself would read them from there, unverified.
+    onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    with pytest.raises(IntegrityError, match=r"^model\.onnx keeps its weights in another file, which is not verified"):
+        open_backend(content)
