@@ -74,8 +74,8 @@ class Training(_Record):
 class Suspicion(_Record):
     """The disagreement above which an input looks suspicious, and how it was calibrated.
 
-    threshold is in nats; quantile is the share of the held-out clean images at or below it; test_rate the share of
-    the clean test images above it.
+    threshold is in nats; quantile is the share of clean images at or below it, as estimated on num_images held-out
+    ones; test_rate the share of the clean test images above it.
     """
 
     threshold: float = Field(ge=0)
@@ -148,11 +148,16 @@ class EvaluationThreat(_Record):
 
 
 class Evaluation(_Record):
-    """One figure of the entry's audit; attack "worst_case" is the per-image worst over all that were run."""
+    """One figure of the entry's audit; attack "worst_case" is the per-image worst over all that were run.
+
+    `num_attacked` is how many images an attack was made on where others before it had left no more standing; its figure
+    is then what stands after all of them.
+    """
 
     threat: EvaluationThreat
     attack: str
     num_images: int = Field(ge=1)
+    num_attacked: int | None = Field(default=None, ge=1)
     seed: int
     clean_accuracy: Fraction
     robust_accuracy: Fraction
@@ -177,6 +182,12 @@ class ManifestEntry(_Record):
     verdict: Literal["robust", "fragile", "unreliable"]
     license: str
     citation: str
+
+    def published_at(self, repo: str | None, revision: str | None) -> ManifestEntry:
+        """The entry with another place on the Hub for its files; None where they are on this machine alone."""
+        place = {"repo": repo, "revision": revision}
+        files = {"weights": self.weights, "onnx": self.onnx}
+        return self.model_copy(update={key: file and file.model_copy(update=place) for key, file in files.items()})
 
 
 class TestSubset(File):

@@ -7,6 +7,7 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+from pydantic import TypeAdapter
 
 from smdguard.datasets import (
     DATASETS,
@@ -49,6 +50,25 @@ def test_no_other_subset_is_bundled() -> None:
 def test_unknown_data_set() -> None:
     with pytest.raises(InvalidInputError, match="unknown data set 'svhn'; known are mnist, fashion-mnist, cifar10"):
         find_dataset("svhn")
+
+
+@pytest.mark.parametrize(("dataset", "linf", "l2"), [(MNIST, 0.3, 2.0), (FASHION, 0.1, 2.0), (CIFAR, 8 / 255, 0.5)])
+def test_each_norm_has_its_radius(dataset: Dataset, linf: float, l2: float) -> None:
+    assert (dataset.epsilon_in("linf"), dataset.epsilon_in("l2")) == (dataset.epsilon, dataset.l2_epsilon) == (linf, l2)
+
+
+def test_no_radius_in_l2_is_made_up_for_a_folder_of_images() -> None:
+    own = Dataset("own", ("cat", "dog"), (1, 28, 28), (0.0,), (1.0,), 0.1)
+    assert own.epsilon_in("linf") == 0.1
+    with pytest.raises(InvalidInputError, match="no radius in the norm l2 is usual for own; choose one with --epsilon"):
+        own.epsilon_in("l2")
+
+
+def test_descriptions_from_before_the_radius_in_l2_can_be_read() -> None:
+    own = Dataset("own", ("cat", "dog"), (1, 28, 28), (0.0,), (1.0,), 0.1)
+    written = TypeAdapter(Dataset).dump_python(own, mode="json")
+    del written["l2_epsilon"]
+    assert TypeAdapter(Dataset).validate_python(written) == own
 
 
 def numbered(labels: list[int]) -> LabelledImages:

@@ -1,11 +1,13 @@
 """What a training ends with: the model folder."""
 
+import math
 import subprocess
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from smdguard.ensemble import Ensemble
 from smdguard.files import sha256, write_atomically
@@ -17,7 +19,10 @@ from training.evaluation import clean_accuracy, member_log_probabilities
 from training.recipes import SCRATCH, Recipe
 from training.start import model_of
 
-SUSPICION_QUANTILE = 0.99
+# Exact, so that no rank is rounded up for its last bit.
+SUSPICION_QUANTILE = Fraction(99, 100)
+# With n fewer, even the largest of their scores is exceeded with a probability of 1 / (n + 1), which is above 1 %.
+MIN_CALIBRATION_IMAGES = 99
 
 
 def write_model(folder: Path, recipe: Recipe, ensemble: Ensemble, data: TrainingData) -> None:
@@ -32,21 +37,39 @@ def write_model(folder: Path, recipe: Recipe, ensemble: Ensemble, data: Training
         labels=recipe.dataset_description.labels,
         objective=_objective_of(recipe),
         training=_training_of(recipe),
-        suspicion=_calibrate(ensemble, data) if recipe.num_calibration_images else None,
+        suspicion=_calibrate(ensemble, data),
         clean_accuracy=clean_accuracy(ensemble, data.test),
         files={WEIGHTS: File(sha256=sha256(weights), num_bytes=len(weights))},
     )
     write_atomically(folder / CONFIG, serialise(config))
 
 
-def _calibrate(ensemble: Ensemble, data: TrainingData) -> Suspicion:
-    """The threshold that all but 1 % of the held-out images stay under, and the share of test images above it."""
+def conformal_threshold(scores: Tensor) -> float:
+    """What the score of one more image exceeds with a probability of at most 1 %.
+
+    The ceil(0.99 (n + 1))-th smallest of the n scores, given that all n + 1 images are of one kind (exchangeable).
+
+    Args:
+        scores: Of held-out clean images (N,), at least MIN_CALIBRATION_IMAGES.
+
+    Reference:
+        Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005; Angelopoulos and Bates, "A Gentle
+        Introduction to Conformal Prediction and Distribution-Free Uncertainty Quantification", 2021, section 1.
+    """
+    return scores.kthvalue(math.ceil(SUSPICION_QUANTILE * (len(scores) + 1))).values.item()
+
+
+def _calibrate(ensemble: Ensemble, data: TrainingData) -> Suspicion | None:
+    """The threshold, and the share of test images above it; None where too few images were held out for one."""
+    if len(data.calibration.images) < MIN_CALIBRATION_IMAGES:
+        return None
     held_out = disagreement(member_log_probabilities(ensemble, data.calibration)).double()
-    threshold = max(0.0, torch.quantile(held_out, SUSPICION_QUANTILE).item())
+    # Rounding takes the disagreement of equal members a little below zero.
+    threshold = max(0.0, conformal_threshold(held_out))
     of_test = disagreement(member_log_probabilities(ensemble, data.test)).double()
     return Suspicion(
         threshold=threshold,
-        quantile=SUSPICION_QUANTILE,
+        quantile=float(SUSPICION_QUANTILE),
         num_images=len(held_out),
         test_rate=(of_test > threshold).double().mean().item(),
     )

@@ -6,19 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from smdguard.datasets import (
-    DATASETS,
-    DEFAULT_EPSILON,
-    Dataset,
-    class_names,
-    first_image_shape,
-    load_split,
-)
+from smdguard.datasets import DATASETS, DEFAULT_EPSILON, Dataset, class_names, first_image_shape, load_split
 from smdguard.errors import InvalidInputError
 from training.data import TrainingData, hold_out
 from training.recipes import as_name
 
-TEST_SHARE = 0.2
 _CALIBRATION_SHARE, _MAX_CALIBRATION_IMAGES = 0.1, 5000
 _MAX_SIDE = 1024
 # A channel that is the same everywhere has no standard deviation to divide by.
@@ -31,8 +23,8 @@ def load_image_folder(
     """Read a folder of images, whole, as 8-bit integers.
 
     Args:
-        root: Holds train/CLASS/IMAGE, or CLASS/IMAGE itself, with PNG or JPEG files; and test/CLASS/IMAGE, else a
-            fifth of the images, the same ones every time, becomes the test half.
+        root: Holds train/CLASS/IMAGE with PNG or JPEG files, and test/CLASS/IMAGE; or train/CLASS/IMAGE alone or
+            CLASS/IMAGE itself, of which a fifth, the one that audits take, becomes the test half.
         image_size: Height and width to resize the images to; those of the first image where it is None.
         num_calibration_images: How many to hold out; a tenth of the training half, at most 5,000, where it is None.
 
@@ -43,20 +35,11 @@ def load_image_folder(
         InvalidInputError: It is not such a folder, or an image cannot be read.
     """
     described = _describe(root, image_size)
-    train = load_split(described, root, train=True)
-    if has_test_half(root):
-        test = load_split(described, root, train=False)
-    else:
-        train, test = hold_out(train, max(1, int(TEST_SHARE * len(train.images))))
+    train, test = (load_split(described, root, train=is_train) for is_train in (True, False))
     if num_calibration_images is None:
         num_calibration_images = min(_MAX_CALIBRATION_IMAGES, int(_CALIBRATION_SHARE * len(train.images)))
     mean, std = _statistics(train.images)
     return replace(described, mean=mean, std=std), TrainingData(*hold_out(train, num_calibration_images), test)
-
-
-def has_test_half(root: Path) -> bool:
-    """Whether the folder comes with images to test on."""
-    return (root / "train").is_dir() and (root / "test").is_dir()
 
 
 def _describe(root: Path, image_size: int | None) -> Dataset:

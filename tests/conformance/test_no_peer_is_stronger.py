@@ -25,8 +25,7 @@ from smdguard.threat import Norm, ThreatModel
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 NUM_IMAGES, NUM_STEPS, NUM_QUERIES = 500, 50, 1000
-# Those that the field compares at, and of these for the second one.
-L2_EPSILONS = {"mnist": 2.0, "fashion-mnist": 2.0, "cifar10": 0.5}
+# Of the data set's radius, for the second one.
 SMALL_RATIO = 1 / 6
 MODELS = [row["name"] for row in list_zoo() if row["where"] != "hub"]
 
@@ -137,7 +136,7 @@ def audited(name: str, norm: Norm, ratio: float) -> Case:
     dataset = find_dataset(guard.config.training.dataset)
     subset = balanced_subset(parse_subset(read_test_subset(dataset.name)), NUM_IMAGES)
     images, labels = subset.scaled(), subset.labels
-    threat = ThreatModel(norm, ratio * (dataset.epsilon if norm == "linf" else L2_EPSILONS[dataset.name]))
+    threat = ThreatModel(norm, ratio * dataset.epsilon_in(norm))
     surrogates = {name: load(name, backend="torch", device="cpu").ensemble for name in default_surrogates(guard.config)}
     report = audit(guard.ensemble, images, labels, threat, attacks="full", surrogates=surrogates)
     return guard.ensemble, images, labels, threat, report.worst_case.robust_accuracy.value

@@ -90,5 +90,5 @@ def random_images(count: int, seed: int) -> LabelledImages:
 
 @pytest.fixture(scope="session")
 def data() -> TrainingData:
-    """256 random images in the shape of MNIST's."""
-    return TrainingData(random_images(256, 0), random_images(32, 1), random_images(32, 2))
+    """256 random images in the shape of MNIST's, and just enough to calibrate the suspicion score on."""
+    return TrainingData(random_images(256, 0), random_images(99, 1), random_images(32, 2))

@@ -60,6 +60,7 @@ def test_figures_go_into_a_folder(runs: Path, tmp_path: Path) -> None:
         (["sweep", "--output", "{}/runs", "--seeds", "0,-1"], 2, "-1 is not in the range x>=0"),
         (["sweep", "--output", "{}/runs", "--members", "3,9"], 2, "9 is not in the range 2<=x<=8"),
         (["sweep"], 2, "Missing option '--output'"),
+        (["run", "smd-lenet-mnist", "--output", "{}/run", "--device", "gpu"], 2, "'gpu' is not one of 'auto', 'cpu'"),
         (["tables", "{}/none"], 2, "does not exist"),
         (["tables", "{}", "{}/other"], 1, "is a second smd-lenet-mnist; name only one"),
         (["figures", "{}", "{}/other", "--output", "{}/figures"], 1, "is a second smd-lenet-mnist; name only one"),

@@ -1,5 +1,6 @@
 """Folders of the user's own images: classes, sizes, statistics, and the halves that are held out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy
@@ -8,6 +9,8 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from smdguard.cli.audited_model import find_audited_model
+from smdguard.datasets import LabelledImages, load_folder, load_split
 from smdguard.errors import InvalidInputError
 from smdguard.guard import load
 from training.__main__ import main
@@ -56,16 +59,63 @@ def test_images_come_in_the_size_that_is_asked_for(flowers: Path) -> None:
     assert [tuple(part.images.shape) for part in data] == [(60, 3, 20, 20), (0, 3, 20, 20), (12, 3, 20, 20)]
 
 
-@pytest.mark.parametrize("half", ["train", "."])
-def test_a_fifth_is_held_out_where_there_is_no_test_half(tmp_path: Path, half: str) -> None:
+def shown(*parts: LabelledImages) -> set[bytes]:
+    """What the images show, each of which is another."""
+    return {image.numpy().tobytes() for part in parts for image in part.images}
+
+
+@pytest.mark.parametrize(("halves", "num_tested"), [([""], 12), (["train"], 12), (["train", "test"], 60)])
+def test_audits_take_exactly_what_training_does_not_learn_from(
+    tmp_path: Path, halves: list[str], num_tested: int
+) -> None:
+    for half in halves:
+        for index, name in enumerate(CLASSES):
+            write(tmp_path / half / name, pictures(20, index + 10 * len(half)))
+    dataset, data = load_image_folder(tmp_path)
+    audited = load_split(dataset, tmp_path, train=False)
+    assert shown(audited) == shown(data.test)
+    assert len(shown(audited)) == num_tested
+    assert len(audited.labels.unique()) == 3
+    learnt = shown(data.train, data.calibration)
+    assert learnt.isdisjoint(shown(audited))
+    assert len(learnt) + num_tested == 60 * len(halves)
+
+
+def test_the_fifth_that_is_held_out_depends_on_the_names_alone(tmp_path: Path) -> None:
+    """Neither on the settings nor on where the folder is, and not much on what is added to it."""
     for index, name in enumerate(CLASSES):
-        write(tmp_path / half / name, pictures(20, index))
-    (_, first), (_, again) = (load_image_folder(tmp_path) for _ in range(2))
-    assert [len(part.images) for part in first] == [44, 4, 12]
-    together = torch.cat([part.images for part in first]).flatten(1)
-    assert len(together.unique(dim=0)) == 60
-    assert torch.equal(first.test.images, again.test.images)
-    assert len(first.test.labels.unique()) == 3
+        write(tmp_path / "here" / name, pictures(20, index))
+        write(tmp_path / "there" / "train" / name, pictures(20, index))
+    dataset, data = load_image_folder(tmp_path / "here")
+    assert shown(load_image_folder(tmp_path / "there", num_calibration_images=30)[1].test) == shown(data.test)
+    write(tmp_path / "here" / "added", pictures(60, 9))
+    for file in (tmp_path / "here" / "added").iterdir():
+        file.rename(tmp_path / "here" / "rose" / f"more-{file.name}")
+    (tmp_path / "here" / "added").rmdir()
+    later = load_split(dataset, tmp_path / "here", train=False)
+    assert len(later.images) == 24
+    # With uniform checksums, 24 of 120 takes as many of each as 12 of 60 did, give or take a few.
+    assert len(shown(later) & shown(data.train, data.calibration)) <= 3
+
+
+def test_a_model_from_elsewhere_is_asked_about_all_images(flowers: Path) -> None:
+    dataset, _ = load_image_folder(flowers)
+    assert len(load_folder(dataset, flowers).images) == 12
+    assert len(load_folder(dataset, flowers / "train").images) == 60
+
+
+def test_a_test_half_alone_is_nothing_to_train_on(flowers: Path) -> None:
+    (flowers / "train").rename(flowers / "elsewhere")
+    with pytest.raises(InvalidInputError, match=r"holds images to test on, but none to train on; add .*/train/CLASS"):
+        load_image_folder(flowers)
+
+
+def test_a_class_may_be_called_test(tmp_path: Path) -> None:
+    for index, name in enumerate(("control", "test")):
+        write(tmp_path / name, pictures(10, index))
+    dataset, data = load_image_folder(tmp_path)
+    assert dataset.labels == ("control", "test")
+    assert len(data.test.images) == 4
 
 
 def test_a_channel_that_never_changes_can_be_divided_by(tmp_path: Path) -> None:
@@ -112,10 +162,18 @@ def test_from_a_folder_to_a_model_on_the_command_line(tmp_path: Path) -> None:
     settings = ["--epochs", "3", "--batch-size", "8", "--members", "2", "--device", "cpu"]
     result = CliRunner().invoke(main, ["run", "smd", *arguments, *settings])
     assert result.exit_code == 0, result.output
-    assert "has no test half: 16 of its images, 20% at random, are not trained on but make one" in result.output
+    assert "has no test half: 16 of its images, 20% drawn by their names, are not trained on but make" in result.output
+    assert "6 calibration images are too few for a suspicion score, which takes 99; see --calib" in result.output
     guard = load(str(tmp_path / "model"), device="cpu")
     assert guard.config.name == "smd-lenet-lamps-x2"
     assert guard.config.training.dataset == "lamps"
     assert guard.config.clean_accuracy == 1
+    assert guard.config.suspicion is None
     for name, shade in shades.items():
         assert guard.predict(numpy.full((12, 12, 3), shade, dtype=numpy.uint8)).label == name
+    # An audit takes the images that the training did not; one of a model that nothing is known of takes all.
+    audited = find_audited_model(str(tmp_path / "model"), tmp_path / "lamps", "cpu")
+    taken = audited.images(tmp_path / "lamps", download=False)
+    assert shown(taken) == shown(load_image_folder(tmp_path / "lamps")[1].test)
+    assert len(taken.images) == 16
+    assert len(replace(audited, config=None).images(tmp_path / "lamps", download=False).images) == 80

@@ -140,6 +140,7 @@ def test_the_configuration_says_how_the_model_came_about(
         },
     }
     assert config.suspicion is not None
+    assert (config.suspicion.quantile, config.suspicion.num_images) == (0.99, 99)
 
 
 def test_initial_weights_are_where_the_training_starts(

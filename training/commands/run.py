@@ -10,12 +10,14 @@ import click
 import torch
 
 from smdguard.backends.torch import torch_device
+from smdguard.datasets import TEST_SHARE, has_test_half
 from smdguard.errors import SmdguardError
 from smdguard.manifest import ModelConfig
 from training.commands.progress import TrainingBar
 from training.data import TrainingData, load_training_data
 from training.distributed import Division, Parallel
-from training.image_folder import TEST_SHARE, has_test_half, load_image_folder
+from training.finish import MIN_CALIBRATION_IMAGES
+from training.image_folder import load_image_folder
 from training.loop import train
 from training.monitor import Monitor
 from training.objectives import ADVERSARIES
@@ -89,7 +91,7 @@ from training.start import require_divisible
     metavar="EPOCHS",
     help="Attack held-out images after every so many epochs, for metrics.jsonl; default: about ten times in all.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
     "--parallel",
     type=click.Choice(get_args(Parallel)),
@@ -172,6 +174,12 @@ def run(
         else:
             recipe, data = _of_image_folder(name, changes, data_root, image_size)
         require_divisible(recipe, data, division)
+        if calibration != 0 and len(data.calibration.images) < MIN_CALIBRATION_IMAGES:
+            click.echo(
+                f"{len(data.calibration.images)} calibration images are too few for a suspicion score, which takes "
+                f"{MIN_CALIBRATION_IMAGES}; see --calibration",
+                err=True,
+            )
         for origin, prerequisite in recipe.prerequisites().items():
             origins[origin] = output / origin
             _train(prerequisite, data, origins[origin], device, evaluate_every, {}, division)
@@ -198,8 +206,8 @@ def _of_image_folder(
     dataset, data = load_image_folder(root, image_size=image_size, num_calibration_images=num_calibration_images)
     if not has_test_half(root):
         click.echo(
-            f"{root} has no test half: {len(data.test.images)} of its images, {TEST_SHARE:.0%} at random, are not "
-            "trained on but make one",
+            f"{root} has no test half: {len(data.test.images)} of its images, {TEST_SHARE:.0%} drawn by their names, "
+            "are not trained on but make one, for audits as well",
             err=True,
         )
     found = {"folder": dataset, "num_calibration_images": len(data.calibration.images)}
