@@ -32,7 +32,7 @@ model-index:
 **Verdict of the audit: {{ entry.verdict }}.** Of {{ worst.num_images }} test images the ensemble gets \
 {{ percent(worst.clean_accuracy) }} right, and {{ percent(worst.robust_accuracy) }} after the worst of the attacks \
 below at {{ worst.threat.norm }} {{ "%.4g" | format(worst.threat.epsilon) }}. The worst case is counted image by \
-image; any single attack's figure is higher than what an adversary can do.
+image; no attack's figure is lower, and an adversary may choose.
 
 | radius | worst-case accuracy |
 | ---: | ---: |
@@ -42,7 +42,8 @@ image; any single attack's figure is higher than what an adversary can do.
 | attack at {{ "%.4g" | format(worst.threat.epsilon) }} | accuracy |
 | --- | ---: |
 {% for evaluation in attacks -%}
-| {{ evaluation.attack }} | {{ percent(evaluation.robust_accuracy) }} |
+| {{ evaluation.attack }}{% if evaluation.num_attacked %}, on the {{ evaluation.num_attacked }} still standing\
+{% endif %} | {{ percent(evaluation.robust_accuracy) }} |
 {% endfor %}
 "From" names the model that a transferred attack was made on. Where a transferred attack leaves fewer images standing \
 than the same attack made on this model, the model's gradients mislead the attack: do not take the higher figure for \

@@ -36,7 +36,7 @@ from smdguard.manifest import (
     parse,
     serialise,
 )
-from smdguard.report import AuditReport
+from smdguard.report import AuditReport, CurvePoint
 from zoo.audits import audit_zoo_model
 from zoo.card import model_card
 
@@ -83,6 +83,9 @@ def audit_model(folder: Path, config: ModelConfig) -> ManifestEntry:
     content = render.json(report).encode() + b"\n"
     write_atomically(folder / AUDIT, content)
     entry = describe(config, report, config_sha256=sha256(serialise(config)), report_sha256=sha256(content))
+    known = read_manifest().find(config.name)
+    if known is not None and known.weights.sha256 == entry.weights.sha256:
+        entry = entry.published_at(known.weights.repo, known.weights.revision)
     write_atomically(folder / CARD, model_card(entry, config).encode())
     replace_in_manifest(entry)
     return entry
@@ -118,34 +121,34 @@ def describe(config: ModelConfig, report: AuditReport, *, config_sha256: str, re
 
 
 def _evaluations(report: AuditReport, report_sha256: str) -> list[Evaluation]:
-    """The worst case at the audit's radius first, then on the curve, then every attack at the audit's radius."""
-    figures = [("worst_case", report.threat.epsilon, report.worst_case.robust_accuracy.value)]
-    figures += [
-        ("worst_case", point.epsilon, point.robust_accuracy.value)
-        for point in report.curve
-        if point.epsilon != report.threat.epsilon
-    ]
+    """The worst case at the audit's radius first, then on the curve, then every attack made at the audit's radius."""
+    radius = report.threat.epsilon
+    worst = [CurvePoint(radius, report.worst_case.robust_accuracy)]
+    worst += [point for point in report.curve if point.epsilon != radius]
+    figures = [("worst_case", point.epsilon, point.robust_accuracy.value, None) for point in worst]
     figures += [
         (
             result.name if result.access == "white-box" else f"{result.name} from {result.source}",
-            result.epsilon,
+            radius,
             result.robust_accuracy.value,
+            result.num_attacked if result.num_attacked < report.num_images else None,
         )
         for result in report.attacks
-        if result.epsilon == report.threat.epsilon
+        if result.epsilon == radius and result.num_attacked
     ]
     return [
         Evaluation(
             threat=EvaluationThreat(norm=report.threat.norm, epsilon=epsilon),
             attack=attack,
             num_images=report.num_images,
+            num_attacked=num_attacked,
             seed=report.seed,
             clean_accuracy=report.clean_accuracy.value,
             robust_accuracy=robust_accuracy,
             report_sha256=report_sha256,
             versions=report.versions,
         )
-        for attack, epsilon, robust_accuracy in figures
+        for attack, epsilon, robust_accuracy, num_attacked in figures
     ]
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 from smdguard import render
 from smdguard.hub import find_model
-from smdguard.report import AuditReport, Baseline
+from smdguard.report import AuditReport, Baseline, CurvePoint
 from zoo.entries import AUDIT
 
 FILE = "accuracy.png"
@@ -12,7 +12,7 @@ FILE = "accuracy.png"
 
 def accuracy_picture(name: str, baseline: str) -> bytes:
     """The PNG, drawn from the audits of two models of the zoo."""
-    audited, undefended = _audit_of(name), _audit_of(baseline)
+    audited, undefended = (_from_zero_on(_audit_of(model)) for model in (name, baseline))
     shown = Baseline(baseline, undefended.preset, undefended.num_images, undefended.curve)
     return render.figure_files(dataclasses.replace(audited, baseline=shown))["curve.png"]
 
@@ -20,3 +20,8 @@ def accuracy_picture(name: str, baseline: str) -> bytes:
 def _audit_of(name: str) -> AuditReport:
     path = find_model(name).path / AUDIT
     return render.parse_report(path.read_bytes(), str(path))
+
+
+def _from_zero_on(report: AuditReport) -> AuditReport:
+    """The report with the clean accuracy at the start of its curve."""
+    return dataclasses.replace(report, curve=(CurvePoint(0.0, report.clean_accuracy), *report.curve))

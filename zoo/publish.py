@@ -52,7 +52,7 @@ def publish_model(entry: ManifestEntry, namespace: str, *, private: bool = False
             api.create_repo(repository, private=private, exist_ok=True)
         commit = _commit(api, repository, head, {file: contents[file] for file in new})
         api.create_tag(repository, tag=_tag(contents), revision=commit, exist_ok=True)
-    pinned = _pin(entry, repository, commit)
+    pinned = entry.published_at(repository, commit)
     if pinned != entry:
         replace_in_manifest(pinned)
     return f"{repository}@{commit}: {f'{len(new)} files sent' if new else 'nothing new'}"
@@ -96,12 +96,6 @@ def _commit(api: HfApi, repository: str, head: _Head | None, contents: Mapping[s
 def _tag(contents: Mapping[str, bytes]) -> str:
     """A name for exactly these contents, so that a run after a cut one gives the same tag."""
     return "files-" + sha256("".join(sha256(content) for content in contents.values()).encode())[:12]
-
-
-def _pin(entry: ManifestEntry, repository: str, commit: str) -> ManifestEntry:
-    place = {"repo": repository, "revision": commit}
-    onnx = entry.onnx and entry.onnx.model_copy(update=place)
-    return entry.model_copy(update={"weights": entry.weights.model_copy(update=place), "onnx": onnx})
 
 
 def _describe(head: _Head | None, new: list[str]) -> str:

@@ -13,7 +13,7 @@ from smdguard.manifest import ManifestEntry
 from smdguard.report import AuditReport
 from zoo.audits import audit_zoo_model
 from zoo.card import model_card
-from zoo.entries import describe
+from zoo.entries import AUDIT_PRESET, describe
 
 # Floating point differs between machines, which decides a few images.
 _TOLERANCE = 0.01
@@ -43,7 +43,10 @@ def verify_entry(entry: ManifestEntry, *, num_images: int | None = None) -> str:
     audit = _read(folder.path / AUDIT)
     report = render.parse_report(audit, str(folder.path / AUDIT))
     expected = describe(folder.config, report, config_sha256=entry.training.config_sha256, report_sha256=sha256(audit))
-    if _unpublished(entry) != expected:
+    if report.preset != AUDIT_PRESET:
+        raise IntegrityError(f"{entry.name}: {AUDIT} is not of the preset {AUDIT_PRESET}; make it anew with zoo audit")
+    # Where its files are published stands in the manifest alone.
+    if entry.published_at(None, None) != expected:
         raise IntegrityError(f"{entry.name}: the manifest does not say what {CONFIG} and {AUDIT} say")
     if _read(folder.path / CARD) != model_card(entry, folder.config).encode():
         raise IntegrityError(f"{entry.name}: {CARD} is not the card of its entry; write it anew with zoo audit")
@@ -97,13 +100,6 @@ def _accuracies(report: AuditReport) -> dict[str, float]:
         if (result.epsilon, result.num_attacked) == (report.threat.epsilon, report.num_images)
     }
     return {"no attack": report.clean_accuracy.value, **attacks}
-
-
-def _unpublished(entry: ManifestEntry) -> ManifestEntry:
-    """The entry without where its files are published, which stands in the manifest alone."""
-    nowhere = {"repo": None, "revision": None}
-    files = {"weights": entry.weights, "onnx": entry.onnx}
-    return entry.model_copy(update={key: file and file.model_copy(update=nowhere) for key, file in files.items()})
 
 
 def _read(path: Path) -> bytes:

@@ -25,7 +25,7 @@ from smdguard.report import AttackResult, AuditReport, Interval, RobustAccuracy
 from zoo import entries
 from zoo.__main__ import main
 from zoo.card import model_card
-from zoo.entries import add_model, describe
+from zoo.entries import add_model, audit_model, describe, replace_in_manifest
 from zoo.verify import leeway, verify_entry
 
 NAME = "naive-lenet-mnist"
@@ -85,8 +85,9 @@ def test_figures_of_the_entry_are_those_of_its_audit(zoo: Path, entry: ManifestE
     assert curve == expected
     assert expected.keys() == {0.1, 0.2}
     attacks = [row for row in rest if row.attack != "worst_case"]
-    at_radius = [result for result in report.attacks if result.epsilon == 0.3]
-    assert [row.robust_accuracy for row in attacks] == [result.robust_accuracy.value for result in at_radius]
+    made = [result for result in report.attacks if result.epsilon == 0.3 and result.num_attacked]
+    assert [row.robust_accuracy for row in attacks] == [result.robust_accuracy.value for result in made]
+    assert [row.num_attacked or 40 for row in attacks] == [result.num_attacked for result in made]
     assert {row.report_sha256 for row in entry.evaluations} == {sha256(content)}
 
 
@@ -163,8 +164,35 @@ def test_entry_that_says_something_else_is_found(entry: ManifestEntry, case: str
         verify_entry(edited)
 
 
+def forge(zoo: Path, entry: ManifestEntry, change: Callable[[AuditReport], AuditReport]) -> ManifestEntry:
+    """Change the audit; the card and the entry that is returned say what it says."""
+    folder, config = zoo / "models" / NAME, find_model(NAME).config
+    forged = change(render.parse_report((folder / AUDIT).read_bytes(), AUDIT))
+    content = render.json(forged).encode()
+    told = describe(config, forged, config_sha256=entry.training.config_sha256, report_sha256=sha256(content))
+    (folder / AUDIT).write_bytes(content)
+    (folder / CARD).write_text(model_card(told, config))
+    return told
+
+
 def with_figure(result: AttackResult, share: float) -> AttackResult:
     return replace(result, robust_accuracy=Interval(share, share, share))
+
+
+def test_audit_of_another_preset_is_found(zoo: Path, entry: ManifestEntry) -> None:
+    forge(zoo, entry, lambda report: replace(report, preset="quick"))
+    with pytest.raises(IntegrityError, match=r"audit.json is not of the preset standard"):
+        verify_entry(entry)
+
+
+def test_audit_of_a_published_model_keeps_its_place_on_the_hub(zoo: Path, entry: ManifestEntry) -> None:
+    published = entry.published_at("org/name", "a" * 40)
+    replace_in_manifest(published)
+    try:
+        folder = find_model(NAME)
+        assert audit_model(folder.path, folder.config).weights == published.weights
+    finally:
+        replace_in_manifest(entry)
 
 
 FORGERIES: dict[str, tuple[Callable[[AuditReport], AuditReport], str]] = {
@@ -185,14 +213,8 @@ FORGERIES: dict[str, tuple[Callable[[AuditReport], AuditReport], str]] = {
 
 @pytest.mark.parametrize("case", FORGERIES)
 def test_audit_that_attacks_contradict_is_found(zoo: Path, entry: ManifestEntry, case: str) -> None:
-    forge, message = FORGERIES[case]
-    folder = zoo / "models" / NAME
-    forged = forge(render.parse_report((folder / AUDIT).read_bytes(), AUDIT))
-    content = render.json(forged).encode()
-    config = find_model(NAME).config
-    told = describe(config, forged, config_sha256=entry.training.config_sha256, report_sha256=sha256(content))
-    (folder / AUDIT).write_bytes(content)
-    (folder / CARD).write_text(model_card(told, config))
+    change, message = FORGERIES[case]
+    told = forge(zoo, entry, change)
     with pytest.raises(IntegrityError, match=message):
         verify_entry(told, num_images=20)
 
