@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from smdguard.attacks.attack import Model, Requirement, is_fooled
+from smdguard.attacks.gradient import input_gradient
 from smdguard.attacks.losses import LossName, rising, targeted_difference_of_logits_ratio
 from smdguard.attacks.settings import Settings
 from smdguard.attacks.targets import likeliest_wrong_classes
@@ -160,12 +161,12 @@ class _Walk:
 
     def judge(self, objective: Objective) -> Tensor:
         """Look at the current points, remember the best and say which of them fool the model."""
-        with torch.enable_grad():
-            leaf = self.current.detach().requires_grad_()
-            judgement = objective(leaf, self.place)
-            gradient = torch.autograd.grad(judgement.objective.sum(), leaf)[0]
-        # A gradient that is not a number shows no way; followed, it would make the image not a number as well.
-        self.gradient = gradient.nan_to_num(nan=0.0)
+
+        def ask(images: Tensor) -> tuple[Tensor, Judgement]:
+            judgement = objective(images, self.place)
+            return judgement.objective, judgement
+
+        self.gradient, judgement = input_gradient(ask, self.current)
         value = judgement.progress.detach()
         self.num_rises = self.num_rises + (value > self.value)
         better = value > self.best_value

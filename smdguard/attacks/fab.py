@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from smdguard.attacks.attack import Model, Requirement, is_fooled
+from smdguard.attacks.gradient import input_gradient
 from smdguard.attacks.hyperplane import step_onto_hyperplane
 from smdguard.attacks.settings import Settings
 from smdguard.attacks.targets import likeliest_wrong_classes
@@ -66,13 +67,14 @@ class FAB(Settings):
 
 def _boundary(model: Model, images: Tensor, labels: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """By how much the true class leads each target (B,), and along which gradient the target catches up."""
-    with torch.enable_grad():
-        leaf = images.detach().requires_grad_()
-        output = model(leaf)
+
+    def ask(images: Tensor) -> tuple[Tensor, Tensor]:
+        output = model(images)
         of_label, of_target = (output.gather(-1, index.unsqueeze(-1)).squeeze(-1) for index in (labels, targets))
-        gradient = torch.autograd.grad((of_target - of_label).sum(), leaf)[0]
-    # A gradient that is not a number shows no way; followed, it would make the image not a number as well.
-    return (of_label - of_target).detach(), gradient.nan_to_num(nan=0.0)
+        return of_target - of_label, (of_label - of_target).detach()
+
+    normal, gap = input_gradient(ask, images)
+    return gap, normal
 
 
 def _approach(images: Tensor, current: Tensor, gap: Tensor, normal: Tensor, threat: ThreatModel) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from smdguard.attacks.attack import Model, Requirement, is_fooled
+from smdguard.attacks.gradient import input_gradient
 from smdguard.attacks.losses import LossName, rising
 from smdguard.attacks.settings import Settings
 from smdguard.threat import ThreatModel, unit
@@ -64,17 +65,14 @@ class _GradientSteps(Settings):
         return found
 
     def _gradient(self, model: Model, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Input gradient of the loss, and which images fool the model already.
+        """Input gradient of the loss, and which images fool the model already."""
 
-        The losses are summed, not averaged: a mean over a large batch would shrink each gradient.
-        """
-        with torch.enable_grad():
-            leaf = images.detach().requires_grad_()
-            logits = model(leaf)
-            loss = rising(self.loss, logits, labels, targeted=self.targeted)
-            gradient = torch.autograd.grad(loss.sum(), leaf)[0]
-        # A gradient that is not a number shows no way; followed, it would make the image not a number as well.
-        return gradient.nan_to_num(nan=0.0), is_fooled(logits.detach(), labels, targeted=self.targeted)
+        def ask(images: Tensor) -> tuple[Tensor, Tensor]:
+            logits = model(images)
+            fooled = is_fooled(logits.detach(), labels, targeted=self.targeted)
+            return rising(self.loss, logits, labels, targeted=self.targeted), fooled
+
+        return input_gradient(ask, images)
 
 
 @dataclass(frozen=True, kw_only=True)
