@@ -184,7 +184,8 @@ def exact(folder: Path) -> None:
 
 def run_command(folder: Path, *options: str) -> None:
     run.load_training_data = lambda *_, **__: small_data()
-    training(["run", "smd-lenet-mnist", "--batch-size", "8", "--output", str(folder / "model"), *options])
+    own = ("--batch-size", "8", "--calibration", "0", "--output", str(folder / "model"))
+    training(["run", "smd-lenet-mnist", *own, *options])
 
 
 def refused(folder: Path) -> None:
