@@ -238,7 +238,7 @@ def test_a_robust_model_is_called_robust_and_a_fragile_one_fragile() -> None:
 def test_attacks_too_weak_for_the_model_are_not_called_a_success() -> None:
     """One step leaves most of these digits standing, and that says nothing."""
     guard = load("smd-lenet-mnist", backend="torch", device="cpu")
-    subset = balanced_subset(parse_subset(read_test_subset("mnist")), 100)
+    subset = balanced_subset(parse_subset(read_test_subset("mnist")), 50)
     threat = ThreatModel("linf", 0.2)
     weak = audit(guard.ensemble, subset.scaled(), subset.labels, threat, attacks=[FGSM()])
     assert weak.attacks[0].robust_accuracy.value > 0.6
@@ -247,9 +247,7 @@ def test_attacks_too_weak_for_the_model_are_not_called_a_success() -> None:
     finding = next(finding for finding in weak.findings if finding.check == "attacks_too_weak")
     assert finding.evidence["attacks"] > 0.6
     assert finding.evidence["with_probe"] == weak.worst_case.robust_accuracy.value
-    strong = audit(
-        guard.ensemble, subset.scaled(), subset.labels, threat, attacks=[PGD(num_steps=100, step_ratio=0.05)]
-    )
+    strong = audit(guard.ensemble, subset.scaled(), subset.labels, threat, attacks=[PGD(num_steps=60, step_ratio=0.1)])
     assert "attacks_too_weak" not in checks(strong)
 
 

@@ -21,7 +21,7 @@ def test_schema_beside_the_manifest_is_that_of_the_code() -> None:
 
 @published
 def test_published_model_verifies(entry: ManifestEntry) -> None:
-    assert verify_entry(entry, num_images=100).startswith(f"{entry.name}: ")
+    assert verify_entry(entry, num_images=50).startswith(f"{entry.name}: ")
 
 
 @published
