@@ -127,7 +127,7 @@ def audit(
         click.echo(f"{data} has no test half: audited are the {len(images.images)} images held out by name", err=True)
     if num_images is not None:
         images = balanced_subset(images, num_images)
-    # One surrogate is enough to see masked gradients, and a second takes a sixth of a quick audit's time.
+    # One surrogate, an undefended one, is enough to see masked gradients.
     at_hand = default_surrogates(config)[: 1 if preset == "quick" else None] if config else []
     names = surrogates or at_hand
     sources = [load(name, backend="torch", device=device) for name in names]
