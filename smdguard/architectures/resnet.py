@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional
 
+from smdguard.architectures.batch_normalisation import BatchNormalisation
 from smdguard.architectures.layered import FirstConvolution, GroupedLinear, LayeredNetwork, normalised
 
 
@@ -29,7 +30,7 @@ class ResNet20(LayeredNetwork):
         super().__init__(image_shape, num_classes, **settings)
         groups = self.num_members
         self.conv = FirstConvolution(image_shape[0], groups * 16, kernel_size=3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(groups * 16)
+        self.norm = BatchNormalisation(groups * 16)
         widths = [(16, 16, 1), (16, 32, 2), (32, 64, 2)]
         self.stages = nn.Sequential(*(self._stage(*width, num_blocks=3) for width in widths))
         self.classifier = GroupedLinear(64, num_classes, groups=groups)
@@ -58,9 +59,9 @@ class _ResidualBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int, activation: nn.Module, *, groups: int) -> None:
         super().__init__()
         self.conv1 = _convolution(in_channels, out_channels, stride, groups)
-        self.norm1 = nn.BatchNorm2d(groups * out_channels)
+        self.norm1 = BatchNormalisation(groups * out_channels)
         self.conv2 = _convolution(out_channels, out_channels, 1, groups)
-        self.norm2 = nn.BatchNorm2d(groups * out_channels)
+        self.norm2 = BatchNormalisation(groups * out_channels)
         self.activation = activation
         self.stride = stride
         self.groups = groups

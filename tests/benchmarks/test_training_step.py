@@ -26,9 +26,21 @@ def data() -> LabelledImages:
     return LabelledImages(images, torch.randint(10, (len(images),), generator=generator))
 
 
+@pytest.fixture(scope="module")
+def photographs() -> LabelledImages:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (BATCH_SIZE, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    return LabelledImages(images, torch.randint(10, (BATCH_SIZE,), generator=generator))
+
+
 def fresh_ensemble() -> Ensemble:
     architecture = Architecture(name="lenet", num_members=3, num_classes=10)
     return build_ensemble(architecture, Input(channels=1, height=28, width=28, mean=(0.13,), std=(0.31,)))
+
+
+def fresh_residual_ensemble() -> Ensemble:
+    architecture = Architecture(name="resnet20", num_members=3, num_classes=10)
+    return build_ensemble(architecture, Input(channels=3, height=32, width=32, mean=(0.5,) * 3, std=(0.25,) * 3))
 
 
 @pytest.mark.benchmark(group=f"{NUM_STEPS} training steps, LeNet-5 x 3, batch {BATCH_SIZE}")
@@ -53,3 +65,12 @@ def test_plain_loop(benchmark, data: LabelledImages) -> None:
             optimizer.step()
 
     benchmark(train)
+
+
+@pytest.mark.benchmark(group=f"a training step, ResNet-20 x 3, batch {BATCH_SIZE}")
+@pytest.mark.parametrize("method", ["naive", "smd"])
+def test_residual_step(benchmark, method: str, photographs: LabelledImages, tmp_path: Path) -> None:
+    recipe = recipe_for(f"{method}-resnet20-cifar10")
+    stepper = Stepper(recipe, fresh_residual_ensemble(), [])
+    arguments = recipe, stepper, photographs, tmp_path, Progress(), lambda *_: None
+    benchmark.pedantic(_train_one_epoch, args=arguments, rounds=5, warmup_rounds=1)
