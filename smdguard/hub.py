@@ -193,35 +193,19 @@ def _pin(repository: str, revision: str) -> Repository:
     return pinned
 
 
-def default_surrogates(config: ModelConfig) -> list[str]:
-    """The models at hand to make black-box attacks on a model with: a naive ensemble and one of its own kind.
-
-    Both of another seed: the second for a model of the first, the first for all others; the naive one of the first
-    where there is no other.
-    """
-    kind = f"{config.architecture.name}-{config.training.dataset}"
-    other = f"{kind}-s1" if config.training.seed == 0 else kind
-    entries = [entry for entry in read_manifest().models if entry.name != config.name]
-    at_hand = {entry.name for entry in entries if _origin(entry) != "hub"}
-    naive = next((name for name in (f"naive-{other}", f"naive-{kind}") if name in at_hand), None)
-    own = f"{config.objective.name}-{other}"
-    return [name for name in dict.fromkeys((naive, own)) if name in at_hand]
+def is_at_hand(entry: ManifestEntry) -> bool:
+    """Whether the model's files are on this machine."""
+    return _origin(entry) != "hub"
 
 
-def read_baseline_audit(config: ModelConfig) -> tuple[str, bytes] | None:
-    """Name and audit, verified, of the zoo's naive ensemble of a model's architecture and data set.
-
-    None where there is none at hand, or it is that model itself.
+def read_audit(entry: ManifestEntry) -> bytes | None:
+    """The audit of a model of the zoo, verified; None where it was not audited or the audit is not on this machine.
 
     Raises:
-        IntegrityError: The audit is missing or not the one that the manifest names.
+        IntegrityError: It is not the one that the manifest names.
     """
-    name = f"naive-{config.architecture.name}-{config.training.dataset}"
-    entry = read_manifest().find(name)
-    folder = zoo_folder() / "models" / name
-    if name == config.name or entry is None or not entry.evaluations or not folder.is_dir():
-        return None
-    return name, _read_audit(folder, entry)
+    folder = _locate(entry.name).path
+    return _read_audit(folder, entry) if entry.evaluations and (folder / AUDIT).exists() else None
 
 
 def list_zoo() -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import smdguard as sg
 from smdguard.errors import IntegrityError, UnknownModelError
-from smdguard.hub import CONFIG, ONNX, WEIGHTS, default_surrogates, find_model, list_zoo, read_test_subset
+from smdguard.hub import CONFIG, ONNX, WEIGHTS, find_model, list_zoo, read_test_subset
 
 NAME = "naive-lenet-mnist"
 # Which back end reads which file; the configuration is read by both.
@@ -212,26 +212,6 @@ def test_entry_whose_files_are_not_here(tiny_zoo: Path) -> None:
         find_model(NAME)
     where = {row["name"]: row["where"] for row in list_zoo()}
     assert where == {NAME: "hub", "naive-lenet-mnist-s1": "checkout", "smd-lenet-mnist-s1": "checkout"}
-
-
-def test_surrogates_are_the_other_seed_of_naive_and_of_the_own_method(
-    tiny_zoo: Path, tiny_copy: Path, edit_config: Callable[..., None]
-) -> None:
-    edit_config(tiny_copy, lambda config: config["objective"].update(name="smd"))
-    assert default_surrogates(find_model(str(tiny_copy)).config) == ["naive-lenet-mnist-s1", "smd-lenet-mnist-s1"]
-    edit_config(tiny_copy, lambda config: config["training"].update(seed=1))
-    assert default_surrogates(find_model(str(tiny_copy)).config) == ["naive-lenet-mnist"]
-
-
-def test_naive_surrogate_of_the_same_seed_where_there_is_no_other(
-    tiny_zoo: Path, tiny_copy: Path, edit_config: Callable[..., None]
-) -> None:
-    edit_config(tiny_copy, lambda config: config["objective"].update(name="smd"))
-    for absent in ("naive-lenet-mnist-s1", "smd-lenet-mnist-s1"):
-        shutil.rmtree(tiny_zoo / "models" / absent)
-    config = find_model(str(tiny_copy)).config
-    assert default_surrogates(config) == ["naive-lenet-mnist"]
-    assert default_surrogates(config.model_copy(update={"name": "naive-lenet-mnist"})) == []
 
 
 def test_bundled_test_images_are_verified(tiny_zoo: Path) -> None:

@@ -18,8 +18,9 @@ from huggingface_hub import constants
 
 import smdguard as sg
 from smdguard import hub, remote
+from smdguard.companions import default_surrogates
 from smdguard.errors import HubError, IntegrityError, UnknownModelError, UnpinnedRevisionWarning
-from smdguard.hub import CARD, CONFIG, ONNX, WEIGHTS, default_surrogates, find_model, list_zoo, pull_model
+from smdguard.hub import CARD, CONFIG, ONNX, WEIGHTS, find_model, list_zoo, pull_model
 from smdguard.remote import Repository, parse_id
 from tests.hub_server import TOKEN, Answer, Handler, HubServer
 
@@ -97,15 +98,15 @@ def test_only_what_is_missing_is_fetched(hub_server: HubServer, model: Repositor
 
 
 def test_zoo_name_is_pulled_from_where_the_manifest_pins_it(
-    hub_server: HubServer, distant_model: Repository, edit_config: Callable[..., None], tiny_copy: Path
+    hub_server: HubServer, distant_model: Repository, tiny_copy: Path
 ) -> None:
-    edit_config(tiny_copy, lambda config: config["training"].update(seed=1))
     config = find_model(str(tiny_copy)).config
+    of_seed_1 = config.model_copy(update={"training": config.training.model_copy(update={"seed": 1})})
     assert {row["name"]: row["where"] for row in list_zoo()}[ZOO_NAME] == "hub"
-    assert default_surrogates(config) == []
+    assert default_surrogates(of_seed_1) == ["naive-lenet-mnist-s1"]
     assert find_model(ZOO_NAME).path == distant_model.folder
     assert {row["name"]: row["where"] for row in list_zoo()}[ZOO_NAME] == "cached"
-    assert default_surrogates(config) == [ZOO_NAME]
+    assert default_surrogates(of_seed_1) == [ZOO_NAME]
     hub_server.requests.clear()
     assert load(ZOO_NAME).name == ZOO_NAME
     assert hub_server.requests == []

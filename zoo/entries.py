@@ -6,6 +6,7 @@ from pathlib import Path
 from smdguard import render
 from smdguard.auditing import PresetName
 from smdguard.backends.torch import TorchBackend
+from smdguard.companions import default_surrogates
 from smdguard.datasets import balanced_subset, find_dataset, parse_subset
 from smdguard.export import to_onnx
 from smdguard.files import sha256, write_atomically, zoo_folder
@@ -18,7 +19,6 @@ from smdguard.hub import (
     GOLDEN,
     ONNX,
     WEIGHTS,
-    default_surrogates,
     find_model,
     read_manifest,
     read_test_subset,

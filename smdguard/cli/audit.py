@@ -107,9 +107,9 @@ def audit(
     from smdguard.auditing.partial_results import PartialResults
     from smdguard.cli.audited_model import find_audited_model, require_fit
     from smdguard.cli.progress import audit_progress
+    from smdguard.companions import default_surrogates
     from smdguard.datasets import balanced_subset, has_test_half
     from smdguard.guard import load
-    from smdguard.hub import default_surrogates
     from smdguard.threat import ThreatModel
 
     if download and data is None:
@@ -194,7 +194,7 @@ def _attacks(preset: Any, names: str | None) -> Any:
 
 def _baseline(config: "ModelConfig", threat: "ThreatModel") -> "Baseline | None":
     """The curve of an undefended ensemble of the same kind, as the zoo's audit of it has it."""
-    from smdguard.hub import read_baseline_audit
+    from smdguard.companions import read_baseline_audit
     from smdguard.render import parse_report
     from smdguard.report import Baseline
 

@@ -11,10 +11,11 @@ from click.testing import Result
 
 from smdguard import hub, render
 from smdguard.cli.audit import _baseline
+from smdguard.companions import read_baseline_audit
 from smdguard.errors import IntegrityError
 from smdguard.files import sha256
 from smdguard.hub import AUDIT
-from smdguard.manifest import Evaluation, EvaluationThreat, serialise
+from smdguard.manifest import Evaluation, EvaluationThreat, ModelConfig, Objective, serialise
 from smdguard.threat import ThreatModel
 
 Run = Callable[..., Result]
@@ -107,24 +108,29 @@ def audited_zoo(tiny_zoo: Path, audited: Path) -> Path:
     return tiny_zoo
 
 
+def defended(config: ModelConfig) -> ModelConfig:
+    return config.model_copy(update={"objective": Objective(name="smd")})
+
+
 def test_baseline_is_the_curve_of_the_naive_ensemble(audited_zoo: Path, audited: Path) -> None:
     own = render.parse_report((audited / "report.json").read_bytes(), "report.json")
-    config = hub.find_model("smd-lenet-mnist-s1").config.model_copy(update={"name": "smd-lenet-mnist-s1"})
+    naive = hub.find_model("smd-lenet-mnist-s1").config
+    config = defended(naive)
     whole = _baseline(config, ThreatModel("linf", 0.3))
     assert whole is not None
     assert (whole.name, whole.preset, whole.num_images, whole.curve) == ("naive-lenet-mnist", None, 10, own.curve)
-    # No further than the audit goes, in no other norm, and not beside itself.
+    # No further than the audit goes, in no other norm, and not beside an undefended one.
     assert _baseline(config, ThreatModel("linf", 0.2)) == dataclasses.replace(whole, curve=own.curve[:1])
     assert _baseline(config, ThreatModel("l2", 0.3)) is None
-    assert _baseline(config.model_copy(update={"name": "naive-lenet-mnist"}), ThreatModel("linf", 0.3)) is None
+    assert _baseline(naive, ThreatModel("linf", 0.3)) is None
 
 
 def test_baseline_that_was_changed_is_refused(audited_zoo: Path) -> None:
     file = audited_zoo / "models" / "naive-lenet-mnist" / AUDIT
     file.write_bytes(file.read_bytes() + b" ")
     with pytest.raises(IntegrityError, match="is not the file that the manifest names"):
-        hub.read_baseline_audit(hub.find_model("smd-lenet-mnist-s1").config)
+        read_baseline_audit(defended(hub.find_model("smd-lenet-mnist-s1").config))
 
 
 def test_zoo_without_audits_has_no_baseline(tiny_zoo: Path) -> None:
-    assert hub.read_baseline_audit(hub.find_model("smd-lenet-mnist-s1").config) is None
+    assert read_baseline_audit(defended(hub.find_model("smd-lenet-mnist-s1").config)) is None
