@@ -52,9 +52,7 @@ def test_surrogates_are_the_other_seed_of_naive_and_of_the_own_method(tiny_zoo: 
     assert default_surrogates(config(method="naive")) == ["naive-lenet-mnist-s1"]
 
 
-def test_undefended_surrogate_of_the_same_seed_that_is_not_the_model_itself(
-    tiny_zoo: Path, config: Config
-) -> None:
+def test_undefended_surrogate_of_the_same_seed_that_is_not_the_model_itself(tiny_zoo: Path, config: Config) -> None:
     remove(tiny_zoo, "naive-lenet-mnist-s1", "smd-lenet-mnist-s1")
     assert default_surrogates(config()) == ["naive-lenet-mnist"]
     assert default_surrogates(config(name="naive-lenet-mnist", method="naive")) == []

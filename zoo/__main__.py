@@ -12,7 +12,7 @@ from smdguard.errors import SmdguardError
 from smdguard.files import sha256, write_atomically, zoo_folder
 from smdguard.hub import find_model, read_manifest, read_test_subset
 from smdguard.manifest import Manifest, ManifestEntry, TestSubset
-from zoo.entries import add_model, audit_model, write_manifest
+from zoo.entries import add_model, audit_model, write_card, write_manifest
 from zoo.picture import FILE as PICTURE
 from zoo.picture import accuracy_picture
 from zoo.publish import publish_model
@@ -52,6 +52,13 @@ def audit(names: tuple[str, ...]) -> None:
         folder = find_model(name)
         entry = audit_model(folder.path, folder.config)
         click.echo(f"{entry.name}: {entry.verdict}")
+
+
+@main.command()
+def cards() -> None:
+    """Write the cards of all models anew from their entries."""
+    for entry in read_manifest().models:
+        write_card(entry)
 
 
 @main.command()

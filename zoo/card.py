@@ -1,10 +1,12 @@
 """Model cards, generated from entries and never edited by hand."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jinja2
 
 from smdguard.manifest import Evaluation, ManifestEntry, ModelConfig
+from zoo.preview import is_preview, usual_num_epochs
 
 _TEMPLATE = jinja2.Template(
     """\
@@ -28,6 +30,11 @@ model-index:
 
 {{ entry.architecture.num_members }} members of the architecture `{{ entry.architecture.name }}`, trained on \
 {{ dataset }} with the objective `{{ entry.objective.name }}`; they answer with the average of their probabilities.
+{%- if usual_num_epochs %}
+
+**A preview.** It was trained for {{ entry.training.num_epochs }} epochs, where the recipe has \
+{{ usual_num_epochs }}: its figures are those of this model, and say little about the method.
+{%- endif %}
 
 **Verdict of the audit: {{ entry.verdict }}.** Of {{ worst.num_images }} test images the ensemble gets \
 {{ percent(worst.clean_accuracy) }} right, and {{ percent(worst.robust_accuracy) }} after the worst of the attacks \
@@ -63,6 +70,11 @@ is inside the model. Classes: {{ entry.labels | join(", ") }}.
 
 ## Training
 
+Objective: `{{ entry.objective.name }}`{{ in_brackets(entry.objective.parameters) }}.
+{%- if entry.objective.adversarial_training %}
+Adversarial training: every step learns from images that were attacked before\
+{{ in_brackets(entry.objective.adversarial_training) }}.
+{%- endif %}
 {{ entry.training.num_epochs }} epochs, seed {{ entry.training.seed }}, batches of {{ config.training.batch_size }}, \
 Adam with a {{ config.training.learning_rate_schedule }} learning rate of {{ config.training.learning_rate }}, weight \
 decay {{ config.training.weight_decay }}\
@@ -97,6 +109,8 @@ def model_card(entry: ManifestEntry, config: ModelConfig) -> str:
         "curve": sorted(worst_cases, key=_radius),
         "attacks": [evaluation for evaluation in entry.evaluations if evaluation.attack != "worst_case"],
         "percent": _percent,
+        "in_brackets": _in_brackets,
+        "usual_num_epochs": usual_num_epochs(entry.name) if is_preview(entry.name) else None,
     }
     return _TEMPLATE.render(context)
 
@@ -107,3 +121,9 @@ def _radius(evaluation: Evaluation) -> float:
 
 def _percent(share: float, decimals: int = 1) -> str:
     return f"{100 * share:.{decimals}f} %"
+
+
+def _in_brackets(settings: Mapping[str, object]) -> str:
+    """Names with their values; of a model that was built on, the name without its checksum."""
+    written = ", ".join(f"{name} {str(value).partition('@')[0]}" for name, value in settings.items())
+    return f" ({written})" if written else ""

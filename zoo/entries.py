@@ -86,9 +86,16 @@ def audit_model(folder: Path, config: ModelConfig) -> ManifestEntry:
     known = read_manifest().find(config.name)
     if known is not None and known.weights.sha256 == entry.weights.sha256:
         entry = entry.published_at(known.weights.repo, known.weights.revision)
-    write_atomically(folder / CARD, model_card(entry, config).encode())
+    write_card(entry)
     replace_in_manifest(entry)
     return entry
+
+
+def write_card(entry: ManifestEntry) -> None:
+    """Write the card of a model of the zoo anew."""
+    folder = zoo_folder() / "models" / entry.name
+    config = parse(ModelConfig, (folder / CONFIG).read_bytes(), str(folder / CONFIG))
+    write_atomically(folder / CARD, model_card(entry, config).encode())
 
 
 def describe(config: ModelConfig, report: AuditReport, *, config_sha256: str, report_sha256: str) -> ManifestEntry:

@@ -13,10 +13,10 @@ from smdguard.files import write_atomically, zoo_folder
 from smdguard.hub import WEIGHTS, ModelFolder, find_model, read_manifest
 from smdguard.report import AuditReport
 from training.paper import EPSILON, RADII, surrogate_names
-from training.recipes import recipe_for
 from training.results import WORST_CASE, FinishedRun
 from training.tables import markdown
 from zoo.audits import audit_zoo_model
+from zoo.preview import recipe_of
 
 FILE = "RESULTS.md"
 _PRESETS: tuple[PresetName, ...] = ("paper", "full")
@@ -61,8 +61,9 @@ def measure_model(name: str) -> None:
     folder = find_model(name)
     own_radius = find_dataset(folder.config.training.dataset).epsilon
     known = {entry.name for entry in read_manifest().models}
+    recipe = recipe_of(name, folder.config.training.num_epochs)
     settings: dict[PresetName, dict[str, Any]] = {
-        "paper": {"radii": RADII[:-1], "surrogates": known.intersection(surrogate_names(recipe_for(name)))},
+        "paper": {"radii": RADII[:-1], "surrogates": known.intersection(surrogate_names(recipe))},
         "full": {"radii": [own_radius] if own_radius < EPSILON else []},
     }
     for preset in _PRESETS:
@@ -86,7 +87,7 @@ def results_page() -> str:
 
 def _read(name: str) -> Measured:
     folder = find_model(name)
-    recipe = recipe_for(name, num_epochs=folder.config.training.num_epochs)
+    recipe = recipe_of(name, folder.config.training.num_epochs)
     paper, full = (_read_report(folder, preset) for preset in _PRESETS)
     return Measured(FinishedRun(recipe, folder.config, paper), full)
 

@@ -20,7 +20,7 @@ from smdguard.errors import IntegrityError, SmdguardError
 from smdguard.files import sha256, zoo_folder
 from smdguard.golden import check_golden, make_golden
 from smdguard.hub import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS, find_model, read_manifest, read_test_subset
-from smdguard.manifest import Manifest, ManifestEntry, TestSubset, serialise
+from smdguard.manifest import Manifest, ManifestEntry, Objective, TestSubset, serialise
 from smdguard.report import AttackResult, AuditReport, Interval, RobustAccuracy
 from zoo import entries
 from zoo.__main__ import main
@@ -251,6 +251,28 @@ def test_model_is_not_added_under_what_is_no_name(zoo: Path, tiny_folder: Path, 
     with pytest.raises(SmdguardError, match=r"is not a valid ModelConfig: name: "):
         add_model(tiny_folder, name)
     assert sorted(zoo.rglob("*")) == before
+
+
+def test_cards_are_written_anew(zoo: Path, entry: ManifestEntry) -> None:
+    card = zoo / "models" / NAME / CARD
+    before = card.read_bytes()
+    card.unlink()
+    assert CliRunner().invoke(main, ["cards"]).exit_code == 0
+    assert card.read_bytes() == before
+
+
+def test_card_says_how_the_model_was_trained(zoo: Path, entry: ManifestEntry) -> None:
+    config = find_model(NAME).config
+    assert "Objective: `naive`.\n1 epochs, seed 0" in model_card(entry, config)
+    assert "preview" not in model_card(entry, config)
+    objective = Objective(
+        name="smd", parameters={"weight": 1.0, "init": "m@abc"}, adversarial_training={"adversary": "pgd"}
+    )
+    changed = entry.model_copy(update={"name": "smd-resnet20-cifar10-preview", "objective": objective})
+    card = model_card(changed, config)
+    assert "Objective: `smd` (weight 1.0, init m).\nAdversarial training: every step" in card
+    assert "attacked before (adversary pgd).\n1 epochs, seed 0" in card
+    assert "**A preview.** It was trained for 1 epochs, where the recipe has 200" in card
 
 
 def test_card_opens_with_metadata_that_the_hub_reads(zoo: Path, entry: ManifestEntry) -> None:
