@@ -65,11 +65,15 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class TransferMatrix:
-    """members[i][j] is member j's accuracy on images made with `attack` on member i alone."""
+    """members[i][j] is member j's accuracy on images made with an attack on member i alone.
+
+    `attack` are the attack's settings, `name` is its name.
+    """
 
     members: tuple[tuple[float, ...], ...]
     epsilon: float
     attack: str
+    name: str = "PGD"
 
     def __post_init__(self) -> None:
         if not self.members or any(len(row) != len(self.members) for row in self.members):
@@ -241,9 +245,10 @@ class Exhibits:
 class AuditReport:
     """Everything an audit found; see the fields' own types.
 
-    `verdict_reason` says the verdict in one sentence; `versions` names the software; `seconds` is wall-clock time;
-    `impossible` are the attacks that the model does not allow; `partial` says that the audit was stopped before all
-    attacks were made.
+    `verdict_reason` says the verdict in one sentence; `transfer` is how PGD carries over between the members, and
+    `further_transfers` how other attacks do; `versions` names the software; `seconds` is wall-clock time; `impossible`
+    are the attacks that the model does not allow; `partial` says that the audit was stopped before all attacks were
+    made.
     """
 
     model: str
@@ -268,3 +273,4 @@ class AuditReport:
     impossible: tuple[Impossible, ...] = ()
     partial: bool = False
     suspicion: SuspicionReport | None = None
+    further_transfers: tuple[TransferMatrix, ...] = ()

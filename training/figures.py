@@ -87,14 +87,15 @@ def accuracy_curves(
     return panels
 
 
-def transfer_matrices(runs: Sequence[FinishedRun], family: Family, dataset: str) -> dict[str, list[TransferMatrix]]:
+def transfer_matrices(
+    runs: Sequence[FinishedRun], family: Family, attack: str, dataset: str
+) -> dict[str, list[TransferMatrix]]:
     """For each method the matrices of its seeds."""
-    found = {
-        method: [
-            run.report.transfer for run in runs if run.kind == family.kind(method, dataset) and run.report.transfer
-        ]
-        for method in METHODS
-    }
+    found: dict[str, list[TransferMatrix]] = {}
+    for method in METHODS:
+        reports = [run.report for run in runs if run.kind == family.kind(method, dataset)]
+        matrices = [matrix for report in reports for matrix in (report.transfer, *report.further_transfers) if matrix]
+        found[method] = [matrix for matrix in matrices if matrix.name == attack]
     return {method: matrices for method, matrices in found.items() if matrices}
 
 
@@ -152,10 +153,10 @@ def _figures(runs: Sequence[FinishedRun]) -> Iterator[tuple[str, Figure]]:
         if panels := accuracy_curves(runs, family, WORST_CASE, "white-box"):
             title = f"Worst case of all attacks of an audit\n{family.description}"
             yield f"worst-case-{family.suffix}", draw_curves(panels, title)
-        for dataset, name in DATASETS.items():
-            if matrices := transfer_matrices(runs, family, dataset):
-                title = f"PGD made on one member, epsilon {EPSILON:g}\n{name}, {family.description}"
-                yield f"transfer-{dataset}-{family.suffix}", draw_transfer(matrices, title)
+        for attack, (dataset, name) in product(ATTACKS.values(), DATASETS.items()):
+            if matrices := transfer_matrices(runs, family, attack, dataset):
+                title = f"{attack} made on one member, epsilon {EPSILON:g}\n{name}, {family.description}"
+                yield f"transfer-{attack.lower()}-{dataset}-{family.suffix}", draw_transfer(matrices, title)
 
 
 def _draw_curve(axes: Axes, curve: Curve) -> None:

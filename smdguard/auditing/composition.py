@@ -63,7 +63,7 @@ class Evidence:
         clean: Which images the model gets right, bool (B,).
         health: Of the model's input gradients; None where it has none.
         outcomes: What each attack left standing.
-        transfer: Between the members of an ensemble.
+        transfers: Between the members of an ensemble.
         probed: Findings of the probes.
         suspicion: Whether the members' disagreement gives adversarial images away.
         asides: Outcomes of attacks on a part of the images, which count in the worst case but are listed elsewhere.
@@ -73,7 +73,7 @@ class Evidence:
     clean: Tensor
     health: GradientHealth | None
     outcomes: list[Outcome] = field(default_factory=list)
-    transfer: TransferMatrix | None = None
+    transfers: list[TransferMatrix] = field(default_factory=list)
     probed: list[Finding] = field(default_factory=list)
     suspicion: SuspicionReport | None = None
     asides: list[Outcome] = field(default_factory=list)
@@ -102,7 +102,7 @@ def compose_report(assignment: Assignment, evidence: Evidence, *, partial: bool 
         attacks=tuple(_result(outcome) for outcome in outcomes),
         worst_case=RobustAccuracy(worst),
         curve=curve if assignment.with_curve else (),
-        transfer=evidence.transfer,
+        transfer=next(iter(evidence.transfers), None),
         findings=_by_severity([*sanity_findings(outcomes, threat.epsilon, evidence.health, clean), *evidence.probed]),
         verdict=verdict,
         verdict_reason=reason,
@@ -114,6 +114,7 @@ def compose_report(assignment: Assignment, evidence: Evidence, *, partial: bool 
         impossible=assignment.impossible,
         partial=partial,
         suspicion=evidence.suspicion,
+        further_transfers=tuple(evidence.transfers[1:]),
     )
 
 

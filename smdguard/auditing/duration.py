@@ -23,7 +23,7 @@ from smdguard.attacks import (
     Transfer,
     Unsuspicious,
 )
-from smdguard.auditing import members, probes
+from smdguard.auditing import probes
 from smdguard.auditing.crafting import SHARD_SIZE
 from smdguard.auditing.gradients import has_gradients, input_gradient
 from smdguard.auditing.plan import Plan
@@ -111,7 +111,7 @@ def _runs(plan: Plan, num_times: int, num_shards: int, threshold: float | None) 
     yield from ((attack, plan.model, num_times) for attack in direct)
     yield from ((planned.attack, planned.made_on, num_times) for planned in plan.transfers)
     # A member alone is no slower than all together.
-    yield from ((members.ATTACK, plan.model, num_shards) for _ in range(plan.num_members))
+    yield from ((attack, plan.model, num_shards * plan.num_members) for attack in plan.on_members)
     if threshold is not None and plan.num_members:
         yield from ((attack, plan.model, 1) for attack in attacks_on_suspicion(threshold))
     if any(attack.requires == "gradients" for attack in direct):

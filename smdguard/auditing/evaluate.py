@@ -110,7 +110,7 @@ def audit(
         seed=seed,
         impossible=tuple(impossible.values()),
     )
-    num_runs = len(assignment.radii) * plan.num_runs + plan.num_members
+    num_runs = len(assignment.radii) * plan.num_runs + len(plan.on_members) * plan.num_members
     workshop = Workshop(
         images,
         labels,
@@ -166,8 +166,10 @@ def _gather(
         for outcome in _attack(evidence, plan, workshop, dataclasses.replace(threat, epsilon=radius)):
             evidence.outcomes.append(outcome)
     if isinstance(plan.model, Ensemble):
-        evidence.transfer, outcomes = member_transfer(plan.model, workshop, threat, evidence.clean)
-        evidence.outcomes += outcomes
+        for attack in plan.on_members:
+            matrix, outcomes = member_transfer(plan.model, attack, workshop, threat, evidence.clean)
+            evidence.transfers.append(matrix)
+            evidence.outcomes += outcomes
         if threshold is not None:
             evidence.suspicion, evidence.asides = suspicion_under_attack(plan.model, workshop, threat, threshold)
     evidence.probed, outcomes = workshop.batching.run(lambda: _probe(evidence, plan, workshop, threat))

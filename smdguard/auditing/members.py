@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from smdguard.attacks import PGD, Transfer
+from smdguard.attacks import Attack, Transfer
 from smdguard.attacks.attack import is_fooled
 from smdguard.auditing.crafting import Planned, Workshop
 from smdguard.auditing.outcomes import Outcome
@@ -12,16 +12,15 @@ from smdguard.report import TransferMatrix
 from smdguard.scores import average_log_probabilities
 from smdguard.threat import ThreatModel
 
-ATTACK = PGD()
-
 
 def member_transfer(
-    ensemble: Ensemble, workshop: Workshop, threat: ThreatModel, clean: Tensor
+    ensemble: Ensemble, attack: Attack, workshop: Workshop, threat: ThreatModel, clean: Tensor
 ) -> tuple[TransferMatrix, list[Outcome]]:
     """Attack each member alone: how do the members and the ensemble fare?
 
     Args:
         ensemble: The audited model.
+        attack: What is made on each of its members.
         workshop: Makes the attacks.
         threat: What the adversary may do.
         clean: Which images the ensemble gets right, bool (B,).
@@ -37,12 +36,12 @@ def member_transfer(
     rows, outcomes = [], []
     for index in range(len(ensemble.members)):
         source = f"member {index}"
-        attack = Transfer(source, ATTACK)
-        planned = Planned(attack, _Member(ensemble, index), source)
+        transfer = Transfer(source, attack)
+        planned = Planned(transfer, _Member(ensemble, index), source)
         measured = workshop.measure(planned, threat, right, width=1 + len(ensemble.members))
         rows.append(tuple(measured[:, 1:].double().mean(dim=0).tolist()))
-        outcomes.append(Outcome(attack, "member", source, threat.epsilon, clean & measured[:, 0]))
-    return TransferMatrix(tuple(rows), threat.epsilon, repr(ATTACK)), outcomes
+        outcomes.append(Outcome(transfer, "member", source, threat.epsilon, clean & measured[:, 0]))
+    return TransferMatrix(tuple(rows), threat.epsilon, repr(attack), attack.name), outcomes
 
 
 class _Member:

@@ -52,6 +52,11 @@ class Plan:
         return len(self.attacks) + len(self.pursuits) + len(self.transfers)
 
     @property
+    def on_members(self) -> tuple[Attack, ...]:
+        """Made on every member of an ensemble alone."""
+        return self.preset.on_members if isinstance(self.model, Ensemble) else ()
+
+    @property
     def num_members(self) -> int:
-        """Members that PGD is made on."""
+        """How many of them there are."""
         return len(self.model.members) if isinstance(self.model, Ensemble) else 0

@@ -1,7 +1,7 @@
 """Named sets of attacks, and which of them a model allows."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smdguard.attacks import (
     APGD,
@@ -28,15 +28,18 @@ class Preset:
     Args:
         attacks: Each made on all images, on the model and on every surrogate.
         pursuits: Stronger ones, each made on the model and only on the images that still stand after those before it.
+        on_members: Each made on every member of an ensemble alone; the first of them is PGD.
     """
 
     attacks: tuple[Attack, ...]
     pursuits: tuple[Attack, ...] = ()
+    on_members: tuple[Attack, ...] = (PGD(),)
 
 
 def _paper() -> Preset:
     """The paper's five attacks with its settings: ten steps of epsilon / 10, last iterate of every image."""
-    return Preset(tuple(attack(early_stop=False) for attack in (FGSM, RFGSM, PGD, BIM, MIM)))
+    fgsm, rfgsm, pgd, bim, mim = (attack(early_stop=False) for attack in (FGSM, RFGSM, PGD, BIM, MIM))
+    return Preset((fgsm, rfgsm, pgd, bim, mim), on_members=(pgd, fgsm, rfgsm, bim, mim))
 
 
 def _quick() -> Preset:
@@ -89,7 +92,7 @@ def find_preset(attacks: PresetName | Sequence[Attack], *, has_gradients: bool) 
     preset = PRESETS[attacks]()
     if has_gradients or any(attack.requires == "scores" for attack in preset.pursuits):
         return preset
-    return Preset(preset.attacks, (*preset.pursuits, Square(num_queries=1000)))
+    return replace(preset, pursuits=(*preset.pursuits, Square(num_queries=1000)))
 
 
 def impossible_attacks(preset: Preset, *, has_gradients: bool, has_members: bool) -> dict[Attack, Impossible]:

@@ -126,7 +126,7 @@ def _curve_table(report: "AuditReport") -> Table:
 
 
 def _transfer_table(transfer: "TransferMatrix") -> Table:
-    table = Table(f"PGD at {transfer.epsilon:.4g}", box=None, pad_edge=False)
+    table = Table(f"{transfer.name} at {transfer.epsilon:.4g}", box=None, pad_edge=False)
     for target in range(len(transfer.members)):
         table.add_column(f"on member {target}", justify="right")
     for source, row in enumerate(transfer.members):

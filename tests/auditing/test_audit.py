@@ -135,6 +135,20 @@ def test_members_are_fooled_best_by_what_was_made_on_them() -> None:
     assert any(result.name == "MORA" for result in report.attacks)
 
 
+def test_paper_preset_makes_each_of_its_attacks_on_each_member() -> None:
+    report = run(Ensemble([stripes_model() for _ in range(2)], mean=[0.0], std=[1.0]).eval(), attacks="paper")
+    assert report.transfer is not None
+    matrices = (report.transfer, *report.further_transfers)
+    assert [matrix.name for matrix in matrices] == ["PGD", "FGSM", "R-FGSM", "BIM", "MIM"]
+    made = [(result.name, result.source) for result in report.attacks if result.access == "member"]
+    assert made == [(matrix.name, f"member {member}") for matrix in matrices for member in range(2)]
+    # The members are equal, so what is made on one fools the other as well; from a random start it may stop short.
+    expected = (stripes()[2] > 0.1).double().mean().item()
+    shares = {matrix.name: {share for row in matrix.members for share in row} for matrix in matrices}
+    assert [shares[name] for name in ("FGSM", "BIM", "MIM")] == [{expected}] * 3
+    assert all(len(shares[name]) == 2 and min(shares[name]) >= expected for name in ("PGD", "R-FGSM"))
+
+
 class Quantised(nn.Module):
     """Rounds its input to 4 levels: no gradient comes back."""
 

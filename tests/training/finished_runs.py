@@ -35,7 +35,7 @@ def finished_run(
         white: For an attack, or for all others under "*", the accuracy white-box at epsilon 0.3.
         black: For a surrogate the accuracy of every attack from it at epsilon 0.3.
         worst: Worst case at epsilon 0.3.
-        transfer: Between the members.
+        transfer: Between the members, by PGD and by MIM.
         num_images: How many were attacked.
         changes: Of the recipe.
     """
@@ -71,6 +71,7 @@ def finished_run(
         versions={},
         seed=0,
         seconds=1.0,
+        further_transfers=() if transfer is None else (TransferMatrix(transfer, RADII[-1], "MIM()", "MIM"),),
     )
     return FinishedRun(recipe, config_of(recipe, clean), report)
 

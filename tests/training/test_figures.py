@@ -35,7 +35,7 @@ def test_every_figure_with_results_is_drawn(runs: list[FinishedRun], monkeypatch
     attacks = ("fgsm", "r-fgsm", "pgd", "bim", "mim")
     names = [f"{attack}-white-box-{family}" for attack in attacks for family in ("x3", "x5-eat")]
     names += [f"{attack}-black-box-own-x3" for attack in attacks]
-    names += ["worst-case-x3", "worst-case-x5-eat", "transfer-mnist-x3"]
+    names += ["worst-case-x3", "worst-case-x5-eat", "transfer-pgd-mnist-x3", "transfer-mim-mnist-x3"]
     assert figure_files(runs) == {f"{name}.{kind}": kind.encode() for name in names for kind in ("png", "svg")}
     assert figure_files([]) == {}
 
@@ -82,7 +82,7 @@ def test_the_worst_case_has_a_figure(runs: list[FinishedRun]) -> None:
 
 
 def test_matrices_show_mean_and_deviation_over_the_seeds(runs: list[FinishedRun]) -> None:
-    matrices = transfer_matrices(runs, THREE, "mnist")
+    matrices = transfer_matrices(runs, THREE, "PGD", "mnist")
     assert list(matrices) == ["smd"]
     axes = draw_transfer(matrices, "PGD").axes[0]
     assert axes.get_title() == "SMD, 2 seeds"
