@@ -29,31 +29,55 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put the content at `path` so that whoever reads it, at any moment, finds the old file or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
+def read(path: Path, *, error: type[SmdguardError] = SmdguardError, limit: int = -1, hint: str = "") -> bytes:
+    """The content of a file, but no more than one byte past a limit.
+
+    Args:
+        path: The file.
+        error: What to raise.
+        limit: In bytes; without one all is read.
+        hint: What the message ends with.
+
+    Raises:
+        SmdguardError: The file cannot be read.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        with path.open("rb") as file:
+            return file.read() if limit < 0 else file.read(limit + 1)
+    except OSError as failure:
+        raise error(f"{path} cannot be read: {failure.strerror or failure}{hint}") from failure
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put the content at `path` so that whoever reads it, at any moment, finds the old file or the whole new one.
+
+    Raises:
+        SmdguardError: The file cannot be written.
+    """
+    with named_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
-def named_errors(folder: Path) -> Iterator[None]:
-    """Turn what the system says of a folder that is written into one clear line.
+def named_errors(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file or folder that is written into one clear line.
 
     Raises:
-        SmdguardError: The folder cannot be written.
+        SmdguardError: It cannot be written.
     """
     try:
         yield
     except OSError as error:
-        raise SmdguardError(f"{folder} cannot be written: {error.strerror}") from error
+        raise SmdguardError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -12,6 +12,7 @@ from PIL import Image
 
 from smdguard.backends import Backend, BackendName
 from smdguard.errors import BackendError, ImageError, InvalidInputError
+from smdguard.files import read
 from smdguard.hub import ONNX, WEIGHTS, ModelFolder, find_model
 from smdguard.preprocess import DIGIT_INK_SHARE, ImageShape, Mode, decode, prepare, prepare_array
 from smdguard.scores import agreement, average_log_probabilities, disagreement
@@ -156,7 +157,7 @@ class Guard:
         if isinstance(image, Image.Image):
             return prepare(image, self.image_shape, mode, source=source or "the image", ink_share=self._ink_share)
         if not isinstance(image, bytes):
-            source, image = source or str(image), _read(Path(image))
+            source, image = source or str(image), read(Path(image), error=ImageError)
         source = source or "the bytes"
         return prepare(decode(image, source), self.image_shape, mode, source=source, ink_share=self._ink_share)
 
@@ -184,11 +185,14 @@ class Guard:
         ]
 
 
-def load(model: str, *, backend: BackendName = "auto", device: str = "auto", builder: "Builder | None" = None) -> Guard:
+def load(
+    model: str | Path, *, backend: BackendName = "auto", device: str = "auto", builder: "Builder | None" = None
+) -> Guard:
     """Load a model, every file of it checked against its checksum first.
 
     Args:
-        model: A name of the zoo, the path of a model folder, or "org/repo@revision" on the Hugging Face Hub.
+        model: A name of the zoo, the path of a model folder, or "org/repo@revision" on the Hugging Face Hub; a Path is
+            always a folder.
         backend: "onnx", "torch", or "auto": ONNX where the model has it.
         device: "auto", "cpu" or "cuda".
         builder: For members of the user's own, the function (image_shape, num_classes) that makes one.
@@ -205,10 +209,3 @@ def load(model: str, *, backend: BackendName = "auto", device: str = "auto", bui
         True
     """
     return Guard(find_model(model), backend=backend, device=device, builder=builder)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror}") from error

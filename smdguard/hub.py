@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from smdguard.errors import IntegrityError, UnknownModelError, UnpinnedRevisionWarning
-from smdguard.files import is_folder, sha256, zoo_folder
+from smdguard.files import is_folder, read, sha256, zoo_folder
 from smdguard.manifest import File, Manifest, ManifestEntry, ModelConfig, parse
 from smdguard.remote import Repository, is_commit, parse_id, resolve
 
@@ -109,12 +109,12 @@ def read_test_subset(dataset: str) -> bytes:
     return _read_verified(zoo_folder() / "data" / expected.file, expected, "the manifest")
 
 
-def find_model(model: str) -> ModelFolder:
+def find_model(model: str | Path) -> ModelFolder:
     """The model that a name stands for, its configuration verified; fetched from the Hub where it is not here yet.
 
     Args:
         model: A name of the zoo, such as "smd-lenet-mnist", the path of a model folder, or "org/repo@revision" on the
-            Hugging Face Hub.
+            Hugging Face Hub; a Path is always a folder.
 
     Raises:
         UnknownModelError: There is no such model; the message names the nearest ones.
@@ -152,7 +152,11 @@ def read_card(model: str) -> str:
     return _read(place.path / CARD).decode(errors="replace")
 
 
-def _locate(model: str) -> _Place:
+def _locate(model: str | Path) -> _Place:
+    if isinstance(model, Path):
+        if not is_folder(model):
+            raise UnknownModelError(f"there is no model folder {model}")
+        return _Place(str(model), model, None)
     manifest = read_manifest()
     entry = manifest.find(model)
     if entry is not None:
@@ -294,9 +298,4 @@ def _read_verified(path: Path, expected: File, pinned_by: str) -> bytes:
 
 
 def _read(path: Path, limit: int = _MAX_TEXT_BYTES) -> bytes:
-    """The file's content, but no more than one byte past the limit."""
-    try:
-        with path.open("rb") as file:
-            return file.read(limit + 1)
-    except OSError as error:
-        raise IntegrityError(f"{path} cannot be read: {error.strerror}") from error
+    return read(path, error=IntegrityError, limit=limit)

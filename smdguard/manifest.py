@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from smdguard.errors import IntegrityError
+from smdguard.files import read
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=100)]
@@ -224,9 +226,23 @@ def parse(record: type[Record], content: bytes, source: str) -> Record:
     try:
         return record.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise IntegrityError(f"{source} is not a valid {record.__name__}: {where}: {first['msg']}") from error
+        raise IntegrityError(f"{source} is not a valid {record.__name__}: {first_fault(error)}") from error
+
+
+def read_record(record: type[Record], path: Path) -> Record:
+    """Read a record from a file.
+
+    Raises:
+        IntegrityError: The file cannot be read, or holds no such record.
+    """
+    return parse(record, read(path, error=IntegrityError), str(path))
+
+
+def first_fault(error: ValidationError) -> str:
+    """Where the first thing is that was refused, and why."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+    return f"{where}: {first['msg']}"
 
 
 def serialise(record: BaseModel) -> bytes:

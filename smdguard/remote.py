@@ -64,7 +64,7 @@ class Repository:
         content = _download(self, file, max_bytes)
         if digest is not None and sha256(content) != digest:
             raise IntegrityError(f"what the Hub sent as {file} of {self.name} is not the file that its SHA-256 names")
-        _keep(self.folder / file, content)
+        write_atomically(self.folder / file, content)
 
 
 def parse_id(model: str) -> tuple[str, str] | None:
@@ -104,7 +104,7 @@ def resolve(repository: str, revision: str, file: str) -> Repository:
             raise
         return _at(repository, reference.read_text())
     found = _at(repository, answer.commit_hash or "")
-    _keep(reference, found.commit.encode())
+    write_atomically(reference, found.commit.encode())
     return found
 
 
@@ -203,10 +203,3 @@ def _cache_folder(repository: str) -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
-
-
-def _keep(path: Path, content: bytes) -> None:
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise SmdguardError(f"{path} cannot be written: {error.strerror}") from error

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from smdguard.files import is_folder, sha256, write_atomically, zoo_folder
+from smdguard.errors import IntegrityError, SmdguardError
+from smdguard.files import is_folder, read, sha256, write_atomically, zoo_folder
 
 
 def test_write_makes_folders_and_replaces_what_is_there(tmp_path: Path) -> None:
@@ -31,7 +32,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(
         monkeypatch.setattr(os, "fsync", fail)
     else:
         monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(SmdguardError, match=r"file\.bin cannot be written: no space left on device"):
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -47,10 +48,22 @@ def test_interrupted_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(tmp_path.iterdir())
 
 
-def test_file_in_the_place_of_a_folder_is_an_os_error(tmp_path: Path) -> None:
+def test_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(SmdguardError, match="file/inside cannot be written: File exists"):
         write_atomically(tmp_path / "file" / "inside", b"new")
+
+
+def test_read_takes_no_more_than_one_byte_past_the_limit(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert read(tmp_path / "file") == b"12345"
+    assert read(tmp_path / "file", limit=5) == b"12345"
+    assert read(tmp_path / "file", limit=2) == b"123"
+
+
+def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(IntegrityError, match="none cannot be read: No such file or directory; look elsewhere"):
+        read(tmp_path / "none", error=IntegrityError, hint="; look elsewhere")
 
 
 def test_is_folder(tmp_path: Path) -> None:

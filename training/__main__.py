@@ -2,6 +2,7 @@
 
 import click
 
+from smdguard.command_group import OneLineErrors
 from training.commands.figures import figures
 from training.commands.recipes import recipes
 from training.commands.run import run
@@ -9,7 +10,7 @@ from training.commands.sweep import sweep
 from training.commands.tables import tables
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Train ensembles whose members look at different parts of an image."""
 

@@ -9,7 +9,7 @@ from smdguard.auditing.evaluate import Progress
 from smdguard.auditing.partial_results import PartialResults
 from smdguard.datasets import LabelledImages
 from smdguard.files import write_atomically
-from smdguard.guard import Guard, load
+from smdguard.guard import load
 from smdguard.hub import AUDIT
 from smdguard.report import AuditReport
 from smdguard.threat import ThreatModel
@@ -34,7 +34,7 @@ def audit_run(
     Raises:
         SmdguardError: A model is damaged, or cannot be attacked.
     """
-    guard = _open(folder, device)
+    guard = load(folder, backend="torch", device=device)
     place, suspicion = guard.ensemble.mean.device, guard.config.suspicion
     store = PartialResults(folder / _PARTIAL)
     report = auditing.audit(
@@ -43,7 +43,7 @@ def audit_run(
         images.labels.to(place),
         ThreatModel(norm="linf", epsilon=EPSILON),
         attacks=PRESET,
-        surrogates={name: _open(path, device).ensemble for name, path in surrogates.items()},
+        surrogates={name: load(path, backend="torch", device=device).ensemble for name, path in surrogates.items()},
         epsilons=RADII,
         name=guard.config.name,
         dataset=guard.config.training.dataset,
@@ -51,7 +51,7 @@ def audit_run(
         store=store,
         suspicion_threshold=suspicion and suspicion.threshold,
     )
-    write_atomically(folder / AUDIT, render.json(report).encode() + b"\n")
+    write_atomically(folder / AUDIT, render.serialise(report))
     store.discard()
     return report
 
@@ -63,14 +63,9 @@ def read_audit(folder: Path) -> AuditReport | None:
         IntegrityError: It is damaged.
     """
     path = folder / AUDIT
-    return render.parse_report(path.read_bytes(), str(path)) if path.exists() else None
+    return render.read_report(path) if path.exists() else None
 
 
 def sources_of(report: AuditReport) -> set[str]:
     """The surrogates that a report knows of."""
     return {result.source for result in report.attacks if result.access == "black-box"}
-
-
-def _open(folder: Path, device: str) -> Guard:
-    # Absolute, so that it is no name of the zoo.
-    return load(str(folder.absolute()), backend="torch", device=device)

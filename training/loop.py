@@ -17,7 +17,7 @@ from smdguard.datasets import LabelledImages
 from smdguard.ensemble import Ensemble
 from smdguard.files import write_atomically
 from smdguard.hub import CONFIG
-from smdguard.manifest import ModelConfig, parse
+from smdguard.manifest import ModelConfig, read_record
 from training.batch import Batch
 from training.checkpoint import FILE_NAME, Progress, restore_checkpoint, save_checkpoint, what_is_kept
 from training.data import TrainingData, batches, num_batches
@@ -91,7 +91,7 @@ def train(
         except TrainingDivergedError as error:
             raise TrainingDivergedError(f"{error}; {what_is_kept(folder)}. Try a smaller learning rate") from None
         division.everyone.once(partial(_finish, recipe, ensemble, data, folder, progress))
-    return parse(ModelConfig, config_file.read_bytes(), str(config_file))
+    return read_record(ModelConfig, config_file)
 
 
 def _train_epochs(

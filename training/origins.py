@@ -28,7 +28,7 @@ def load_origin(folder: Path, architecture: Architecture, image_input: Input) ->
     Raises:
         InvalidInputError: Its members or images are not those that are to be trained.
     """
-    found = find_model(str(folder.absolute()))
+    found = find_model(folder)
     config = found.config
     if (config.architecture, config.input) != (architecture, image_input):
         raise InvalidInputError(

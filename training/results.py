@@ -8,7 +8,7 @@ from typing import Literal
 
 from smdguard.errors import InvalidInputError
 from smdguard.hub import AUDIT, CONFIG
-from smdguard.manifest import ModelConfig, parse
+from smdguard.manifest import ModelConfig, read_record
 from smdguard.report import AuditReport
 from training.audits import PRESET, read_audit
 from training.paper import surrogate_name
@@ -109,6 +109,4 @@ def _read_run(folder: Path) -> FinishedRun:
     report = read_audit(folder)
     if report is None or report.preset != PRESET:
         raise InvalidInputError(f"{folder} was not audited with the preset {PRESET}; run the sweep again")
-    return FinishedRun(
-        parse(Recipe, recipe.read_bytes(), str(recipe)), parse(ModelConfig, config.read_bytes(), str(config)), report
-    )
+    return FinishedRun(read_record(Recipe, recipe), read_record(ModelConfig, config), report)

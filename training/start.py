@@ -10,7 +10,7 @@ from smdguard.backends.torch import build_ensemble
 from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError
 from smdguard.files import write_atomically
-from smdguard.manifest import Architecture, Input, parse, serialise
+from smdguard.manifest import Architecture, Input, read_record, serialise
 from training.data import TrainingData
 from training.distributed import Division
 from training.members import make_known
@@ -28,7 +28,7 @@ def claim(folder: Path, recipe: Recipe) -> None:
     if not path.exists():
         write_atomically(path, serialise(recipe))
         return
-    before, now = _flat(parse(Recipe, path.read_bytes(), str(path)).model_dump()), _flat(recipe.model_dump())
+    before, now = _flat(read_record(Recipe, path).model_dump()), _flat(recipe.model_dump())
     changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in before | now if before.get(key) != now.get(key)]
     if changed:
         raise InvalidInputError(f"{folder} holds a training of another recipe: {', '.join(changed)}")

@@ -7,8 +7,8 @@ import click
 import numpy
 from PIL import Image
 
+from smdguard.command_group import OneLineErrors
 from smdguard.datasets import DATASETS, balanced_subset, load_split, parse_subset
-from smdguard.errors import SmdguardError
 from smdguard.files import sha256, write_atomically, zoo_folder
 from smdguard.hub import find_model, read_manifest, read_test_subset
 from smdguard.manifest import Manifest, ManifestEntry, TestSubset
@@ -22,15 +22,7 @@ from zoo.table import markdown_table
 from zoo.verify import verify_entry
 
 
-class _Group(click.Group):
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except SmdguardError as error:
-            raise click.ClickException(str(error)) from error
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Keep the zoo: models, their figures and their cards."""
 

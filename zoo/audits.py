@@ -40,7 +40,7 @@ def audit_zoo_model(
     if num_images is not None:
         data = balanced_subset(data, num_images)
     report = auditing.audit(
-        load(f"{folder}/", backend="torch", device="cpu").ensemble,
+        load(folder, backend="torch", device="cpu").ensemble,
         data.scaled(),
         data.labels,
         ThreatModel(norm="linf", epsilon=dataset.epsilon if epsilon is None else epsilon),

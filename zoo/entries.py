@@ -34,6 +34,7 @@ from smdguard.manifest import (
     ModelConfig,
     RemoteFile,
     parse,
+    read_record,
     serialise,
 )
 from smdguard.report import AuditReport, CurvePoint
@@ -55,12 +56,12 @@ def add_model(folder: Path, name: str) -> ManifestEntry:
     Raises:
         SmdguardError: The folder holds no model, its data set has no bundled test images, or the name is no name.
     """
-    guard = load(f"{folder}/", backend="torch", device="cpu")
+    guard = load(folder, backend="torch", device="cpu")
     # Parsed, because a copy is not validated.
     renamed = parse(ModelConfig, serialise(guard.config.model_copy(update={"name": name})), f"a model named {name!r}")
     dataset = find_dataset(guard.config.training.dataset)
     images = balanced_subset(parse_subset(read_test_subset(dataset.name)), 10 * -(-NUM_IMAGES // 10)).images.numpy()
-    weights = find_model(f"{folder}/").read(WEIGHTS)
+    weights = find_model(folder).read(WEIGHTS)
     contents = {
         WEIGHTS: weights,
         GOLDEN: make_golden(TorchBackend(guard.ensemble, "cpu"), images),
@@ -80,7 +81,7 @@ def audit_model(folder: Path, config: ModelConfig) -> ManifestEntry:
     epsilon = find_dataset(config.training.dataset).epsilon
     radii = [round(epsilon * point / CURVE_POINTS, 6) for point in range(1, CURVE_POINTS)]
     report = audit_zoo_model(folder, config, AUDIT_PRESET, radii=radii, surrogates=default_surrogates(config))
-    content = render.json(report).encode() + b"\n"
+    content = render.serialise(report)
     write_atomically(folder / AUDIT, content)
     entry = describe(config, report, config_sha256=sha256(serialise(config)), report_sha256=sha256(content))
     known = read_manifest().find(config.name)
@@ -94,7 +95,7 @@ def audit_model(folder: Path, config: ModelConfig) -> ManifestEntry:
 def write_card(entry: ManifestEntry) -> None:
     """Write the card of a model of the zoo anew."""
     folder = zoo_folder() / "models" / entry.name
-    config = parse(ModelConfig, (folder / CONFIG).read_bytes(), str(folder / CONFIG))
+    config = read_record(ModelConfig, folder / CONFIG)
     write_atomically(folder / CARD, model_card(entry, config).encode())
 
 

@@ -3,9 +3,8 @@
 import dataclasses
 
 from smdguard import render
-from smdguard.hub import find_model
+from smdguard.hub import AUDIT, find_model
 from smdguard.report import AuditReport, Baseline, CurvePoint
-from zoo.entries import AUDIT
 
 FILE = "accuracy.png"
 
@@ -18,8 +17,7 @@ def accuracy_picture(name: str, baseline: str) -> bytes:
 
 
 def _audit_of(name: str) -> AuditReport:
-    path = find_model(name).path / AUDIT
-    return render.parse_report(path.read_bytes(), str(path))
+    return render.read_report(find_model(name).path / AUDIT)
 
 
 def _from_zero_on(report: AuditReport) -> AuditReport:

@@ -68,7 +68,7 @@ def measure_model(name: str) -> None:
     }
     for preset in _PRESETS:
         report = audit_zoo_model(folder.path, folder.config, preset, epsilon=EPSILON, **settings[preset])
-        write_atomically(_path(folder, preset), render.json(report).encode() + b"\n")
+        write_atomically(_path(folder, preset), render.serialise(report))
 
 
 def results_page() -> str:
@@ -98,7 +98,7 @@ def _read_report(folder: ModelFolder, preset: PresetName) -> AuditReport:
         raise InvalidInputError(
             f"{folder.name} was not measured as it is now; run: python -m zoo measure {folder.name}"
         )
-    return render.parse_report(path.read_bytes(), str(path))
+    return render.read_report(path)
 
 
 def _path(folder: ModelFolder, preset: PresetName) -> Path:

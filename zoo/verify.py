@@ -1,11 +1,10 @@
 """Check that an entry is what it says: files, golden outputs on both back ends, card, audit, and what attacks find."""
 
 import math
-from pathlib import Path
 
 from smdguard import render
 from smdguard.errors import IntegrityError
-from smdguard.files import sha256
+from smdguard.files import read, sha256
 from smdguard.golden import check_golden
 from smdguard.guard import Guard
 from smdguard.hub import AUDIT, CARD, CONFIG, GOLDEN, find_model
@@ -40,7 +39,7 @@ def verify_entry(entry: ManifestEntry, *, num_images: int | None = None) -> str:
         )
         for backend in ("torch", "onnx")
     ]
-    audit = _read(folder.path / AUDIT)
+    audit = read(folder.path / AUDIT, error=IntegrityError)
     report = render.parse_report(audit, str(folder.path / AUDIT))
     expected = describe(folder.config, report, config_sha256=entry.training.config_sha256, report_sha256=sha256(audit))
     if report.preset != AUDIT_PRESET:
@@ -48,7 +47,7 @@ def verify_entry(entry: ManifestEntry, *, num_images: int | None = None) -> str:
     # Where its files are published stands in the manifest alone.
     if entry.published_at(None, None) != expected:
         raise IntegrityError(f"{entry.name}: the manifest does not say what {CONFIG} and {AUDIT} say")
-    if _read(folder.path / CARD) != model_card(entry, folder.config).encode():
+    if read(folder.path / CARD, error=IntegrityError) != model_card(entry, folder.config).encode():
         raise IntegrityError(f"{entry.name}: {CARD} is not the card of its entry; write it anew with zoo cards")
     again = audit_zoo_model(folder.path, folder.config, "quick", num_images=num_images)
     _require_agreement(report, again)
@@ -100,10 +99,3 @@ def _accuracies(report: AuditReport) -> dict[str, float]:
         if (result.epsilon, result.num_attacked) == (report.threat.epsilon, report.num_images)
     }
     return {"no attack": report.clean_accuracy.value, **attacks}
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise IntegrityError(f"{path} cannot be read: {error.strerror}") from error

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 
-from smdguard.files import named_errors, write_atomically
+from smdguard.files import write_atomically
 
 
 class PartialResults(MutableMapping[str, bytes]):
@@ -26,8 +26,7 @@ class PartialResults(MutableMapping[str, bytes]):
             raise KeyError(key) from error
 
     def __setitem__(self, key: str, value: bytes) -> None:
-        with named_errors(self._folder):
-            write_atomically(self._folder / key, value)
+        write_atomically(self._folder / key, value)
 
     def __delitem__(self, key: str) -> None:
         (self._folder / key).unlink()

@@ -13,22 +13,18 @@ from smdguard.cli.predict import predict
 from smdguard.cli.pull import pull
 from smdguard.cli.report import report
 from smdguard.cli.verify import verify
-from smdguard.errors import SmdguardError, UnpinnedRevisionWarning
+from smdguard.command_group import OneLineErrors
+from smdguard.errors import UnpinnedRevisionWarning
 
 
-class _Group(click.Group):
-    """Turns what smdguard refuses into one line and status 1, and what it warns of into one line."""
+class _Group(OneLineErrors):
+    """Turns what smdguard warns of into one line as well."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("default", UnpinnedRevisionWarning)
-                warnings.showwarning = _show_warning
-                return super().invoke(ctx)
-        except SmdguardError as error:
-            if ctx.params["debug"]:
-                raise
-            raise click.ClickException(str(error)) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", UnpinnedRevisionWarning)
+            warnings.showwarning = _show_warning
+            return super().invoke(ctx)
 
 
 def _show_warning(message: Warning | str, *_: Any) -> None:

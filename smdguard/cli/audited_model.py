@@ -24,6 +24,7 @@ from smdguard.datasets import (
 )
 from smdguard.errors import InvalidInputError, UnknownModelError
 from smdguard.factories import import_factory, in_one_line, is_factory
+from smdguard.files import read
 from smdguard.guard import load
 from smdguard.hub import read_test_subset
 from smdguard.manifest import ModelConfig
@@ -128,11 +129,7 @@ def _of_torchvision(name: str, data: Path, device: str) -> AuditedModel:
 def _of_onnx(name: str, data: Path | None, device: str) -> AuditedModel:
     from smdguard.backends.onnx import OnnxClassifier
 
-    try:
-        content = Path(name).read_bytes()
-    except OSError as error:
-        raise UnknownModelError(f"{name} cannot be read: {error.strerror}") from error
-    classifier = OnnxClassifier(content, name, device)
+    classifier = OnnxClassifier(read(Path(name), error=UnknownModelError), name, device)
 
     def model(images: Tensor) -> Tensor:
         return torch.from_numpy(classifier(images.detach().cpu().numpy()))

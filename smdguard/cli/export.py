@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import click
 
 from smdguard.cli.options import builder_option, quiet_option
-from smdguard.errors import SmdguardError
 
 if TYPE_CHECKING:
     from smdguard.backends.torch import Builder
@@ -14,22 +13,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", metavar="NAME")
-@click.option("--to", "target", type=click.Choice(["onnx"]), default="onnx", show_default=True)
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Default: NAME.onnx.")
 @builder_option
 @quiet_option
-def export(model: str, target: str, output: Path | None, builder: "Builder | None", quiet: bool) -> None:
+def export(model: str, output: Path | None, builder: "Builder | None", quiet: bool) -> None:
     """Write the ensemble NAME, a name of the zoo or a model folder, as one file that needs nothing else."""
     from smdguard.export import to_onnx
     from smdguard.files import write_atomically
     from smdguard.guard import load
 
     guard = load(model, backend="torch", device="cpu", builder=builder)
-    output = output or Path(f"{guard.config.name}.{target}")
+    output = output or Path(f"{guard.config.name}.onnx")
     content = to_onnx(guard.ensemble, guard.image_shape, guard.config.labels)
-    try:
-        write_atomically(output, content)
-    except OSError as error:
-        raise SmdguardError(f"{output} cannot be written: {error.strerror}") from error
+    write_atomically(output, content)
     if not quiet:
         click.echo(f"{output}: {len(content):,} bytes", err=True)

@@ -32,12 +32,11 @@ def write_report(report: "AuditReport", folder: Path) -> None:
     """Write the report and everything that is rendered from it.
 
     Raises:
-        SmdguardError: The folder cannot be written.
+        SmdguardError: A file cannot be written.
     """
     from smdguard import render
 
-    with named_errors(folder):
-        write_atomically(folder / DOCUMENT, render.json(report).encode() + b"\n")
+    write_atomically(folder / DOCUMENT, render.serialise(report))
     write_renderings(report, folder)
 
 
@@ -52,9 +51,9 @@ def write_renderings(report: "AuditReport", folder: Path) -> None:
     # It would say on standard error that it fills its cache of fonts.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     files = render.figure_files(report)
+    write_atomically(folder / PAGE, render.html(report).encode())
+    for name, content in files.items():
+        write_atomically(folder / FIGURES / name, content)
     with named_errors(folder):
-        write_atomically(folder / PAGE, render.html(report).encode())
-        for name, content in files.items():
-            write_atomically(folder / FIGURES / name, content)
         for name in render.figure_names() - files.keys():
             (folder / FIGURES / name).unlink(missing_ok=True)

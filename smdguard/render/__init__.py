@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from smdguard.render.documents import json as json
     from smdguard.render.documents import parse_report as parse_report
+    from smdguard.render.documents import read_report as read_report
+    from smdguard.render.documents import serialise as serialise
     from smdguard.render.figures import figure_files as figure_files
     from smdguard.render.figures import figure_names as figure_names
     from smdguard.render.page import html as html
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 _HOME_OF = {
     "json": "documents",
     "parse_report": "documents",
+    "read_report": "documents",
+    "serialise": "documents",
     "figure_files": "figures",
     "figure_names": "figures",
     "html": "page",
@@ -37,6 +41,8 @@ __all__ = [
     "json",
     "parse_report",
     "predictions_view",
+    "read_report",
+    "serialise",
     "text",
     "zoo_view",
 ]

@@ -1,8 +1,12 @@
 """Reports as JSON, and back."""
 
+from pathlib import Path
+
 from pydantic import TypeAdapter, ValidationError
 
 from smdguard.errors import IntegrityError
+from smdguard.files import read
+from smdguard.manifest import first_fault
 from smdguard.report import SCHEMA_VERSION, AuditReport
 
 _REPORT = TypeAdapter(AuditReport)
@@ -11,6 +15,24 @@ _REPORT = TypeAdapter(AuditReport)
 def json(report: AuditReport) -> str:
     """The report as one JSON document."""
     return _REPORT.dump_json(report, indent=2).decode()
+
+
+def serialise(report: AuditReport) -> bytes:
+    """The report as a file holds it."""
+    return json(report).encode() + b"\n"
+
+
+def read_report(path: Path, *, hint: str = "") -> AuditReport:
+    """The report in a file.
+
+    Args:
+        path: The file.
+        hint: What the message ends with when the file cannot be read.
+
+    Raises:
+        IntegrityError: The file cannot be read, or holds no report of this version.
+    """
+    return parse_report(read(path, error=IntegrityError, hint=hint), str(path))
 
 
 def parse_report(content: bytes, source: str) -> AuditReport:
@@ -26,9 +48,7 @@ def parse_report(content: bytes, source: str) -> AuditReport:
     try:
         report = _REPORT.validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise IntegrityError(f"{source} is not an audit report: {where}: {first['msg']}") from error
+        raise IntegrityError(f"{source} is not an audit report: {first_fault(error)}") from error
     if report.schema_version != SCHEMA_VERSION:
         raise IntegrityError(
             f"{source} is a report of schema version {report.schema_version}; this version reads {SCHEMA_VERSION}"

@@ -15,7 +15,7 @@ OneLine = Callable[..., str]
 def test_another_process_exports_the_same_bytes(tiny_folder: Path, tiny_onnx: bytes, tmp_path: Path) -> None:
     output = tmp_path / "new" / "model.onnx"
     script = "from smdguard.cli import main; main()"
-    arguments = ["export", str(tiny_folder), "--to", "onnx", "--output", str(output)]
+    arguments = ["export", str(tiny_folder), "--output", str(output)]
     answer = subprocess.run(
         [sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from smdguard.errors import SmdguardError
 from smdguard.files import write_atomically
 from training.results import read_runs
 
@@ -22,10 +21,7 @@ def figures(folders: tuple[Path, ...], output: Path) -> None:
     """Draw accuracy against epsilon and the transfer between members, as PNG and SVG."""
     from training.figures import figure_files  # The other commands do without matplotlib.
 
-    try:
-        files = figure_files(read_runs(folders))
-    except SmdguardError as error:
-        raise click.ClickException(str(error)) from error
+    files = figure_files(read_runs(folders))
     for name, content in files.items():
         write_atomically(output / name, content)
     click.echo(f"{len(files)} files are in {output}")

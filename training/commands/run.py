@@ -1,7 +1,6 @@
 """python -m training run: train one ensemble, and first what it starts from or is attacked by."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -11,7 +10,6 @@ import torch
 
 from smdguard.backends.torch import torch_device
 from smdguard.datasets import TEST_SHARE, has_test_half
-from smdguard.errors import SmdguardError
 from smdguard.manifest import ModelConfig
 from training.commands.progress import TrainingBar
 from training.data import TrainingData, load_training_data
@@ -135,7 +133,7 @@ def run(
     """
     # Weight decay drives unused weights to numbers so small that a CPU takes many times as long over them.
     torch.set_flush_denormal(True)
-    with _failing_in_one_line(), launched(torch_device(device)) as processes:
+    with launched(torch_device(device)) as processes:
         division = Division(processes, parallel)
         processes.once(partial(_require_fresh, output, resume))
         origins = dict(identify(model) for model in holdouts)
@@ -185,14 +183,6 @@ def run(
             _train(prerequisite, data, origins[origin], device, evaluate_every, {}, division)
         config = _train(recipe, data, output, device, evaluate_every, origins, division)
         click.echo(f"{recipe.name}: {config.clean_accuracy:.2%} of the test images right; the model is in {output}")
-
-
-@contextmanager
-def _failing_in_one_line() -> Iterator[None]:
-    try:
-        yield
-    except SmdguardError as error:
-        raise click.ClickException(str(error)) from error
 
 
 def _of_image_folder(

@@ -10,7 +10,6 @@ from rich.live import Live
 from rich.text import Text
 from torch import distributed
 
-from smdguard.errors import SmdguardError
 from training.commands.comma_separated import CommaSeparated
 from training.objectives import ADVERSARIES, OBJECTIVES
 from training.paper import DATASETS
@@ -100,8 +99,6 @@ def sweep(
             summary = Sweep(
                 wanted, output, data_root, screen, download, device, num_audit_images=audit_images, time_limit=limit
             ).run()
-    except SmdguardError as error:
-        raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         raise click.ClickException("the sweep was stopped; the same command goes on from there") from None
     _close(summary)

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from smdguard.errors import SmdguardError
 from smdguard.files import write_atomically
 from training.results import read_runs
 from training.tables import markdown
@@ -21,10 +20,7 @@ from training.tables import markdown
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File; default: standard output.")
 def tables(folders: tuple[Path, ...], output: Path | None) -> None:
     """Set the results in the folders of sweeps beside the paper's, as Markdown."""
-    try:
-        text = markdown(read_runs(folders))
-    except SmdguardError as error:
-        raise click.ClickException(str(error)) from error
+    text = markdown(read_runs(folders))
     if output is None:
         click.echo(text, nl=False)
     else:
