@@ -245,6 +245,8 @@ class TargetedAPGD(AdaptiveAscent):
         num_steps: Steps towards each class.
         num_target_classes: How many classes are tried; all wrong ones where there are fewer.
         num_restarts: Runs for each class, each on what still stands.
+        early_stop: Keep an image's first success and leave it alone from then on; otherwise return the point of
+            largest loss.
 
     Reference:
         Croce, Hein, "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free
@@ -254,6 +256,7 @@ class TargetedAPGD(AdaptiveAscent):
     name = "APGD-T"
     num_target_classes: int = 9
     num_restarts: int = 1
+    early_stop: bool = True
 
     def __call__(
         self, model: Model, images: Tensor, labels: Tensor, threat: ThreatModel, *, generator: torch.Generator
@@ -271,4 +274,4 @@ class TargetedAPGD(AdaptiveAscent):
         with torch.no_grad():
             likeliest = likeliest_wrong_classes(model(images), labels, self.num_target_classes)
         objectives = [objective_towards(targets) for targets in likeliest for _ in range(self.num_restarts)]
-        return self._climb_in_turn(objectives, images, threat, generator=generator)
+        return self._climb_in_turn(objectives, images, threat, generator=generator, early_stop=self.early_stop)

@@ -1,6 +1,7 @@
 """Model calls in pieces that fit into memory."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -48,7 +49,7 @@ class Batching:
         """The model, asked about no more images at a time than fit; it shows its members where the model does."""
         return _Batched(model, self) if not hasattr(model, "member_logits") else _BatchedEnsemble(model, self)
 
-    def apply(self, function: Model, images: Tensor, *, axis: int) -> Tensor:
+    def apply(self, function: Callable[[Tensor], Tensor], images: Tensor, *, axis: int) -> Tensor:
         """The function's output for all images, which lie on the given axis of it."""
         if len(images) <= self._size:
             return function(images)
@@ -66,12 +67,17 @@ class _Batched:
         self._model, self._batching = model, batching
 
     def __call__(self, images: Tensor) -> Tensor:
-        return self._batching.apply(self._model, images, axis=0)
+        return self._batching.apply(partial(ask, self._model), images, axis=0)
 
 
 class _BatchedEnsemble(_Batched):
     def member_logits(self, images: Tensor) -> Tensor:
-        return self._batching.apply(self._model.member_logits, images, axis=1)
+        return self._batching.apply(partial(ask, self._model.member_logits), images, axis=1)
+
+
+def ask(model: Model, images: Tensor) -> Tensor:
+    """The model's output as 32-bit floats; a model that works in place does so on a copy."""
+    return model(images.clone()).float()
 
 
 def is_out_of_memory(error: Exception) -> bool:

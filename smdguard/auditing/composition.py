@@ -10,7 +10,6 @@ from smdguard.attacks import Transfer
 from smdguard.auditing.fingerprint import software_versions
 from smdguard.auditing.gradients import GradientHealth
 from smdguard.auditing.outcomes import Outcome, worst_case
-from smdguard.auditing.probes import TOO_WEAK
 from smdguard.auditing.sanity import sanity_findings
 from smdguard.auditing.statistics import interval
 from smdguard.auditing.verdict import judge
@@ -87,12 +86,13 @@ class Evidence:
 def compose_report(assignment: Assignment, evidence: Evidence, *, partial: bool = False) -> AuditReport:
     """The report of an audit that is done, or was stopped before."""
     threat, clean, outcomes = assignment.threat, interval(evidence.clean), evidence.outcomes
-    curve = tuple(CurvePoint(radius, interval(evidence.standing(radius))) for radius in assignment.radii)
-    worst = curve[-1].robust_accuracy
-    too_weak = any(finding.check == TOO_WEAK for finding in evidence.probed)
-    verdict, reason = judge(
-        outcomes, threat, evidence.health, clean=clean, worst=worst, too_weak=too_weak, partial=partial
+    attacked = {outcome.epsilon for outcome in outcomes} if partial else assignment.radii
+    curve = tuple(
+        CurvePoint(radius, interval(evidence.standing(radius))) for radius in assignment.radii if radius in attacked
     )
+    worst = interval(evidence.standing(threat.epsilon))
+    findings = [*sanity_findings(outcomes, threat.epsilon, evidence.health, clean), *evidence.probed]
+    verdict, reason = judge(outcomes, findings, threat, evidence.health, clean=clean, worst=worst, partial=partial)
     return AuditReport(
         model=assignment.name,
         dataset=assignment.dataset,
@@ -103,7 +103,7 @@ def compose_report(assignment: Assignment, evidence: Evidence, *, partial: bool 
         worst_case=RobustAccuracy(worst),
         curve=curve if assignment.with_curve else (),
         transfer=next(iter(evidence.transfers), None),
-        findings=_by_severity([*sanity_findings(outcomes, threat.epsilon, evidence.health, clean), *evidence.probed]),
+        findings=_by_severity(findings),
         verdict=verdict,
         verdict_reason=reason,
         preset=assignment.preset,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from smdguard.attacks import Model
+from smdguard.auditing.batching import ask
 from smdguard.auditing.gradients import has_gradients, input_gradient
 
 
@@ -38,10 +39,13 @@ def fingerprint(models: Iterable[tuple[str, Model]], images: Tensor, labels: Ten
 def _behaviour(model: Model, images: Tensor, labels: Tensor) -> Iterator[Tensor]:
     if isinstance(model, nn.Module):
         yield from model.state_dict().values()
-    with torch.no_grad():
-        yield model(images)
-    if has_gradients(model, images):
-        yield input_gradient(model, images, labels)
+    # What leaves clean images as they are, such as rounding to 8 bits, shows on others.
+    noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images.device)
+    for shown in (images, (images + 0.2 * noise - 0.1).clamp(0, 1)):
+        with torch.no_grad():
+            yield ask(model, shown)
+        if has_gradients(model, shown):
+            yield input_gradient(lambda leaf: ask(model, leaf), shown, labels)
 
 
 def _content(tensor: Tensor) -> bytes:

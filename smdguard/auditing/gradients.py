@@ -8,6 +8,7 @@ from torch import Tensor
 
 from smdguard.attacks import Model
 from smdguard.attacks.losses import cross_entropy_direction
+from smdguard.auditing.batching import ask, is_out_of_memory
 
 MAX_BROKEN_GRADIENTS = 0.01
 
@@ -31,8 +32,10 @@ def has_gradients(model: Model, images: Tensor) -> bool:
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()
         try:
-            output = model(leaf)
-        except RuntimeError:  # Such as numpy's refusal of a tensor that wants a gradient.
+            output = ask(model, leaf)
+        except RuntimeError as error:  # Such as numpy's refusal of a tensor that wants a gradient.
+            if is_out_of_memory(error):
+                raise
             return False
         return output.requires_grad and torch.autograd.grad(output.sum(), leaf, allow_unused=True)[0] is not None
 

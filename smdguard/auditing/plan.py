@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from smdguard.attacks import Attack, Model, Transfer
+from smdguard.attacks import FAB, Attack, Model, Transfer
 from smdguard.auditing.crafting import Planned
 from smdguard.auditing.presets import Preset
 from smdguard.ensemble import Ensemble
@@ -38,12 +38,15 @@ class Plan:
 
     @property
     def transfers(self) -> list[Planned]:
-        """Made on the surrogates, whatever the model itself allows."""
+        """Made on the surrogates, whatever the model itself allows.
+
+        FAB ends at the surrogate's boundary, from where nothing carries over.
+        """
         return [
             Planned(Transfer(source, attack), surrogate, source)
             for source, surrogate in self.surrogates.items()
             for attack in self.preset.attacks
-            if attack.requires == "gradients" and not attack.needs_members
+            if attack.requires == "gradients" and not attack.needs_members and not isinstance(attack, FAB)
         ]
 
     @property

@@ -25,8 +25,8 @@ FEW_STEPS, MANY_STEPS, LAST_STEPS = 10, 40, 10
 MAX_UNBOUNDED_ACCURACY = 0.1
 MIN_SHARE = 0.05
 MAX_LATE_GAIN = 0.1
-TOO_WEAK = "attacks_too_weak"
 UNBOUNDED, TRACED = PGD(num_steps=2 * FEW_STEPS), PGD(num_steps=MANY_STEPS, early_stop=False)
+RANDOM_OUTPUT = "random_output"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -121,7 +121,7 @@ def _random_output(model: Model, images: Tensor) -> Iterator[Finding]:
             "figure here is one draw, and an adversary may ask again. Make the model deterministic, or average its "
             "outputs over many draws inside the model and audit that."
         )
-        yield Finding("random_output", "medium", message, {"share": share})
+        yield Finding(RANDOM_OUTPUT, "medium", message, {"share": share})
 
 
 def _normalised_twice(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:
@@ -176,7 +176,7 @@ def _attacks_too_weak(before: Tensor, after: Tensor) -> Iterator[Finding]:
             f"PGD with {MANY_STEPS} steps, made on these to check on them, leaves {percent(evidence['with_probe'])}. "
             "The attacks are too weak for this model, and the worst case is too high. Use the preset standard."
         )
-        yield Finding(TOO_WEAK, "high", message, evidence)
+        yield Finding("attacks_too_weak", "high", message, evidence)
 
 
 def _too_few_steps(trace: _Trace) -> Iterator[Finding]:

@@ -12,13 +12,14 @@ from smdguard.auditing.gradients import GradientHealth
 from smdguard.auditing.outcomes import MAX_P_VALUE, Outcome, comparison, is_gap, p_value, percent, strongest
 from smdguard.report import Finding, Interval
 
+GRADIENT_MASKING = "gradient_masking"
 MIN_CLEAN_ACCURACY = 0.5
 
 
 def sanity_findings(
     outcomes: Sequence[Outcome], epsilon: float, health: GradientHealth | None, clean: Interval
 ) -> list[Finding]:
-    """Everything about these outcomes at the audit's radius that its reader must know, gravest first.
+    """Everything about these outcomes at the audit's radius that its reader must know.
 
     Args:
         outcomes: What the attacks left standing.
@@ -30,6 +31,7 @@ def sanity_findings(
     return [
         *_gradient_masking(at_radius),
         *_broken_gradients(health),
+        *_no_gradients(health),
         *_indirect_beats_white_box(at_radius),
         *_single_step_beats_iterative(at_radius),
         *_random_start_beats_clean_start(at_radius),
@@ -73,7 +75,7 @@ def _gradient_masking(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
             f"The model's gradients mislead attacks: {named}. An adversary with less knowledge does better, so these "
             "white-box figures overstate robustness. Go by the worst case, and add stronger attacks."
         )
-        yield Finding("gradient_masking", "high", message, evidence)
+        yield Finding(GRADIENT_MASKING, "high", message, evidence)
 
 
 def _broken_gradients(health: GradientHealth | None) -> Iterator[Finding]:
@@ -84,7 +86,16 @@ def _broken_gradients(health: GradientHealth | None) -> Iterator[Finding]:
             f"Input gradients are unusable on too many images ({shares}). Gradient attacks fail on such a model "
             "without it being robust. Go by gradient-free and transferred attacks."
         )
-        yield Finding("gradient_masking", "high", message, evidence)
+        yield Finding(GRADIENT_MASKING, "high", message, evidence)
+
+
+def _no_gradients(health: GradientHealth | None) -> Iterator[Finding]:
+    if health is None:
+        message = (
+            "The model gives no input gradients, so the strongest attacks could not be made on it, and those that do "
+            "without find less. Audit the differentiable model behind it, or hand a surrogate over."
+        )
+        yield Finding("no_gradients", "high", message)
 
 
 def _indirect_beats_white_box(outcomes: Sequence[Outcome]) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from smdguard.attacks import Attack, Model, Transfer
+from smdguard.auditing.gradients import has_gradients
 from smdguard.auditing.preset_names import PresetName
 from smdguard.errors import InvalidInputError
 from smdguard.threat import ThreatModel
@@ -52,31 +53,42 @@ def checked_labels(labels: Any, images: Tensor) -> Tensor:
     return labels.to(images.device, torch.int64)
 
 
-def check_model(model: Model, images: Tensor, labels: Tensor) -> None:
-    """Try the model on a few images.
+def check_model(model: Model, images: Tensor, labels: Tensor, name: str = "the model") -> None:
+    """Try a model on a few images.
 
     Raises:
         InvalidInputError: It is in training mode, its output is not (B, K) finite values, or a label is no class.
     """
     if isinstance(model, nn.Module) and model.training:
-        raise InvalidInputError("the model is in training mode; call model.eval() first")
+        raise InvalidInputError(f"{name} is in training mode; call model.eval() first")
     few = images[:2]
     with torch.no_grad():
-        output = model(few)
+        output = model(few.clone())
     if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(few) or output.shape[1] < 2:
         got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise InvalidInputError(f"the model must turn {len(few)} images into logits ({len(few)}, K), but gave {got}")
+        raise InvalidInputError(f"{name} must turn {len(few)} images into logits ({len(few)}, K), but gave {got}")
     if not output.isfinite().all():
-        raise InvalidInputError("the model gave NaN or infinite values for the first images; logits must be finite")
+        raise InvalidInputError(f"{name} gave NaN or infinite values for the first images; logits must be finite")
     num_classes = output.shape[1]
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:
         raise InvalidInputError(f"labels must lie in 0 to {num_classes - 1}, but these span {low} to {high}")
     if bool((output >= 0).all()) and torch.allclose(output.sum(dim=1), output.new_ones(len(few)), atol=1e-4):
         raise InvalidInputError(
-            "the model seems to give probabilities; give logits or log-probabilities, or gradients will vanish "
+            f"{name} seems to give probabilities; give logits or log-probabilities, or gradients will vanish "
             "where it is sure and the audit will overstate its robustness"
         )
+
+
+def check_surrogate(name: str, model: Model, images: Tensor, labels: Tensor) -> None:
+    """Try a model that black-box attacks are to be made on.
+
+    Raises:
+        InvalidInputError: It is not as an audited model has to be, or gives no input gradients.
+    """
+    check_model(model, images, labels, f"the surrogate {name}")
+    if not has_gradients(model, images[:2]):
+        raise InvalidInputError(f"the surrogate {name} gives no input gradients; attacks on it are made along them")
 
 
 def check_attacks(attacks: PresetName | Sequence[Attack]) -> None:

@@ -4,64 +4,94 @@ from collections.abc import Sequence
 
 from smdguard.auditing.gradients import GradientHealth
 from smdguard.auditing.outcomes import Outcome, comparison, is_gap, percent, strongest
-from smdguard.report import Interval, Verdict
+from smdguard.auditing.sanity import GRADIENT_MASKING
+from smdguard.report import Finding, Interval, Verdict
 from smdguard.threat import ThreatModel
 
 
 def judge(
     outcomes: Sequence[Outcome],
+    findings: Sequence[Finding],
     threat: ThreatModel,
     health: GradientHealth | None,
     *,
     clean: Interval,
     worst: Interval,
-    too_weak: bool = False,
     partial: bool = False,
 ) -> tuple[Verdict, str]:
     """The verdict, and the reason for it.
 
+    What was shown to fall has fallen, whatever else is wrong; that much stands is believed only where nothing speaks
+    against it.
+
     Args:
         outcomes: What the attacks left standing.
+        findings: All of the audit.
         threat: The audit's threat model.
         health: Of the model's input gradients; None where it has none.
         clean: Accuracy on the clean images.
         worst: Share of the images that stood against every attack.
-        too_weak: Whether a plain attack on a part of the images outdid all of them.
         partial: Whether the audit was stopped before all attacks were made.
     """
-    at_radius = [outcome for outcome in outcomes if outcome.epsilon == threat.epsilon]
-    direct = [outcome for outcome in at_radius if outcome.uses_gradients]
-    indirect = [outcome for outcome in at_radius if not outcome.uses_gradients]
     radius = f"{threat.norm} {threat.epsilon:.3g}"
-    if direct and indirect:
-        best, rival = strongest(direct), strongest(indirect)
-        if is_gap(rival.standing, best.standing):
-            return "unreliable", (
-                f"{comparison(rival, best)} at {radius}: white-box attacks are being misled, so the true figure is "
-                f"likely below the {percent(worst.value)} of the worst case."
-            )
-    if (health is None or health.broken) and not any(outcome.attack.requires == "scores" for outcome in at_radius):
-        lacking = "cannot be had" if health is None else "are zero, not finite or random"
+    fallen = (
+        f"an adversary who may change images by {radius} brings the accuracy from {percent(clean.value)} down to "
+        f"{percent(worst.value)} or less."
+    )
+    if clean.value == 0:
         return "unreliable", (
-            f"the model's input gradients {lacking}, and no gradient-free attack was run: the true figure is likely "
-            f"below the {percent(worst.value)} of the worst case."
+            "the model is right on none of the clean images, so there is nothing to attack: look at the labels' order "
+            "and at the normalisation."
         )
-    if worst.low < clean.value / 2:
-        return "fragile", (
-            f"an adversary who may change images by {radius} brings the accuracy from {percent(clean.value)} down to "
-            f"{percent(worst.value)} or less."
-        )
-    if too_weak:
+    if worst.value == 0:
+        return "fragile", fallen
+    if misled := _misled([outcome for outcome in outcomes if outcome.epsilon == threat.epsilon], health):
         return "unreliable", (
-            f"one longer run of PGD on a part of the images outdid all attacks at {radius}: they are too weak for this "
-            f"model, and the true figure is likely far below the {percent(worst.value)} of the worst case."
+            f"{misled}: at {radius} the true figure is likely below the {percent(worst.value)} of the worst case."
         )
-    if partial:
+    too_low = worst.low < clean.value / 2
+    if too_low and worst.value < clean.value:
+        return "fragile", fallen
+    if doubt := _doubt(findings, health, partial=partial):
+        return "unreliable", f"{doubt}: the true figure may lie far below {percent(worst.value)}."
+    if too_low:
         return "unreliable", (
-            "the audit was stopped before all attacks were made: the true figure may lie far below "
-            f"{percent(worst.value)}."
+            f"no attack fooled an image at {radius}, but the images are too few to tell how the model does on others "
+            f"of their kind: on {percent(worst.low)} of them, or on more."
         )
     return "robust", (
         f"{percent(worst.value)} of the images stand against every attack tried at {radius}, of "
         f"{percent(clean.value)} classified rightly when clean; attacks that nobody tried may do better."
     )
+
+
+def _misled(at_radius: Sequence[Outcome], health: GradientHealth | None) -> str | None:
+    """How the attacks show that those along the model's gradients go astray, if they do."""
+    direct = [outcome for outcome in at_radius if outcome.uses_gradients]
+    indirect = [outcome for outcome in at_radius if not outcome.uses_gradients]
+    if direct and indirect:
+        best, rival = strongest(direct), strongest(indirect)
+        if is_gap(rival.standing, best.standing):
+            return f"{comparison(rival, best)}, so white-box attacks are being misled"
+    if _lacking(health) and not any(outcome.attack.requires == "scores" for outcome in at_radius):
+        return f"the model's input gradients {_lacking(health)}, and no gradient-free attack was run"
+    return None
+
+
+def _doubt(findings: Sequence[Finding], health: GradientHealth | None, *, partial: bool) -> str | None:
+    """What speaks against believing that images stand, if anything does.
+
+    Attacks that a transferred version beats are named by a finding; the stronger ones beside them count all the same.
+    """
+    if _lacking(health):
+        return f"the model's input gradients {_lacking(health)}, and attacks that do without are weak"
+    grave = [finding.check for finding in findings if finding.severity == "high" and finding.check != GRADIENT_MASKING]
+    if grave:
+        return f"the audit's own checks failed ({', '.join(grave)})"
+    return "the audit was stopped before all attacks were made" if partial else None
+
+
+def _lacking(health: GradientHealth | None) -> str | None:
+    if health is None:
+        return "cannot be had"
+    return "are zero, not finite or random" if health.broken else None

@@ -164,6 +164,8 @@ def audit(
     worst = report.worst_case.robust_accuracy.value
     if fail_under is not None and worst < fail_under:
         raise SmdguardError(f"the worst case of {worst:.4g} is below --fail-under {fail_under:g}")
+    if fail_under is not None and report.verdict == "unreliable":
+        raise SmdguardError(f"a worst case of {worst:.4g} that is unreliable does not satisfy --fail-under")
 
 
 def _deliver(report: "AuditReport", output: Path | None, *, as_json: bool) -> None:

@@ -18,12 +18,13 @@ _HEADLINES = {
     "unreliable": "Unreliable: do not trust the figure",
 }
 _MEANINGS = {
-    "robust": "Most images withstand known attacks with changes of this size. That says nothing about larger changes, "
-    "about other kinds of change, such as turning or covering the image, or about attacks nobody has tried.",
+    "robust": "No attack tried halves the accuracy with changes of this size. That says nothing about "
+    "larger changes, about other kinds of change, such as turning or covering the image, or about attacks nobody has "
+    "tried.",
     "fragile": "Whoever can alter the images can choose many of the answers. Where images come from people you do not "
     "trust, do not rely on this model's answer alone.",
-    "unreliable": "The audit's own checks say that the model looks stronger than it is. Take it for fragile until "
-    "stronger attacks have been tried.",
+    "unreliable": "The audit cannot tell how strong the model is; it may be far weaker than it looks. Take it for "
+    "fragile until a better audit says otherwise.",
 }
 _SEVERITIES = ("high", "medium", "note")
 

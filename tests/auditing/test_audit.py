@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from smdguard.attacks import BIM, FGSM, MIM, PGD, Attack
+from smdguard.attacks import APGD, BIM, FAB, FGSM, MIM, PGD, Attack, Square, TargetedAPGD, Transfer
+from smdguard.attacks.losses import cross_entropy_direction
 from smdguard.auditing import audit
 from smdguard.datasets import balanced_subset, parse_subset
 from smdguard.ensemble import Ensemble
@@ -199,6 +200,98 @@ def test_broken_gradients_are_found_and_make_the_audit_unreliable(defence: type[
     report = run(defence(trained_model()).eval())
     assert "gradient_masking" in checks(report)
     assert report.verdict == "unreliable"
+
+
+def test_what_a_random_model_does_by_itself_is_no_attack() -> None:
+    torch.manual_seed(0)
+    report = run(Noisy(stripes_model()).eval(), epsilon=0.0, attacks=[FGSM()])
+    assert "random_output" in checks(report)
+    assert "attacks_too_weak" not in checks(report)
+    # One attack is one more draw; a long run of the audit's own would be dozens.
+    assert report.worst_case.robust_accuracy.value == report.attacks[0].robust_accuracy.value > 0
+
+
+class ShowsDecisions(nn.Module):
+    """Answers with its decision alone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 10 * nn.functional.one_hot(self.model(images).argmax(dim=1), 2).float()
+
+
+@pytest.mark.parametrize("attacks", ["quick", [Square(num_queries=50)]])
+def test_a_model_that_hides_its_scores_is_not_robust(attacks: list[Attack] | str) -> None:
+    report = run(ShowsDecisions(trained_model()).eval(), attacks=attacks)
+    assert "no_gradients" in checks(report)
+    assert report.worst_case.robust_accuracy.value > 0.6
+    assert report.verdict == "unreliable"
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.02])
+def test_a_few_images_that_stand_are_too_few_to_tell(epsilon: float) -> None:
+    images, labels, radius = stripes()
+    held = (radius > 0.02).nonzero().flatten()[:3]
+    report = audit(stripes_model(), images[held], labels[held], ThreatModel("linf", epsilon), attacks=[FGSM()])
+    assert (report.worst_case.robust_accuracy.value, report.verdict) == (1, "unreliable")
+    assert "too few" in report.verdict_reason
+
+
+class InPlace(nn.Module):
+    """Normalises the images where they lie."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images.sub_(0.25).add_(0.25))
+
+
+def test_a_model_that_works_in_place_is_audited_like_any_other() -> None:
+    images, labels, _ = stripes()
+    before = images.clone()
+    report = audit(InPlace(trained_model()).eval(), images, labels, ThreatModel("linf", 0.1), attacks=ATTACKS)
+    assert torch.equal(images, before)
+    assert report.impossible == ()
+    expected = run(trained_model()).attacks
+    assert [result.name for result in report.attacks] == [result.name for result in expected]
+    for result, plain in zip(report.attacks, expected, strict=True):
+        assert result.robust_accuracy.value == pytest.approx(plain.robust_accuracy.value, abs=0.01)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_output_of_any_float_type_is_attacked(dtype: torch.dtype) -> None:
+    attacks = [FGSM(), APGD(num_steps=5), TargetedAPGD(num_steps=5), FAB(num_steps=5), Square(num_queries=20)]
+    exact = run(stripes_model(), attacks=attacks)
+    report = run(lambda images: stripes_model()(images).to(dtype), attacks=attacks)
+    difference = report.worst_case.robust_accuracy.value - exact.worst_case.robust_accuracy.value
+    assert abs(difference) < 0.05
+
+
+def test_fab_is_not_transferred() -> None:
+    report = run(stripes_model(), attacks=[FAB(num_steps=3), FGSM()], surrogates={"other": trained_model()})
+    assert [(result.name, result.access) for result in report.attacks] == [
+        ("FAB-T", "white-box"),
+        ("FGSM", "white-box"),
+        ("FGSM", "black-box"),
+    ]
+
+
+def test_targeted_apgd_is_transferred_to_the_end() -> None:
+    images, labels, _ = stripes(40)
+    attack = TargetedAPGD(num_steps=5)
+    model, threat = trained_model(), ThreatModel("linf", 0.2)
+
+    with torch.no_grad():
+        assert (model(images).argmax(dim=1) == labels).all()
+    losses = [
+        cross_entropy_direction(model(made(model, images, labels, threat, generator=torch.Generator())), labels).mean()
+        for made in (attack, Transfer("other", attack))
+    ]
+    assert losses[1] > losses[0]
 
 
 def test_misleading_gradients_are_found_by_transfer() -> None:

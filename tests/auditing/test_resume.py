@@ -139,6 +139,33 @@ def test_ctrl_c_leaves_a_partial_report() -> None:
     assert report.worst_case.robust_accuracy == report.attacks[0].robust_accuracy
 
 
+def test_a_partial_report_has_no_radius_that_was_not_attacked() -> None:
+    with pytest.raises(AuditInterrupted) as caught:
+        run(progress=stopping_after(4, KeyboardInterrupt()), epsilons=[0.04])
+    report = caught.value.report
+    assert {result.epsilon for result in report.attacks} == {0.04}
+    assert [point.epsilon for point in report.curve] == [0.04]
+
+
+def test_results_of_a_bare_model_are_not_taken_for_one_with_a_purifier() -> None:
+    """They agree on clean images of 8 bits."""
+    images, labels = data(60)
+    clean = (images * 255).round() / 255
+    store: dict[str, bytes] = {}
+
+    def purified(images: Tensor) -> Tensor:
+        return ensemble()((images * 255).round() / 255)
+
+    def audited(model: object) -> AuditReport:
+        threat, attacks = ThreatModel("linf", 0.02), [Square(num_queries=20)]
+        return audit(model, clean, labels, threat, attacks=attacks, store=store)
+
+    audited(purified)
+    before = len(store)
+    audited(lambda images: ensemble()(images))
+    assert len(store) == 2 * before > 0
+
+
 def test_a_partial_report_calls_nothing_robust() -> None:
     images, labels = data()
     with pytest.raises(AuditInterrupted) as caught:
@@ -212,11 +239,14 @@ def test_a_model_without_gradients_is_attacked_without(model: object) -> None:
     assert abs(report.worst_case.robust_accuracy.value - honest.worst_case.robust_accuracy.value) < 0.05
 
 
-def test_without_gradients_and_without_queries_an_audit_is_unreliable() -> None:
+def test_without_gradients_nothing_is_called_robust() -> None:
     report = run(without_gradient, attacks=[PGD()], surrogates={"honest": ensemble()})
     assert report.verdict == "unreliable"
     assert "gradient-free" in report.verdict_reason
-    assert run(without_gradient, attacks=[Square(num_queries=100)]).verdict != "unreliable"
+    queried = run(without_gradient, attacks=[Square(num_queries=100)])
+    assert "no_gradients" in {finding.check for finding in queried.findings}
+    assert queried.verdict == "unreliable"
+    assert "attacks that do without are weak" in queried.verdict_reason
 
 
 def test_an_audit_without_any_possible_attack_is_refused() -> None:

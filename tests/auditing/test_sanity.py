@@ -1,5 +1,7 @@
 """Findings on planted outcomes and traces, and no false alarm on a plain and on an adversarially trained model."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,12 +23,13 @@ from smdguard.auditing.probes import (
 from smdguard.auditing.sanity import sanity_findings
 from smdguard.auditing.statistics import wilson_interval
 from smdguard.auditing.verdict import judge
-from smdguard.report import AuditReport, Finding, Interval
+from smdguard.report import AuditReport, Finding, Severity
 from smdguard.threat import ThreatModel
 
 EPSILON = 0.1
 NUM_IMAGES = 200
-SOUND = wilson_interval(95, 100)
+RIGHT = wilson_interval(95, 100)
+USABLE = GradientHealth(0.0, 0.0, 0.0)
 
 
 def outcome(attack: Attack, num_standing: int, *, access: str = "white-box", pursued: bool = False) -> Outcome:
@@ -35,7 +38,7 @@ def outcome(attack: Attack, num_standing: int, *, access: str = "white-box", pur
 
 
 def findings(*outcomes: Outcome) -> list[tuple[str, str]]:
-    return [(finding.check, finding.severity) for finding in sanity_findings(outcomes, EPSILON, None, SOUND)]
+    return [(finding.check, finding.severity) for finding in sanity_findings(outcomes, EPSILON, USABLE, RIGHT)]
 
 
 def test_outcomes_in_order_raise_nothing() -> None:
@@ -49,7 +52,7 @@ def test_every_attack_that_its_transferred_version_beats_is_named_with_both_numb
 
     by_much, by_little = both(FGSM(), 100, 60), both(MIM(), 50, 42)
     by_chance, not_at_all = both(RFGSM(), 50, 47), both(PGD(), 40, 45)
-    (finding,) = sanity_findings([*by_much, *by_little, *by_chance, *not_at_all], EPSILON, None, SOUND)
+    (finding,) = sanity_findings([*by_much, *by_little, *by_chance, *not_at_all], EPSILON, USABLE, RIGHT)
     assert (finding.check, finding.severity) == ("gradient_masking", "high")
     named = "FGSM 50.0 % white-box, 30.0 % transferred from model; MIM 25.0 % white-box, 21.0 % transferred from model."
     assert f"mislead attacks: {named}" in finding.message
@@ -68,13 +71,73 @@ def test_query_attack_that_beats_gradients_is_found_and_by_a_little_noted() -> N
     assert findings(outcome(PGD(), 100), outcome(Square(), 97, pursued=True)) == []
 
 
-def test_one_longer_run_that_outdoes_all_attacks_makes_a_good_figure_unreliable() -> None:
-    good = {"clean": Interval(0.9, 0.8, 1.0), "worst": Interval(0.8, 0.7, 0.9)}
-    threat, outcomes = ThreatModel("linf", EPSILON), [outcome(PGD(), 160)]
-    assert judge(outcomes, threat, GradientHealth(0.0, 0.0, 0.0), **good)[0] == "robust"
-    verdict, reason = judge(outcomes, threat, GradientHealth(0.0, 0.0, 0.0), **good, too_weak=True)
+def judged(
+    *outcomes: Outcome,
+    health: GradientHealth | None = USABLE,
+    found: str = "",
+    severity: Severity = "high",
+    clean: int = 190,
+    worst: int = 160,
+    num_images: int = NUM_IMAGES,
+    partial: bool = False,
+) -> tuple[str, str]:
+    return judge(
+        outcomes or [outcome(PGD(), worst), outcome(Square(), worst, pursued=True)],
+        [Finding(found, severity, "")] if found else [],
+        ThreatModel("linf", EPSILON),
+        health,
+        clean=wilson_interval(clean, num_images),
+        worst=wilson_interval(worst, num_images),
+        partial=partial,
+    )
+
+
+def test_what_stands_is_believed_where_nothing_speaks_against_it() -> None:
+    assert judged()[0] == "robust"
+    assert judged(found="too_few_steps", severity="note")[0] == "robust"
+    # FGSM may be misled while stronger attacks are not.
+    assert judged(found="gradient_masking")[0] == "robust"
+
+
+@pytest.mark.parametrize(
+    ("doubt", "reason"),
+    [
+        ({"found": "attacks_too_weak"}, "checks failed (attacks_too_weak): the true figure may lie far below 80.0 %"),
+        ({"health": None}, "gradients cannot be had, and attacks that do without are weak"),
+        ({"health": GradientHealth(0.02, 0.0, 0.0)}, "are zero, not finite or random, and attacks that do without"),
+        ({"partial": True}, "stopped before all attacks were made"),
+    ],
+)
+def test_what_stands_is_not_believed_where_something_speaks_against_it(doubt: dict[str, Any], reason: str) -> None:
+    verdict, why = judged(**doubt)
     assert verdict == "unreliable"
-    assert "too weak" in reason
+    assert reason in why
+    # What has fallen has fallen all the same.
+    assert judged(**doubt, worst=20)[0] == "fragile"
+
+
+def test_attacks_without_gradients_that_do_better_make_the_figure_unreliable_unless_nothing_is_left() -> None:
+    misled = outcome(PGD(), 60), outcome(Square(), 20, pursued=True)
+    verdict, reason = judged(*misled, worst=20)
+    assert verdict == "unreliable"
+    assert "white-box attacks are being misled: at linf 0.1 the true figure is likely below the 10.0 %" in reason
+    assert judged(*misled, worst=0)[0] == "fragile"
+
+
+def test_a_model_that_is_never_right_is_not_robust() -> None:
+    verdict, reason = judged(clean=0, worst=0)
+    assert verdict == "unreliable"
+    assert "right on none of the clean images" in reason
+
+
+def test_few_images_tell_nothing_where_none_fell_and_enough_where_some_did() -> None:
+    assert judged(clean=2, worst=2, num_images=2) == (
+        "unreliable",
+        "no attack fooled an image at linf 0.1, but the images are too few to tell how the model does on others of "
+        "their kind: on 34.2 % of them, or on more.",
+    )
+    assert judged(clean=2, worst=1, num_images=2)[0] == "fragile"
+    assert judged(clean=20, worst=20, num_images=20)[0] == "robust"
 
 
 def test_an_attack_on_what_others_left_is_not_credited_with_what_they_did() -> None:
@@ -91,7 +154,7 @@ def test_random_start_that_beats_the_clean_start_is_found() -> None:
 
 
 def test_low_clean_accuracy_is_found() -> None:
-    (finding,) = sanity_findings([], EPSILON, None, wilson_interval(10, 100))
+    (finding,) = sanity_findings([], EPSILON, USABLE, wilson_interval(10, 100))
     assert (finding.check, finding.evidence) == ("low_clean_accuracy", {"clean_accuracy": 0.1})
 
 

@@ -50,6 +50,21 @@ def test_a_model_without_finite_output_is_refused(value: float) -> None:
         check_model(broken, checked_images(PIXELS / 255), torch.from_numpy(LABELS))
 
 
+def test_surrogates_are_tried_before_anything_is_attacked() -> None:
+    calls = []
+
+    def audited(images: Tensor) -> Tensor:
+        calls.append(len(images))
+        return linear_model()(images)
+
+    surrogates = {"blind": lambda images: linear_model()(images.detach())}
+    with pytest.raises(InvalidInputError, match="surrogate blind gives no input gradients"):
+        audit(audited, PIXELS / 255, LABELS, THREAT, attacks=[FGSM()], surrogates=surrogates)
+    with pytest.raises(InvalidInputError, match=r"surrogate training is in training mode"):
+        audit(audited, PIXELS / 255, LABELS, THREAT, attacks=[FGSM()], surrogates={"training": linear_model().train()})
+    assert max(calls) == 2
+
+
 REFUSED: list[tuple[Any, str]] = [
     (
         [FGSM(targeted=True)],

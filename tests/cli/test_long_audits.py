@@ -48,6 +48,10 @@ def broken():
 def number():
     return 3
 
+def blind():
+    model = make()
+    return lambda images: model(images.detach())
+
 def probabilities():
     model = make()
     return lambda images: model(images).softmax(dim=1)
@@ -134,6 +138,14 @@ def test_fail_under_is_for_pipelines(smdguard: Run, halves: Path) -> None:
     result = smdguard(*arguments(), "--fail-under", 0.9, "--quiet", status=1)
     assert result.stderr == f"Error: the worst case of {worst:.4g} is below --fail-under 0.9\n"
     assert json.loads(result.stdout)["worst_case"]["robust_accuracy"]["value"] == worst
+
+
+def test_fail_under_is_not_satisfied_by_what_is_unreliable(smdguard: Run, halves: Path) -> None:
+    model = ["--model", "halves:blind", "--data", "images"]
+    options = ["--preset", "quick", "--epsilon", 0.001, "--device", "cpu", "--json", "--quiet"]
+    result = smdguard("audit", *model, *options, "--fail-under", 0.5, status=1)
+    assert json.loads(result.stdout)["verdict"] == "unreliable"
+    assert "unreliable does not satisfy --fail-under" in result.stderr
 
 
 WRONG = {
