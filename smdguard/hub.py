@@ -216,7 +216,7 @@ def list_zoo() -> list[dict[str, Any]]:
     """What is known of every model of the zoo, as a dictionary each."""
     rows = []
     for entry in read_manifest().models:
-        worst = next((evaluation for evaluation in entry.evaluations if evaluation.attack == "worst_case"), None)
+        worst = entry.worst_case
         rows.append(
             {
                 "name": entry.name,

@@ -15,6 +15,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=100)]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 Record = TypeVar("Record", bound=BaseModel)
+WORST_CASE = "worst_case"
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -107,6 +108,11 @@ class ModelConfig(_Record):
     clean_accuracy: Fraction
     files: dict[FileName, File]
 
+    @property
+    def suspicion_threshold(self) -> float | None:
+        """Disagreement in nats above which an input looks suspicious; None where it was not calibrated."""
+        return self.suspicion and self.suspicion.threshold
+
     @model_validator(mode="after")
     def _one_label_a_class(self) -> ModelConfig:
         if len(self.labels) != self.architecture.num_classes:
@@ -184,6 +190,11 @@ class ManifestEntry(_Record):
     verdict: Literal["robust", "fragile", "unreliable"]
     license: str
     citation: str
+
+    @property
+    def worst_case(self) -> Evaluation | None:
+        """The worst case at the audit's radius; None where the model was not audited."""
+        return next((evaluation for evaluation in self.evaluations if evaluation.attack == WORST_CASE), None)
 
     def published_at(self, repo: str | None, revision: str | None) -> ManifestEntry:
         """The entry with another place on the Hub for its files; None where they are on this machine alone."""

@@ -1,5 +1,6 @@
 """Where the members look: input gradients of the true class, how far they align, and the SMD measure."""
 
+from collections.abc import Sized
 from typing import Literal, Protocol
 
 import torch
@@ -11,7 +12,9 @@ from smdguard.scores import log_odds
 SaliencySource = Literal["probability", "logit", "centred_logit"]
 
 
-class _Members(Protocol):
+class _Ensemble(Protocol):
+    @property
+    def members(self) -> Sized: ...
     def member_logits(self, images: Tensor) -> Tensor: ...
 
 
@@ -32,14 +35,14 @@ def saliency_score(logits: Tensor, labels: Tensor, source: SaliencySource = "pro
 
 
 def member_saliencies(
-    ensemble: _Members, images: Tensor, labels: Tensor, source: SaliencySource = "probability", *, num_members: int
+    ensemble: _Ensemble, images: Tensor, labels: Tensor, source: SaliencySource = "probability"
 ) -> Tensor:
     """Each member's saliency s_m = d score_m / dx: images (B, C, H, W), labels (B,) -> (M, B, C, H, W).
 
     Reference:
         Bogun, Kostadinov, Borth, "Saliency Diversified Deep Ensemble for Robustness to Adversaries", 2022, Eq. 1.
     """
-    leaf = images.expand(num_members, *images.shape).detach().requires_grad_()
+    leaf = images.expand(len(ensemble.members), *images.shape).detach().requires_grad_()
     score = saliency_score(ensemble.member_logits(leaf), labels, source)
     return torch.autograd.grad(score.sum(), leaf)[0]
 

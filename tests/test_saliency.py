@@ -53,7 +53,7 @@ def test_alignment_does_not_depend_on_the_order_of_the_members() -> None:
 def test_logit_saliency_of_a_linear_member_is_its_weight_row() -> None:
     ensemble = linear_ensemble()
     images, labels = torch.rand(5, 3, 2, 2, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 0])
-    saliencies = member_saliencies(ensemble, images, labels, "logit", num_members=3)
+    saliencies = member_saliencies(ensemble, images, labels, "logit")
     for m, member in enumerate(ensemble.members):
         rows = member[1].weight[labels].view(5, 3, 2, 2) / ensemble.std  # type: ignore[index]
         torch.testing.assert_close(saliencies[m], rows.detach())
@@ -62,18 +62,18 @@ def test_logit_saliency_of_a_linear_member_is_its_weight_row() -> None:
 def test_centred_logit_saliency_subtracts_the_mean_over_the_classes() -> None:
     ensemble = linear_ensemble()
     images, labels = torch.rand(5, 3, 2, 2, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 0])
-    centred = member_saliencies(ensemble, images, labels, "centred_logit", num_members=3)
-    plain = member_saliencies(ensemble, images, labels, "logit", num_members=3)
-    mean = torch.stack(
-        [member_saliencies(ensemble, images, torch.full((5,), k), "logit", num_members=3) for k in range(4)]
-    ).mean(dim=0)
+    centred = member_saliencies(ensemble, images, labels, "centred_logit")
+    plain = member_saliencies(ensemble, images, labels, "logit")
+    mean = torch.stack([member_saliencies(ensemble, images, torch.full((5,), k), "logit") for k in range(4)]).mean(
+        dim=0
+    )
     torch.testing.assert_close(centred, plain - mean)
 
 
 def test_probability_saliency_has_the_direction_of_the_probability_gradient() -> None:
     ensemble = linear_ensemble()
     images, labels = torch.rand(5, 3, 2, 2, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 0])
-    saliencies = member_saliencies(ensemble, images, labels, "probability", num_members=3)
+    saliencies = member_saliencies(ensemble, images, labels, "probability")
     leaf = images.clone().requires_grad_()
     for m in range(3):
         probabilities = ensemble.member_logits(leaf)[m].softmax(dim=-1)
@@ -91,6 +91,6 @@ def test_probability_saliency_survives_saturation_in_float32() -> None:
     labels = exact(images).argmax(dim=1)
     # Some member is so sure that float32 rounds its probability to one.
     assert exact.member_log_probabilities(images).amax() > -1e-8
-    expected = pairwise_cosine(member_saliencies(exact, images, labels, num_members=3))
-    rounded = pairwise_cosine(member_saliencies(exact.float(), images.float(), labels, num_members=3))
+    expected = pairwise_cosine(member_saliencies(exact, images, labels))
+    rounded = pairwise_cosine(member_saliencies(exact.float(), images.float(), labels))
     torch.testing.assert_close(rounded.double(), expected, atol=1e-4, rtol=1e-4)

@@ -35,7 +35,7 @@ def audit_run(
         SmdguardError: A model is damaged, or cannot be attacked.
     """
     guard = load(folder, backend="torch", device=device)
-    place, suspicion = guard.ensemble.mean.device, guard.config.suspicion
+    place = guard.ensemble.mean.device
     store = PartialResults(folder / _PARTIAL)
     report = auditing.audit(
         guard.ensemble,
@@ -49,7 +49,7 @@ def audit_run(
         dataset=guard.config.training.dataset,
         progress=progress,
         store=store,
-        suspicion_threshold=suspicion and suspicion.threshold,
+        suspicion_threshold=guard.config.suspicion_threshold,
     )
     write_atomically(folder / AUDIT, render.serialise(report))
     store.discard()

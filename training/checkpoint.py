@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
 
 from smdguard.ensemble import Ensemble
 from smdguard.errors import IntegrityError
@@ -64,10 +64,9 @@ def restore_checkpoint(
     path = folder / FILE_NAME
     if not path.exists():
         return Progress()
-    content = path.read_bytes()
     try:
-        tensors = load(content)
-        progress = Progress(**_header(content), generators=tuple(_part("generator", tensors).values()))
+        tensors = load_file(path)
+        progress = Progress(**_header(path), generators=tuple(_part("generator", tensors).values()))
         ensemble.load_state_dict(_part("model", tensors))
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise IntegrityError(
@@ -90,16 +89,16 @@ def what_is_kept(folder: Path) -> str:
     path = folder / FILE_NAME
     if not path.exists():
         return "there is no checkpoint yet"
-    header = _header(path.read_bytes())
+    header = _header(path)
     num_epochs, num_steps = len(header["epochs"]), header["num_steps"]
     where = f"step {num_steps} of epoch {num_epochs + 1}" if num_steps else f"epoch {num_epochs}"
     return f"the checkpoint after {where} is kept"
 
 
-def _header(content: bytes) -> dict[str, Any]:
+def _header(path: Path) -> dict[str, Any]:
     """What the file's header says of the progress."""
-    header_length = int.from_bytes(content[:8], "little")
-    return json.loads(json.loads(content[8 : 8 + header_length])["__metadata__"]["progress"])
+    with safe_open(path, framework="pt") as file:
+        return json.loads(file.metadata()["progress"])
 
 
 def _part(name: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,46 +1,40 @@
-"""Members of the user's own: a function package.module:factory becomes an architecture of that name."""
-
-from typing import Any
+"""Members of the user's own, made by a function package.module:factory."""
 
 import torch
-from torch import nn
 
 from smdguard.architectures import ARCHITECTURES, LayeredNetwork
+from smdguard.backends.torch import Builder
 from smdguard.datasets import Dataset
 from smdguard.errors import InvalidInputError
 from smdguard.factories import import_factory, in_one_line, is_factory
 
 
-def make_known(architecture: str) -> None:
-    """Import the user's function, and let ARCHITECTURES build with it; what is there already is left as it is.
+def builder_of(architecture: str) -> Builder | None:
+    """What makes the user's own members; None for a network that comes with smdguard.
 
     Args:
-        architecture: package.module:factory, a function (image_shape, num_classes) -> a module from normalised images
-            (B, C, H, W) to logits (B, K).
+        architecture: One of ARCHITECTURES, or package.module:factory, a function (image_shape, num_classes) -> a module
+            from normalised images (B, C, H, W) to logits (B, K).
 
     Raises:
         InvalidInputError: There is no such architecture or function.
     """
     if architecture in ARCHITECTURES:
-        return
+        return None
     if not is_factory(architecture):
         raise InvalidInputError(
             f"there is no architecture {architecture!r}; there are {', '.join(ARCHITECTURES)}, or a function of your "
             "own as package.module:factory"
         )
-    factory = import_factory(architecture)
-
-    def build(image_shape: tuple[int, int, int], num_classes: int, *, negative_slope: float) -> nn.Module:
-        return factory(image_shape, num_classes)
-
-    ARCHITECTURES[architecture] = build
+    return import_factory(architecture)
 
 
-def require_fit(architecture: str, dataset: Dataset, *, layered: bool) -> None:
-    """Try a member out on two images.
+def require_trainable(architecture: str, builder: Builder, dataset: Dataset, *, layered: bool) -> None:
+    """Try a member of the user's own out on two images.
 
     Args:
-        architecture: One of ARCHITECTURES.
+        architecture: Its name.
+        builder: Makes it.
         dataset: Whose images it has to sort.
         layered: Whether it has to be a LayeredNetwork, for the features of its layers to be distilled.
 
@@ -50,7 +44,7 @@ def require_fit(architecture: str, dataset: Dataset, *, layered: bool) -> None:
     num_classes = len(dataset.labels)
     try:
         with torch.random.fork_rng(), torch.no_grad():
-            member: Any = ARCHITECTURES[architecture](dataset.image_shape, num_classes, negative_slope=0.0)
+            member = builder(dataset.image_shape, num_classes)
             logits = member.eval()(torch.zeros(2, *dataset.image_shape))
     except Exception as error:  # It is the user's code, which may raise anything.
         raise InvalidInputError(

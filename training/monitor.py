@@ -58,7 +58,7 @@ class Monitor:
 
 def _saliency_cosine(ensemble: Ensemble, data: LabelledImages) -> float:
     def cosines(images: Tensor, labels: Tensor) -> Tensor:
-        return pairwise_cosine(member_saliencies(ensemble, images, labels, num_members=len(ensemble.members)))
+        return pairwise_cosine(member_saliencies(ensemble, images, labels))
 
     with evaluating(ensemble):
         return torch.cat([cosines(*portion) for portion in portions(data)], dim=1).mean().item()

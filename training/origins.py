@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from smdguard.backends.torch import load_ensemble
+from smdguard.backends.torch import Builder, load_ensemble
 from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError
 from smdguard.hub import WEIGHTS, find_model
@@ -22,8 +22,10 @@ def identify(model: str) -> tuple[str, Path]:
     return f"{found.config.name}@{found.config.files[WEIGHTS].sha256}", found.path
 
 
-def load_origin(folder: Path, architecture: Architecture, image_input: Input) -> Ensemble:
-    """The ensemble in a model folder, verified, in evaluation mode.
+def load_origin(
+    folder: Path, architecture: Architecture, image_input: Input, builder: Builder | None = None
+) -> Ensemble:
+    """The ensemble in a model folder, verified, in evaluation mode; `builder` makes members of the user's own.
 
     Raises:
         InvalidInputError: Its members or images are not those that are to be trained.
@@ -36,4 +38,4 @@ def load_origin(folder: Path, architecture: Architecture, image_input: Input) ->
             f"{config.training.dataset}; it has to be of the same size, architecture and images as what is trained: "
             f"{architecture.num_members} {architecture.name}"
         )
-    return load_ensemble(architecture, image_input, found.read(WEIGHTS), str(folder / WEIGHTS))
+    return load_ensemble(architecture, image_input, found.read(WEIGHTS), str(folder / WEIGHTS), builder)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 from training.recipes import Recipe
 
@@ -29,10 +30,4 @@ class Pace:
             return text
         rate = (done - first) / (now - started)
         left = (self._recipe.num_epochs * num_steps - done) / rate
-        return f"{text}  {rate * self._recipe.batch_size:,.0f} images/s  {_duration(left)} left"
-
-
-def _duration(seconds: float) -> str:
-    """Hours, minutes and seconds, as 1:02:03."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+        return f"{text}  {rate * self._recipe.batch_size:,.0f} images/s  {timedelta(seconds=round(left))} left"

@@ -8,14 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from smdguard.architectures import ARCHITECTURES
 from smdguard.datasets import DATASETS, Dataset, find_dataset
 from smdguard.errors import InvalidInputError
-from training.members import make_known, require_fit
+from training.members import builder_of, require_trainable
 from training.objectives import ADVERSARIES, OBJECTIVES, AdversarialTraining, Objective
 from training.parameters import DISTILLING, Settings, complete, shows_photographs
 
 Schedule = Literal["constant", "one-cycle"]
 SCRATCH, NAIVE = "scratch", "naive"
-# Those that come with smdguard; what a user adds later to ARCHITECTURES is the user's own.
-_OURS = frozenset(ARCHITECTURES)
 _HOLDOUTS = ("naive-s101", "naive-s102", "naive-s103")
 _ADVERSARIES = {"-at": "pgd", "-eat": "eat"}
 _FORM = "METHOD[-ARCHITECTURE-DATASET][-xMEMBERS][-at|-eat][-sSEED]"
@@ -122,9 +120,9 @@ def recipe_for(name: str, **changes: Any) -> Recipe:
     method, architecture, adversary = settings["method"], settings["architecture"], settings["adversary"]
     dataset = settings.get("folder") or find_dataset(settings["dataset"])
     settings = _usual_settings(method, architecture, dataset) | settings | {"dataset": dataset.name}
-    if architecture not in _OURS:
-        make_known(architecture)
-        require_fit(architecture, dataset, layered=method in DISTILLING)
+    builder = builder_of(architecture)
+    if builder is not None:
+        require_trainable(architecture, builder, dataset, layered=method in DISTILLING)
     if settings["init"] == NAIVE:
         settings["init"] = f"naive-s{settings['seed']}"
     settings["parameters"] = complete(method, dataset, settings.get("parameters", {}))
@@ -169,7 +167,7 @@ def _usual_settings(method: str, architecture: str, dataset: Dataset) -> dict[st
     """What the original authors chose for such a training; whether a folder's images may be mirrored is not known."""
     photographs = shows_photographs(dataset)
     return {
-        "negative_slope": 0.1 if method == "gal" and architecture in _OURS else 0.0,
+        "negative_slope": 0.1 if method == "gal" and architecture in ARCHITECTURES else 0.0,
         "num_epochs": 200 if photographs else 50,
         "augmentation": photographs and dataset.name in DATASETS,
         "init": NAIVE if method in DISTILLING else SCRATCH,

@@ -13,7 +13,7 @@ from smdguard.files import write_atomically
 from smdguard.manifest import Architecture, Input, read_record, serialise
 from training.data import TrainingData
 from training.distributed import Division
-from training.members import make_known
+from training.members import builder_of
 from training.origins import load_origin
 from training.recipes import SCRATCH, Recipe
 
@@ -77,14 +77,14 @@ def initial_ensembles(recipe: Recipe, origins: Mapping[str, Path]) -> tuple[Ense
     Raises:
         InvalidInputError: An origin does not fit, or there is no such architecture.
     """
-    make_known(recipe.architecture)
+    builder = builder_of(recipe.architecture)
     architecture, image_input = model_of(recipe)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        ensemble = build_ensemble(architecture, image_input)
+        ensemble = build_ensemble(architecture, image_input, builder)
     if recipe.init != SCRATCH:
-        ensemble.load_state_dict(load_origin(origins[recipe.init], architecture, image_input).state_dict())
-    return ensemble, [load_origin(origins[name], architecture, image_input) for name in recipe.holdouts]
+        ensemble.load_state_dict(load_origin(origins[recipe.init], architecture, image_input, builder).state_dict())
+    return ensemble, [load_origin(origins[name], architecture, image_input, builder) for name in recipe.holdouts]
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,6 @@ def audit_zoo_model(
         epsilons=radii,
         name=config.name,
         dataset=dataset.name,
-        suspicion_threshold=config.suspicion and config.suspicion.threshold,
+        suspicion_threshold=config.suspicion_threshold,
     )
     return dataclasses.replace(report, exhibits=None)

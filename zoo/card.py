@@ -5,7 +5,7 @@ from typing import Any
 
 import jinja2
 
-from smdguard.manifest import Evaluation, ManifestEntry, ModelConfig
+from smdguard.manifest import WORST_CASE, Evaluation, ManifestEntry, ModelConfig
 from zoo.preview import is_preview, usual_num_epochs
 
 _TEMPLATE = jinja2.Template(
@@ -100,14 +100,14 @@ wrong answer does harm. The figures hold for the attacks that were run; another 
 
 def model_card(entry: ManifestEntry, config: ModelConfig) -> str:
     """The card of an entry in Markdown, with the metadata that the Hub renders."""
-    worst_cases = [evaluation for evaluation in entry.evaluations if evaluation.attack == "worst_case"]
+    worst_cases = [evaluation for evaluation in entry.evaluations if evaluation.attack == WORST_CASE]
     context: dict[str, Any] = {
         "entry": entry,
         "config": config,
         "dataset": entry.training.dataset,
         "worst": worst_cases[0],
         "curve": sorted(worst_cases, key=_radius),
-        "attacks": [evaluation for evaluation in entry.evaluations if evaluation.attack != "worst_case"],
+        "attacks": [evaluation for evaluation in entry.evaluations if evaluation.attack != WORST_CASE],
         "percent": _percent,
         "in_brackets": _in_brackets,
         "usual_num_epochs": usual_num_epochs(entry.name) if is_preview(entry.name) else None,

@@ -24,6 +24,7 @@ from smdguard.hub import (
     read_test_subset,
 )
 from smdguard.manifest import (
+    WORST_CASE,
     EntryTraining,
     Evaluation,
     EvaluationThreat,
@@ -133,7 +134,7 @@ def _evaluations(report: AuditReport, report_sha256: str) -> list[Evaluation]:
     radius = report.threat.epsilon
     worst = [CurvePoint(radius, report.worst_case.robust_accuracy)]
     worst += [point for point in report.curve if point.epsilon != radius]
-    figures = [("worst_case", point.epsilon, point.robust_accuracy.value, None) for point in worst]
+    figures = [(WORST_CASE, point.epsilon, point.robust_accuracy.value, None) for point in worst]
     figures += [
         (
             result.name if result.access == "white-box" else f"{result.name} from {result.source}",

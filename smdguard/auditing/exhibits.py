@@ -180,7 +180,7 @@ def _saliency(ensemble: Ensemble, sample: _Sample) -> tuple[SaliencyMaps, ...]:
     images, labels = sample.images[:NUM_SALIENCY], sample.labels[:NUM_SALIENCY]
     if not len(labels):
         return ()
-    saliencies = member_saliencies(ensemble, images, labels, num_members=len(ensemble.members))
+    saliencies = member_saliencies(ensemble, images, labels)
     cosines = pairwise_cosine(saliencies).nan_to_num(0.0)
     return tuple(
         SaliencyMaps(

@@ -7,14 +7,16 @@ from torch import Tensor
 
 from smdguard.report import Interval
 
+CONFIDENCE = 0.95
 
-def wilson_interval(num_successes: int, num_trials: int, confidence: float = 0.95) -> Interval:
-    """The observed share with its Wilson score bounds.
+
+def wilson_interval(num_successes: int, num_trials: int) -> Interval:
+    """The observed share with its 95 % Wilson score bounds.
 
     Reference:
         Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
     """
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
     share = num_successes / num_trials
     centre = (share + z * z / (2 * num_trials)) / (1 + z * z / num_trials)
     half = z / (1 + z * z / num_trials) * math.sqrt(share * (1 - share) / num_trials + (z / (2 * num_trials)) ** 2)

@@ -62,8 +62,8 @@ class _Range(click.ParamType):
     "surrogates",
     multiple=True,
     metavar="NAME",
-    help="Model to make black-box attacks on, repeatable; default: the zoo's second seeds of the naive ensemble and, "
-    "but for the preset quick, of the model itself.",
+    help="Model to make black-box attacks on, repeatable; default: the most similar undefended ensemble at hand "
+    "and, but for the preset quick, another seed of the model itself.",
 )
 @click.option(
     "--data",
@@ -152,7 +152,7 @@ def audit(
                 progress=progress.advance,
                 announce=progress.announce,
                 store=store,
-                suspicion_threshold=config.suspicion.threshold if config and config.suspicion else None,
+                suspicion_threshold=config and config.suspicion_threshold,
             )
     except auditing.AuditInterrupted as interrupt:
         _deliver(interrupt.report, output, as_json=as_json)

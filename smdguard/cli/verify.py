@@ -19,9 +19,9 @@ def verify(ctx: click.Context, models: tuple[str, ...], as_json: bool) -> None:
     Each NAME is a name of the zoo, a model folder or org/repo@revision on the Hub; without one, all models of the zoo
     that are on this machine are checked.
     """
-    from smdguard.hub import list_zoo
+    from smdguard.hub import is_at_hand, read_manifest
 
-    names = models or [row["name"] for row in list_zoo() if row["where"] != "hub"]
+    names = models or [entry.name for entry in read_manifest().models if is_at_hand(entry)]
     rows = [_verify(name) for name in names]
     if as_json:
         click.echo(json.dumps({"models": rows}, indent=2))

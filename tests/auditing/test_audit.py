@@ -378,9 +378,19 @@ def test_an_attack_that_cheats_is_refused(offset: float) -> None:
         run(stripes_model(), epsilon=0.1, attacks=[Wandering(offset)])  # type: ignore[list-item]
 
 
-def test_last_iterate_of_a_preset_is_what_is_counted() -> None:
-    report = run(stripes_model(), attacks=[BIM(early_stop=False)])
-    assert "early_stop=False" in report.attacks[0].repr
+def fooled_on_the_way(images: Tensor) -> Tensor:
+    """Takes images for the second class from 0.53 to 0.57 of brightness only, and rising brightness for a way there."""
+    brightness = images.mean(dim=(1, 2, 3))
+    second = brightness - 1 + 2 * ((brightness > 0.53) & (brightness < 0.57))
+    return torch.stack([torch.zeros_like(second), second], dim=1)
+
+
+@pytest.mark.parametrize("early_stop", [True, False])
+def test_without_early_stop_the_last_iterate_is_what_is_counted(early_stop: bool) -> None:
+    images, labels = torch.full((5, 1, 6, 6), 0.5), torch.zeros(5, dtype=torch.long)
+    attack = BIM(num_steps=10, early_stop=early_stop)
+    report = audit(fooled_on_the_way, images, labels, ThreatModel("linf", 0.1), attacks=[attack])
+    assert report.attacks[0].robust_accuracy.value == (0 if early_stop else 1)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The model folder: what its suspicion threshold promises, and from how many images on."""
 
-import math
 from pathlib import Path
 
 import pytest
@@ -34,9 +33,10 @@ def test_at_most_one_in_a_hundred_is_flagged_whichever_image_is_the_new_one(coun
 
 def test_fewer_images_promise_nothing() -> None:
     """Of one image fewer, the score of the rank that it takes is not there."""
-    fewer = MIN_CALIBRATION_IMAGES - 1
-    assert math.ceil(0.99 * (fewer + 1)) > fewer
-    assert math.ceil(0.99 * (fewer + 2)) <= fewer + 1
+    scores = torch.rand(MIN_CALIBRATION_IMAGES, generator=torch.Generator().manual_seed(0))
+    assert conformal_threshold(scores) == scores.max().item()
+    with pytest.raises(RuntimeError, match="out of range"):
+        conformal_threshold(scores[1:])
 
 
 def written_suspicion(folder: Path, ensemble: Ensemble, data: TrainingData, count: int) -> Suspicion | None:

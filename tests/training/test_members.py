@@ -10,7 +10,6 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
-from smdguard.architectures import ARCHITECTURES
 from smdguard.errors import InvalidInputError, SmdguardError
 from smdguard.guard import load
 from smdguard.hub import WEIGHTS
@@ -52,10 +51,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Name of a module with factories, of which nothing is known afterwards."""
     (tmp_path / "own_networks.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
-    known = dict(ARCHITECTURES)
     yield "own_networks"
-    ARCHITECTURES.clear()
-    ARCHITECTURES.update(known)
     sys.modules.pop("own_networks", None)
 
 
@@ -106,7 +102,7 @@ def test_frozen_weights_stay(own: str, data: TrainingData, tmp_path: Path) -> No
 
 def test_loading_a_folder_imports_nothing(own: str, data: TrainingData, tmp_path: Path) -> None:
     train(recipe_for("naive-lenet-mnist-x2", **short(f"{own}:dropping")), data, tmp_path / "model", device=CPU)
-    del ARCHITECTURES[f"{own}:dropping"], sys.modules[own]
+    del sys.modules[own]
     with pytest.raises(SmdguardError, match=f"{own}:dropping"):
         load(str(tmp_path / "model"), backend="torch", device="cpu")
     assert own not in sys.modules
