@@ -11,20 +11,32 @@ from smdguard.attacks.losses import cross_entropy_direction
 from smdguard.auditing.batching import ask, is_out_of_memory
 
 MAX_BROKEN_GRADIENTS = 0.01
+# A step too short to leave the piece of a network that the gradient is of, from points so near that they are like the
+# image and yet none that a defence can know of beforehand.
+MAX_MISLEADING_GRADIENTS, STEP, NEARBY = 0.05, 0.001, 0.05
 
 
 @dataclass(frozen=True)
 class GradientHealth:
-    """Shares of the images whose input gradient is zero, not finite, or another one when asked again."""
+    """Shares of the images whose input gradient cannot be followed.
+
+    Args:
+        zero: It is zero.
+        not_finite: It is infinite or not a number.
+        random: It is another one when asked again.
+        misleading: A small step along it, from a random point near the image, does not raise the loss.
+    """
 
     zero: float
     not_finite: float
     random: float
+    misleading: float
 
     @property
     def broken(self) -> bool:
         """Whether gradient attacks cannot be expected to work."""
-        return max(self.zero, self.not_finite, self.random) > MAX_BROKEN_GRADIENTS
+        unusable = max(self.zero, self.not_finite, self.random)
+        return unusable > MAX_BROKEN_GRADIENTS or self.misleading > MAX_MISLEADING_GRADIENTS
 
 
 def has_gradients(model: Model, images: Tensor) -> bool:
@@ -41,8 +53,9 @@ def has_gradients(model: Model, images: Tensor) -> bool:
 
 
 def gradient_health(model: Model, images: Iterable[Tensor], labels: Iterable[Tensor]) -> GradientHealth:
-    """Look at the input gradients of clean images, given in batches, twice."""
-    zero, not_finite, random = [], [], []
+    """Look at the input gradients of clean images, given in batches, twice, and once at those of points near them."""
+    zero, not_finite, random, misleading = [], [], [], []
+    generator = torch.Generator().manual_seed(0)
     for batch, truth in zip(images, labels, strict=True):
         first, second = input_gradient(model, batch, truth), input_gradient(model, batch, truth)
         largest = first.flatten(1).abs().amax(dim=1)
@@ -50,7 +63,18 @@ def gradient_health(model: Model, images: Iterable[Tensor], labels: Iterable[Ten
         zero.append(largest == 0)
         not_finite.append(~first.flatten(1).isfinite().all(dim=1))
         random.append(difference > 1e-3 * largest)
-    return GradientHealth(*(torch.cat(part).double().mean().item() for part in (zero, not_finite, random)))
+        noise = NEARBY * (2 * torch.rand(batch.shape, generator=generator) - 1)
+        misleading.append(~_rises(model, (batch + noise.to(batch.device)).clamp(0, 1), truth))
+    parts = (zero, not_finite, random, misleading)
+    return GradientHealth(*(torch.cat(part).double().mean().item() for part in parts))
+
+
+def _rises(model: Model, images: Tensor, labels: Tensor) -> Tensor:
+    """Whether a small step along each image's gradient raises its loss: bool (B,)."""
+    ahead = (images + STEP * input_gradient(model, images, labels).sign()).clamp(0, 1)
+    with torch.no_grad():
+        before, after = (cross_entropy_direction(model(each), labels) for each in (images, ahead))
+    return after > before
 
 
 def input_gradient(model: Model, images: Tensor, labels: Tensor) -> Tensor:

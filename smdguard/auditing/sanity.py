@@ -5,6 +5,7 @@ References:
     Carlini et al., "On Evaluating Adversarial Robustness", 2019.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 from smdguard.attacks import BIM, PGD, Transfer
@@ -80,7 +81,7 @@ def _gradient_masking(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
 
 def _broken_gradients(health: GradientHealth | None) -> Iterator[Finding]:
     if health is not None and health.broken:
-        evidence = {"zero": health.zero, "not_finite": health.not_finite, "random": health.random}
+        evidence = dataclasses.asdict(health)
         shares = ", ".join(f"{name.replace('_', ' ')} {percent(share)}" for name, share in evidence.items())
         message = (
             f"Input gradients are unusable on too many images ({shares}). Gradient attacks fail on such a model "

@@ -94,4 +94,4 @@ def _doubt(findings: Sequence[Finding], health: GradientHealth | None, *, partia
 def _lacking(health: GradientHealth | None) -> str | None:
     if health is None:
         return "cannot be had"
-    return "are zero, not finite or random" if health.broken else None
+    return "are zero, not finite, random or misleading" if health.broken else None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from smdguard.attacks import APGD, BIM, FAB, FGSM, MIM, PGD, Attack, Square, TargetedAPGD, Transfer
 from smdguard.attacks.losses import cross_entropy_direction
 from smdguard.auditing import audit
+from smdguard.auditing.gradients import gradient_health
 from smdguard.datasets import balanced_subset, parse_subset
 from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError
@@ -195,6 +196,57 @@ class Misleading(nn.Module):
         return logits.detach() - (logits - logits.detach())
 
 
+class InPlace(nn.Module):
+    """Normalises the images where they lie."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images.sub_(0.25).add_(0.25))
+
+
+class Shattered(nn.Module):
+    """Adds a wave to its input that is too fine to be seen, and far steeper than the model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images + 0.01 * torch.sin(1e5 * images))
+
+
+class StraightThrough(nn.Module):
+    """Rounds its input to 8 bits, with the gradient of no rounding."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images + ((images * 255).round() / 255 - images).detach())
+
+
+@pytest.mark.parametrize("defence", [Misleading, Shattered, Noisy])
+def test_gradients_along_which_the_loss_does_not_rise_are_found(defence: type[nn.Module]) -> None:
+    images, labels, _ = stripes()
+    assert gradient_health(defence(trained_model()).eval(), [images], [labels]).misleading > 0.2
+    report = run(defence(trained_model()).eval(), epsilon=0.01)
+    assert "gradient_masking" in checks(report)
+    assert report.verdict == "unreliable"
+
+
+@pytest.mark.parametrize("defence", [nn.Sequential, StraightThrough, InPlace])
+def test_gradients_that_can_be_followed_raise_no_alarm(defence: type[nn.Module]) -> None:
+    images, labels, _ = stripes()
+    model = defence(trained_model())
+    health = gradient_health(lambda each: model(each.clone()), [images], [labels])
+    assert health.misleading < 0.02
+    assert not health.broken
+
+
 @pytest.mark.parametrize("defence", [Quantised, SaturatedProbabilities, Noisy])
 def test_broken_gradients_are_found_and_make_the_audit_unreliable(defence: type[nn.Module]) -> None:
     report = run(defence(trained_model()).eval())
@@ -237,17 +289,6 @@ def test_a_few_images_that_stand_are_too_few_to_tell(epsilon: float) -> None:
     report = audit(stripes_model(), images[held], labels[held], ThreatModel("linf", epsilon), attacks=[FGSM()])
     assert (report.worst_case.robust_accuracy.value, report.verdict) == (1, "unreliable")
     assert "too few" in report.verdict_reason
-
-
-class InPlace(nn.Module):
-    """Normalises the images where they lie."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model(images.sub_(0.25).add_(0.25))
 
 
 def test_a_model_that_works_in_place_is_audited_like_any_other() -> None:

@@ -29,7 +29,7 @@ from smdguard.threat import ThreatModel
 EPSILON = 0.1
 NUM_IMAGES = 200
 RIGHT = wilson_interval(95, 100)
-USABLE = GradientHealth(0.0, 0.0, 0.0)
+USABLE = GradientHealth(0.0, 0.0, 0.0, 0.0)
 
 
 def outcome(attack: Attack, num_standing: int, *, access: str = "white-box", pursued: bool = False) -> Outcome:
@@ -104,7 +104,10 @@ def test_what_stands_is_believed_where_nothing_speaks_against_it() -> None:
     [
         ({"found": "attacks_too_weak"}, "checks failed (attacks_too_weak): the true figure may lie far below 80.0 %"),
         ({"health": None}, "gradients cannot be had, and attacks that do without are weak"),
-        ({"health": GradientHealth(0.02, 0.0, 0.0)}, "are zero, not finite or random, and attacks that do without"),
+        (
+            {"health": GradientHealth(0.02, 0.0, 0.0, 0.0)},
+            "are zero, not finite, random or misleading, and attacks that do without",
+        ),
         ({"partial": True}, "stopped before all attacks were made"),
     ],
 )
