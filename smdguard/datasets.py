@@ -129,8 +129,10 @@ def balanced_subset(data: LabelledImages, num_images: int) -> LabelledImages:
     each, remainder = divmod(num_images, len(classes))
     rows = [(data.labels == label).nonzero().flatten()[:each] for label in classes]
     if num_images < 1 or remainder or any(len(row) < each for row in rows):
+        fewest = min(int((data.labels == label).sum()) for label in classes)
         raise InvalidInputError(
-            f"{num_images} images cannot be taken evenly from {len(classes)} classes of {len(data.labels)} images"
+            f"{num_images} images cannot be taken evenly from {len(classes)} classes of {len(data.labels)} images; "
+            f"take a multiple of {len(classes)}, at most {fewest * len(classes)}"
         )
     return LabelledImages(data.images[torch.cat(rows)], data.labels[torch.cat(rows)])
 
@@ -165,8 +167,8 @@ def load_split(dataset: Dataset, root: Path, *, train: bool, download: bool = Fa
     except Exception as error:  # Damaged files and a broken download make torchvision raise nearly anything.
         reason = str(error).partition("\n")[0]
         raise InvalidInputError(
-            f"{dataset.name} cannot be read from {root} ({reason}); name the folder that holds {dataset.folder}, or "
-            "add --download to fetch it"
+            f"{dataset.name} cannot be read from {root} ({reason}); name the folder that holds {dataset.folder}"
+            + ("" if download else ", or add --download to fetch it")
         ) from error
     images = torch.as_tensor(source.data)
     images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
@@ -273,6 +275,10 @@ def _class_index(name: str, folder: Path, dataset: Dataset) -> int:
     if name not in known:
         raise InvalidInputError(
             f"{folder / name} is named after no class of {dataset.name}; name it by its label "
-            f"({', '.join(dataset.labels)}) or by its index (0 to {len(dataset.labels) - 1})"
+            f"({', '.join(_few(dataset.labels))}) or by its index (0 to {len(dataset.labels) - 1})"
         )
     return known[name]
+
+
+def _few(labels: tuple[str, ...]) -> tuple[str, ...]:
+    return labels if len(labels) <= 20 else (*labels[:5], "...")

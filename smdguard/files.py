@@ -24,6 +24,14 @@ def is_folder(path: str | Path) -> bool:
         return False
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether there is a file of that name; see is_folder."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
+
+
 def sha256(content: bytes) -> str:
     """SHA-256 of the content in hexadecimal."""
     return hashlib.sha256(content).hexdigest()

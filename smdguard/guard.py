@@ -25,6 +25,7 @@ ImageSource = str | os.PathLike | bytes | Image.Image | numpy.ndarray
 # The data sets known by name, and how much of an image's side what it shows takes up: MNIST's digits fill 20 of 28
 # pixels, the others' things reach from edge to edge. Written here, as importing DATASETS would import torch.
 _INK_SHARES = {"mnist": DIGIT_INK_SHARE, "fashion-mnist": 1.0, "cifar10": 1.0}
+_MAX_FILE_BYTES = 100_000_000
 _BATCH_SIZE = 256
 
 
@@ -157,7 +158,7 @@ class Guard:
         if isinstance(image, Image.Image):
             return prepare(image, self.image_shape, mode, source=source or "the image", ink_share=self._ink_share)
         if not isinstance(image, bytes):
-            source, image = source or str(image), read(Path(image), error=ImageError)
+            source, image = source or str(image), _read(Path(image))
         source = source or "the bytes"
         return prepare(decode(image, source), self.image_shape, mode, source=source, ink_share=self._ink_share)
 
@@ -209,3 +210,11 @@ def load(
         True
     """
     return Guard(find_model(model), backend=backend, device=device, builder=builder)
+
+
+def _read(path: Path) -> bytes:
+    """Of an endless file as well, no more than an image may have."""
+    content = read(path, error=ImageError, limit=_MAX_FILE_BYTES)
+    if len(content) > _MAX_FILE_BYTES:
+        raise ImageError(f"{path} has more than {_MAX_FILE_BYTES:,} bytes, which is the limit")
+    return content

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from smdguard.errors import IntegrityError, UnknownModelError, UnpinnedRevisionWarning
-from smdguard.files import is_folder, read, sha256, zoo_folder
+from smdguard.files import is_file, is_folder, read, sha256, zoo_folder
 from smdguard.manifest import File, Manifest, ManifestEntry, ModelConfig, parse
 from smdguard.remote import Repository, is_commit, parse_id, resolve
 
@@ -167,15 +167,21 @@ def _locate(model: str | Path) -> _Place:
         return _Place(model, source, entry)
     if is_folder(model):
         return _Place(model, Path(model), None)
+    if is_file(model):
+        raise UnknownModelError(
+            f"{model} is a file; name the folder of a model, or audit the file with smdguard audit --model FILE.onnx"
+        )
     identity = parse_id(model)
+    if identity is not None and "@" not in model and is_folder(Path(model).parent):
+        raise UnknownModelError(f"there is no model folder {model}; for a model on the Hub name its revision as well")
     if identity is not None:
         return _Place(model, _pin(*identity), None)
     if os.sep in model:
         raise UnknownModelError(f"there is no model folder {model}")
     names = [known.name for known in manifest.models]
-    near = difflib.get_close_matches(model, names, n=3, cutoff=0.4) or names
-    hint = f"did you mean {' or '.join(near)}? smdguard list shows all" if near else "the zoo is empty"
-    raise UnknownModelError(f"there is no model {model!r}; {hint}")
+    near = difflib.get_close_matches(model, names, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    raise UnknownModelError(f"there is no model {model!r}; {hint}smdguard list shows all")
 
 
 def _publication(entry: ManifestEntry) -> Repository | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from smdguard.errors import IntegrityError, SmdguardError
-from smdguard.files import is_folder, read, sha256, write_atomically, zoo_folder
+from smdguard.files import is_file, is_folder, read, sha256, write_atomically, zoo_folder
 
 
 def test_write_makes_folders_and_replaces_what_is_there(tmp_path: Path) -> None:
@@ -66,10 +66,12 @@ def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read(tmp_path / "none", error=IntegrityError, hint="; look elsewhere")
 
 
-def test_is_folder(tmp_path: Path) -> None:
+def test_folders_and_files_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     assert is_folder(tmp_path)
+    assert is_file(tmp_path / "file")
     assert not any(map(is_folder, [tmp_path / "file", tmp_path / "none", "a" * 5000, "with\0zero"]))
+    assert not any(map(is_file, [tmp_path, tmp_path / "none", "a" * 5000, "with\0zero"]))
 
 
 def test_sha256() -> None:

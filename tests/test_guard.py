@@ -183,6 +183,7 @@ def test_auto_is_onnx_where_the_model_has_it(tiny_copy: Path, edit_config: Calla
     ("source", "error"),
     [
         ("no/such/file.png", ImageError),
+        ("/dev/zero", ImageError),
         ("a" * 5000, ImageError),
         (b"neither PNG nor JPEG", ImageError),
         (numpy.full((28, 28), numpy.nan), InvalidInputError),

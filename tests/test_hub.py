@@ -185,9 +185,22 @@ def test_unknown_name_is_answered_with_the_nearest(tiny_zoo: Path, name: str) ->
         find_model(name)
 
 
-def test_name_that_is_near_to_nothing_is_answered_with_all(tiny_zoo: Path) -> None:
-    with pytest.raises(UnknownModelError, match="naive-lenet-mnist-s1 or smd-lenet-mnist-s1"):
+def test_name_that_is_near_to_nothing_is_answered_with_where_to_look(tiny_zoo: Path) -> None:
+    with pytest.raises(UnknownModelError, match=r"there is no model '9+'; smdguard list shows all$"):
         find_model("9" * 5000)
+
+
+def test_local_paths_are_not_looked_for_on_the_hub(tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tiny_zoo)
+    with pytest.raises(UnknownModelError, match=r"manifest\.json is a file; name the folder of a model"):
+        find_model("manifest.json")
+    with pytest.raises(UnknownModelError, match="there is no model folder models/other; for a model on the Hub"):
+        find_model("models/other")
+
+
+def test_a_path_is_a_folder_whatever_the_zoo_has(tiny_zoo: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownModelError, match=f"there is no model folder {NAME}"):
+        find_model(Path(NAME))
 
 
 @pytest.mark.parametrize("model", ["no/such/folder", "a" * 5000 + "/", "./naive-lenet-mnist"])

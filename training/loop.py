@@ -80,11 +80,12 @@ def train(
         LostProcessError: Another process has stopped; the last checkpoint is kept.
     """
     require_divisible(recipe, data, division)
-    division.everyone.in_turn(partial(claim, folder, recipe))
     config_file = folder / CONFIG
+    ensemble, holdouts = initial_ensembles(recipe, origins)
+    stepper = Stepper(recipe, ensemble.to(device), [holdout.to(device) for holdout in holdouts], division)
+    # Last, so that what was refused before leaves no folder behind.
+    division.everyone.in_turn(partial(claim, folder, recipe))
     if not config_file.exists():
-        ensemble, holdouts = initial_ensembles(recipe, origins)
-        stepper = Stepper(recipe, ensemble.to(device), [holdout.to(device) for holdout in holdouts], division)
         data = TrainingData(*(LabelledImages(part.images.to(device), part.labels.to(device)) for part in data))
         try:
             progress = _train_epochs(recipe, stepper, data, folder, report, measure)

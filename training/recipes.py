@@ -3,11 +3,12 @@
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from smdguard.architectures import ARCHITECTURES
 from smdguard.datasets import DATASETS, Dataset, find_dataset
 from smdguard.errors import InvalidInputError
+from smdguard.manifest import first_fault
 from training.members import builder_of, require_trainable
 from training.objectives import ADVERSARIES, OBJECTIVES, AdversarialTraining, Objective
 from training.parameters import DISTILLING, Settings, complete, shows_photographs
@@ -49,7 +50,7 @@ class Recipe(BaseModel):
     num_epochs: int = Field(ge=1)
     seed: int = Field(default=0, ge=0)
     batch_size: int = Field(default=128, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     learning_rate_schedule: Schedule = "constant"
     weight_decay: float = Field(default=1e-4, ge=0)
     augmentation: bool = False
@@ -134,7 +135,10 @@ def recipe_for(name: str, **changes: Any) -> Recipe:
         settings.setdefault("holdouts", _HOLDOUTS)
     elif settings.get("holdouts"):
         raise InvalidInputError("hold-out ensembles need ensemble adversarial training: choose eat")
-    return Recipe.model_validate(settings)
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        raise InvalidInputError(f"no such recipe: {first_fault(error)}") from error
 
 
 def _settings_named(name: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from smdguard.auditing.preset_names import PresetName
 from smdguard.cli.options import DEFAULT_MODEL, builder_option, device_option, json_option, output_console, quiet_option
 from smdguard.cli.report_folder import PARTIAL, require_writable, write_report
 from smdguard.errors import InvalidInputError, SmdguardError
+from smdguard.factories import in_one_line
 
 if TYPE_CHECKING:
     from smdguard.backends.torch import Builder
@@ -158,6 +159,13 @@ def audit(
         _deliver(interrupt.report, output, as_json=as_json)
         goes_on = "; the same command goes on from there" if store is not None else ""
         raise SmdguardError(f"the audit was stopped, the report is what was found until then{goes_on}") from None
+    except Exception as error:
+        if config is not None or isinstance(error, SmdguardError):
+            raise
+        # The model is the user's code, which may raise anything at any time.
+        raise SmdguardError(
+            f"{audited.name} failed in the audit: {in_one_line(error)}; see smdguard --debug"
+        ) from error
     _deliver(replace(report, baseline=baseline), output, as_json=as_json)
     if store is not None:
         store.discard()

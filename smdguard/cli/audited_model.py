@@ -90,8 +90,8 @@ def require_fit(name: str, image_shape: tuple[int, ...], labels: tuple[str, ...]
     """Refuse a model, audited or surrogate, that does not take the data set's images or has other classes."""
     if tuple(image_shape) != dataset.image_shape or labels != dataset.labels:
         raise InvalidInputError(
-            f"{name} cannot be asked about {dataset.name}: it takes {_size(image_shape)} images of {len(labels)} "
-            f"classes, those are {_size(dataset.image_shape)} of {len(dataset.labels)}"
+            f"{name} cannot be asked about {dataset.name}: it takes {_described(image_shape, labels)}, those are "
+            f"{_described(dataset.image_shape, dataset.labels)}"
         )
 
 
@@ -110,13 +110,14 @@ def _of_torchvision(name: str, data: Path, device: str) -> AuditedModel:
     network = name.removeprefix(_TORCHVISION)
     try:
         known_weights: Any = models.get_model_weights(network)
+    except ValueError as error:
+        raise UnknownModelError(f"torchvision has no model {network!r}") from error
+    try:
         weights = known_weights.DEFAULT
         recipe = weights.transforms()
         classifier = models.get_model(network, weights=weights)
         normalise = transforms.Normalize(recipe.mean, recipe.std)
         shape = (3, recipe.crop_size[0], recipe.crop_size[0])
-    except ValueError as error:
-        raise UnknownModelError(f"torchvision has no model {network!r}") from error
     except Exception as error:  # Networks, caches and other kinds of models fail in many ways.
         raise UnknownModelError(
             f"{name} cannot be had: {in_one_line(error)}; its weights must be in torch's cache, or within reach, and "
@@ -187,5 +188,6 @@ def _required(data: Path | None, name: str) -> Path:
     return data
 
 
-def _size(image_shape: tuple[int, ...]) -> str:
-    return " x ".join(str(length) for length in image_shape)
+def _described(image_shape: tuple[int, ...], labels: tuple[str, ...]) -> str:
+    size = " x ".join(str(length) for length in image_shape)
+    return f"{size} images of {len(labels)} classes ({labels[0]} to {labels[-1]})"

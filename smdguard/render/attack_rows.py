@@ -1,17 +1,19 @@
 """The attacks of a report as rows of a table: what each left standing, white-box and from each surrogate."""
 
-from collections import Counter
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from smdguard.report import AttackResult, AuditReport, Interval
+
+_SETTING = re.compile(r"(\w+)=([^,()]+)")
 
 
 class AttackRow(NamedTuple):
     """One attack at the audit's radius.
 
     Args:
-        heading: Its name, or its settings where the name alone would be ambiguous, and what it was made on where
+        heading: Its name, with the settings that tell it from others of that name, and what it was made on where
             that was not all images or not the model.
         settings: Its settings.
         cells: Accuracy when made on the model, then on each surrogate; None where it was not.
@@ -31,14 +33,13 @@ def attack_rows(report: "AuditReport") -> list[AttackRow]:
     """A row for each attack at the audit's radius, then one for each member that was attacked alone."""
     results = [result for result in _at_radius(report) if result.access != "member"]
     members = [result for result in _at_radius(report) if result.access == "member"]
-    names = Counter(result.name for result in results if result.access == "white-box")
     rows = []
     for settings in dict.fromkeys(result.repr for result in results):
         same = [result for result in results if result.repr == settings]
         direct = next((result for result in same if result.access == "white-box"), None)
         by_source = {result.source: result for result in same if result.access == "black-box"}
         cells = [direct, *(by_source.get(source) for source in surrogate_names(report))]
-        heading = same[0].name if names[same[0].name] <= 1 else settings
+        heading = _heading(same[0], results)
         if same[0].num_attacked < report.num_images:
             heading = f"{heading} on the {same[0].num_attacked} still standing"
         rows.append(AttackRow(heading, settings, tuple(cell and cell.robust_accuracy for cell in cells)))
@@ -48,5 +49,18 @@ def attack_rows(report: "AuditReport") -> list[AttackRow]:
     return rows
 
 
+def _heading(result: "AttackResult", results: "list[AttackResult]") -> str:
+    own = _settings(result.repr)
+    others = [_settings(other.repr) for other in results if other.name == result.name]
+    telling = {name: value for name, value in own.items() if any(other.get(name) != value for other in others)}
+    return ", ".join([result.name, *(f"{name} {value}" for name, value in telling.items())])
+
+
+def _settings(text: str) -> dict[str, str]:
+    """The settings in an attack's repr, such as PGD(loss='ce', num_steps=10)."""
+    return {name: value.strip("'") for name, value in _SETTING.findall(text)}
+
+
 def _at_radius(report: "AuditReport") -> "list[AttackResult]":
-    return [result for result in report.attacks if result.epsilon == report.threat.epsilon]
+    """Those that there was something for: of pursuits, those that something was left to."""
+    return [result for result in report.attacks if result.epsilon == report.threat.epsilon and result.num_attacked]

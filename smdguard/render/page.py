@@ -152,8 +152,8 @@ def _gallery(report: AuditReport) -> _Figure | None:
         "Images before and after",
         "Images, what the attack changed, and the result: "
         + "; ".join(f"{row[0]} taken for {row[2]}" if row[0] != row[2] else f"{row[0]} still {row[2]}" for row in rows),
-        f"One image a class, with {_change(report.threat)}. The change is amplified until its strongest pixel is black "
-        "or white. In brackets the probability that the model gives its answer. These are examples: how often it "
+        f"Each of another class, with {_change(report.threat)}. The change is amplified until its strongest pixel is "
+        "black or white. In brackets the probability that the model gives its answer. These are examples: how often it "
         "happens is the number at the top.",
         _Table(["image of", "before", "attacked: taken for", "after", "attack"], rows),
     )

@@ -49,7 +49,10 @@ def predictions_view(rows: Sequence[PredictionRow]) -> RenderableType:
 
 def zoo_view(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """The models of the zoo as a table; each row as `smdguard list --json` gives it."""
-    table = Table("name", "data set", "members", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("name", no_wrap=True, overflow="fold")
+    for heading in ("data set", "members"):
+        table.add_column(heading)
     for heading in ("clean", "worst case", "at epsilon"):
         table.add_column(heading, justify="right")
     for heading in ("verdict", "size", "where"):

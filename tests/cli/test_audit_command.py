@@ -259,8 +259,8 @@ def test_model_of_other_images_is_one_clear_line(
     edit_config(tiny_copy, lambda config: config["training"].update(dataset="cifar10"))
     line = one_line("audit", "--model", tiny_copy)
     assert line == (
-        f"{tiny_copy} cannot be asked about cifar10: it takes 1 x 28 x 28 images of 10 classes, "
-        "those are 3 x 32 x 32 of 10"
+        f"{tiny_copy} cannot be asked about cifar10: it takes 1 x 28 x 28 images of 10 classes (0 to 9), "
+        "those are 3 x 32 x 32 images of 10 classes (airplane to truck)"
     )
     edit_config(tiny_copy, lambda config: config.update(labels=[f"no {label}" for label in DATASETS["mnist"].labels]))
     assert "cannot be asked about mnist" in one_line("audit", "--model", tiny_folder, "--surrogate", tiny_copy)

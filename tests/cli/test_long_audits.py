@@ -52,6 +52,14 @@ def blind():
     model = make()
     return lambda images: model(images.detach())
 
+def failing():
+    model = make()
+    def fails_in_the_end(images):
+        if CALLS > 20:
+            raise ValueError("no more of this\\nsecond line")
+        return model(images)
+    return fails_in_the_end
+
 def probabilities():
     model = make()
     return lambda images: model(images).softmax(dim=1)
@@ -138,6 +146,11 @@ def test_fail_under_is_for_pipelines(smdguard: Run, halves: Path) -> None:
     result = smdguard(*arguments(), "--fail-under", 0.9, "--quiet", status=1)
     assert result.stderr == f"Error: the worst case of {worst:.4g} is below --fail-under 0.9\n"
     assert json.loads(result.stdout)["worst_case"]["robust_accuracy"]["value"] == worst
+
+
+def test_a_model_that_fails_in_the_middle_is_one_clear_line(one_line: OneLine, halves: Path) -> None:
+    line = one_line(*arguments("failing"), "--quiet")
+    assert line == "halves:failing failed in the audit: ValueError: no more of this; see smdguard --debug"
 
 
 def test_fail_under_is_not_satisfied_by_what_is_unreliable(smdguard: Run, halves: Path) -> None:

@@ -17,6 +17,7 @@ from tests.training.finished_runs import finished_run, write_run
 from training import sweep
 from training.__main__ import main
 from training.audits import _PARTIAL
+from training.commands import run
 from training.data import TrainingData
 from training.loop import TrainingDivergedError
 
@@ -61,7 +62,13 @@ def test_figures_go_into_a_folder(runs: Path, tmp_path: Path) -> None:
         (["sweep", "--output", "{}/runs", "--members", "3,9"], 2, "9 is not in the range 2<=x<=8"),
         (["sweep"], 2, "Missing option '--output'"),
         (["run", "smd-lenet-mnist", "--output", "{}/run", "--device", "gpu"], 2, "'gpu' is not one of 'auto', 'cpu'"),
+        (["run", "smd-lenet-mnist", "--output", "{}/run", "--learning-rate", "nan"], 1, "learning_rate: Input should"),
         (["tables", "{}/none"], 2, "does not exist"),
+        (
+            ["tables", "{}/other", "--output", "{}/other/smd-lenet-mnist/audit.json/x"],
+            1,
+            "audit.json/x cannot be written: File exists",
+        ),
         (["tables", "{}", "{}/other"], 1, "is a second smd-lenet-mnist; name only one"),
         (["figures", "{}", "{}/other", "--output", "{}/figures"], 1, "is a second smd-lenet-mnist; name only one"),
     ],
@@ -73,6 +80,23 @@ def test_errors_are_one_line(tmp_path: Path, arguments: list[str], status: int, 
     assert result.exit_code == status
     assert message in result.output
     assert result.output.count("\n") == 1 or status == 2
+
+
+@pytest.mark.parametrize(
+    ("refused", "message"),
+    [
+        (["naive-lenet-mnist-at", "--adversarial-parameter", "num_steps=0"], "num_steps"),
+        (["smd-lenet-mnist", "--init", "smd-lenet-fashion-mnist"], "it has to be of the same size"),
+    ],
+)
+def test_what_is_refused_leaves_no_folder(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: list[str], message: str
+) -> None:
+    monkeypatch.setattr(run, "load_training_data", lambda *_, **__: data)
+    result = invoke("run", *refused, "--output", tmp_path / "new", "--device", "cpu")
+    assert result.exit_code == 1
+    assert message in result.output
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_failure_is_told_and_the_status_is_one(

@@ -56,11 +56,13 @@ class SelfAttack:
     step_ratio: float = 0.25
     warm_up: float = 0.3
 
+    def __post_init__(self) -> None:
+        _attack_of(self)  # It checks its settings.
+
     def __call__(self, batch: Batch) -> Batch:
         """See Adversary."""
         share = 1.0 if batch.progress >= self.warm_up else batch.progress / self.warm_up
-        attack = PGD(num_steps=self.num_steps, step_ratio=self.step_ratio, early_stop=False)
-        return replace(batch, images=_attacked(batch, batch.ensemble, attack, share * self.epsilon))
+        return replace(batch, images=_attacked(batch, batch.ensemble, _attack_of(self), share * self.epsilon))
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,19 @@ class HoldOutAttack:
     num_steps: int = 10
     step_ratio: float = 0.1
 
+    def __post_init__(self) -> None:
+        _attack_of(self)  # It checks its settings.
+
     def __call__(self, batch: Batch) -> Batch:
         """See Adversary."""
         device = batch.images.device
         drawn = int(torch.randint(len(batch.holdouts), (), generator=batch.generator, device=device))
-        attack = PGD(num_steps=self.num_steps, step_ratio=self.step_ratio, early_stop=False)
-        adversarial = _attacked(batch, batch.holdouts[drawn], attack, self.epsilon)
+        adversarial = _attacked(batch, batch.holdouts[drawn], _attack_of(self), self.epsilon)
         return replace(batch, images=torch.cat([batch.images, adversarial]), labels=batch.labels.repeat(2))
+
+
+def _attack_of(adversary: SelfAttack | HoldOutAttack) -> PGD:
+    return PGD(num_steps=adversary.num_steps, step_ratio=adversary.step_ratio, early_stop=False)
 
 
 def _attacked(batch: Batch, victim: Ensemble, attack: PGD, epsilon: float) -> Tensor:

@@ -1,0 +1,37 @@
+"""What the rows of the attack tables are called."""
+
+import dataclasses
+
+from smdguard.attacks import APGD, PGD, Attack
+from smdguard.render.attack_rows import attack_rows
+from smdguard.report import AuditReport
+
+
+def with_attacks(report: AuditReport, *attacks: Attack, num_attacked: int = 1000) -> AuditReport:
+    template = report.attacks[0]
+    results = [
+        dataclasses.replace(
+            template, name=one.name, repr=repr(one), access="white-box", source="m", num_attacked=num_attacked
+        )
+        for one in attacks
+    ]
+    return dataclasses.replace(report, attacks=(*results,))
+
+
+def headings(report: AuditReport) -> list[str]:
+    return [row.heading for row in attack_rows(report)]
+
+
+def test_attacks_of_one_name_are_told_apart_by_what_differs(bare: AuditReport) -> None:
+    attacks = PGD(), PGD(num_steps=100, num_restarts=5), PGD(loss="cw", num_steps=100, num_restarts=5), APGD()
+    assert headings(with_attacks(bare, *attacks)) == [
+        "PGD, loss ce, num_steps 10, num_restarts 1",
+        "PGD, loss ce, num_steps 100, num_restarts 5",
+        "PGD, loss cw, num_steps 100, num_restarts 5",
+        "APGD-CE",
+    ]
+
+
+def test_an_attack_that_nothing_was_left_for_is_no_row(bare: AuditReport) -> None:
+    assert headings(with_attacks(bare, APGD(), num_attacked=3)) == ["APGD-CE on the 3 still standing"]
+    assert headings(with_attacks(bare, APGD(), num_attacked=0)) == []
