@@ -1,7 +1,7 @@
 """What an audit has finished, on disk, so that the same command goes on from there."""
 
-import shutil
 from collections.abc import Iterator, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 
 from smdguard.files import write_atomically
@@ -18,14 +18,17 @@ class PartialResults(MutableMapping[str, bytes]):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._used: set[str] = set()
 
     def __getitem__(self, key: str) -> bytes:
+        self._used.add(key)
         try:
             return (self._folder / key).read_bytes()
         except OSError as error:
             raise KeyError(key) from error
 
     def __setitem__(self, key: str, value: bytes) -> None:
+        self._used.add(key)
         write_atomically(self._folder / key, value)
 
     def __delitem__(self, key: str) -> None:
@@ -38,5 +41,9 @@ class PartialResults(MutableMapping[str, bytes]):
         return sum(1 for _ in self)
 
     def discard(self) -> None:
-        """Remove the folder."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Remove what this audit used, and the folder too unless another audit has left something to go on from."""
+        killed_writes = (path.name for path in self._folder.glob(".*"))
+        for name in (*self._used, *killed_writes):
+            (self._folder / name).unlink(missing_ok=True)
+        with suppress(OSError):
+            self._folder.rmdir()

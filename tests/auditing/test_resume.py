@@ -1,6 +1,7 @@
 """Audits that are cut short and go on, that run short of memory, and of models that give no gradient."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from smdguard.attacks import APGD, FGSM, PGD, MemberReweighing, Square, Unsuspicious
 from smdguard.auditing import AuditInterrupted, audit
+from smdguard.auditing.partial_results import PartialResults
 from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError
 from smdguard.report import AuditReport
@@ -128,6 +130,23 @@ def test_damaged_results_are_computed_again() -> None:
     store: dict[str, bytes] = {}
     expected = run(store=store)
     assert run(store={key: value[:-1] for key, value in store.items()}) == expected
+
+
+def test_finished_audits_leave_those_of_others_to_go_on_from(tmp_path: Path) -> None:
+    folder = tmp_path / "partial"
+    with pytest.raises(AuditInterrupted):
+        run(seed=1, store=PartialResults(folder), progress=stopping_after(2, KeyboardInterrupt()))
+    unfinished = {file.name for file in folder.iterdir()}
+    (folder / ".killed").write_bytes(b"")
+    store = PartialResults(folder)
+    run(store=store)
+    assert len(store) > len(unfinished)
+    store.discard()
+    assert {file.name for file in folder.iterdir()} == unfinished
+    again = PartialResults(folder)
+    run(seed=1, store=again)
+    again.discard()
+    assert not folder.exists()
 
 
 def test_ctrl_c_leaves_a_partial_report() -> None:
