@@ -15,12 +15,10 @@ class AttackRow(NamedTuple):
     Args:
         heading: Its name, with the settings that tell it from others of that name, and what it was made on where
             that was not all images or not the model.
-        settings: Its settings.
         cells: Accuracy when made on the model, then on each surrogate; None where it was not.
     """
 
     heading: str
-    settings: str
     cells: "tuple[Interval | None, ...]"
 
 
@@ -30,10 +28,13 @@ def surrogate_names(report: "AuditReport") -> list[str]:
 
 
 def attack_rows(report: "AuditReport") -> list[AttackRow]:
-    """A row for each attack at the audit's radius, then one for each member that was attacked alone."""
+    """A row for each attack at the audit's radius, for each member that was attacked alone, and for smaller radii.
+
+    What is found in a smaller ball lies in the larger one.
+    """
     results = [result for result in _at_radius(report) if result.access != "member"]
     members = [result for result in _at_radius(report) if result.access == "member"]
-    rows = []
+    rows, elsewhere = [], (None,) * len(surrogate_names(report))
     for settings in dict.fromkeys(result.repr for result in results):
         same = [result for result in results if result.repr == settings]
         direct = next((result for result in same if result.access == "white-box"), None)
@@ -42,10 +43,14 @@ def attack_rows(report: "AuditReport") -> list[AttackRow]:
         heading = _heading(same[0], results)
         if same[0].num_attacked < report.num_images:
             heading = f"{heading} on the {same[0].num_attacked} still standing"
-        rows.append(AttackRow(heading, settings, tuple(cell and cell.robust_accuracy for cell in cells)))
-    for result in members:
-        none = (None,) * len(surrogate_names(report))
-        rows.append(AttackRow(f"{result.name} made on {result.source}", result.repr, (result.robust_accuracy, *none)))
+        rows.append(AttackRow(heading, tuple(cell and cell.robust_accuracy for cell in cells)))
+    rows += [
+        AttackRow(f"{result.name} made on {result.source}", (result.robust_accuracy, *elsewhere)) for result in members
+    ]
+    smaller = [point for point in report.curve if point.epsilon < report.threat.epsilon]
+    if smaller:
+        heading = f"all attacks up to {smaller[-1].epsilon:.4g}"
+        rows.append(AttackRow(heading, (smaller[-1].robust_accuracy, *elsewhere)))
     return rows
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 from smdguard.attacks import APGD, PGD, Attack
 from smdguard.render.attack_rows import attack_rows
-from smdguard.report import AuditReport
+from smdguard.report import AuditReport, CurvePoint, Interval
 
 
 def with_attacks(report: AuditReport, *attacks: Attack, num_attacked: int = 1000) -> AuditReport:
@@ -35,3 +35,9 @@ def test_attacks_of_one_name_are_told_apart_by_what_differs(bare: AuditReport) -
 def test_an_attack_that_nothing_was_left_for_is_no_row(bare: AuditReport) -> None:
     assert headings(with_attacks(bare, APGD(), num_attacked=3)) == ["APGD-CE on the 3 still standing"]
     assert headings(with_attacks(bare, APGD(), num_attacked=0)) == []
+
+
+def test_what_fell_at_a_smaller_radius_is_a_row(bare: AuditReport) -> None:
+    curve = tuple(CurvePoint(epsilon, Interval(0.5 - epsilon, 0.0, 1.0)) for epsilon in (0.05, 0.1, 0.2))
+    row = attack_rows(dataclasses.replace(bare, curve=curve))[-1]
+    assert (row.heading, row.cells[0]) == ("all attacks up to 0.1", curve[1].robust_accuracy)
