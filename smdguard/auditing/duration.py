@@ -111,11 +111,14 @@ def _runs(plan: Plan, num_times: int, num_shards: int, threshold: float | None) 
     yield from ((attack, plan.model, num_times) for attack in direct)
     yield from ((planned.attack, planned.made_on, num_times) for planned in plan.transfers)
     # A member alone is no slower than all together.
-    yield from ((attack, plan.model, num_shards * plan.num_members) for attack in plan.on_members)
+    for at_largest, shards in ((False, num_times - num_shards), (True, num_shards)):
+        for attack in plan.on_members(at_largest=at_largest):
+            yield attack, plan.model, shards * plan.num_members
     if threshold is not None and plan.num_members:
         yield from ((attack, plan.model, 1) for attack in attacks_on_suspicion(threshold))
     if any(attack.requires == "gradients" for attack in direct):
-        yield from ((attack, plan.model, 1) for attack in (probes.UNBOUNDED, probes.TRACED))
+        yield probes.UNBOUNDED, plan.model, 1
+        yield probes.TRACED, plan.model, num_times // num_shards
 
 
 def measure_pace(model: Model, images: Tensor, labels: Tensor) -> Pace:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from smdguard.attacks import Attack, Model
@@ -107,7 +108,7 @@ def audit(
     preset = find_preset(attacks, has_gradients=differentiable)
     impossible = impossible_attacks(preset, has_gradients=differentiable, has_members=hasattr(model, "member_logits"))
     plan = Plan(model, name, preset, frozenset(impossible), surrogates)
-    if not plan.num_runs:
+    if not (plan.attacks or plan.pursuits or plan.transfers):
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in impossible.values())
         raise InvalidInputError(f"no attack is possible on this model, and there is no surrogate ({reasons})")
     assignment = Assignment(
@@ -120,14 +121,13 @@ def audit(
         seed=seed,
         impossible=tuple(impossible.values()),
     )
-    num_runs = len(assignment.radii) * plan.num_runs + len(plan.on_members) * plan.num_members
     workshop = Workshop(
         images,
         labels,
         seed,
         fingerprint="" if store is None else fingerprint([(name, model), *surrogates.items()], images, labels, seed),
         store={} if store is None else store,
-        advance=_Counter(progress, num_runs * -(-len(images) // SHARD_SIZE)).advance,
+        advance=_Counter(progress, plan.num_runs(len(assignment.radii)) * -(-len(images) // SHARD_SIZE)).advance,
     )
     careful = workshop.batching.wrap(model)
     shards = images.split(SHARD_SIZE), labels.split(SHARD_SIZE)
@@ -173,17 +173,13 @@ def _gather(
     """Make all attacks, then the probes; what is found is kept as it comes."""
     threat = assignment.threat
     for radius in assignment.radii:
-        for outcome in _attack(evidence, plan, workshop, dataclasses.replace(threat, epsilon=radius)):
-            evidence.outcomes.append(outcome)
-    if isinstance(plan.model, Ensemble):
-        for attack in plan.on_members:
-            matrix, outcomes = member_transfer(plan.model, attack, workshop, threat, evidence.clean)
-            evidence.transfers.append(matrix)
-            evidence.outcomes += outcomes
-        if threshold is not None:
-            evidence.suspicion, evidence.asides = suspicion_under_attack(plan.model, workshop, threat, threshold)
+        at_radius = dataclasses.replace(threat, epsilon=radius)
+        _gather_at(at_radius, evidence, plan, workshop, at_largest=at_radius == threat)
+    if isinstance(plan.model, Ensemble) and threshold is not None:
+        evidence.suspicion, outcomes = suspicion_under_attack(plan.model, workshop, threat, threshold)
+        evidence.asides += outcomes
     evidence.probed, outcomes = workshop.batching.run(lambda: _probe(evidence, plan, workshop, threat))
-    evidence.asides = [*evidence.asides, *outcomes]
+    evidence.asides += outcomes
     wrap = workshop.batching.wrap
     evidence.exhibits = workshop.batching.run(
         lambda: gather_exhibits(
@@ -199,6 +195,20 @@ def _gather(
             generator=workshop.generator("exhibits"),
         )
     )
+
+
+def _gather_at(threat: ThreatModel, evidence: Evidence, plan: Plan, workshop: Workshop, *, at_largest: bool) -> None:
+    """Make all attacks at one radius; the probes, which are made at the largest, have their like at the others."""
+    for outcome in _attack(evidence, plan, workshop, threat):
+        evidence.outcomes.append(outcome)
+    if isinstance(plan.model, Ensemble):
+        for attack in plan.on_members(at_largest=at_largest):
+            matrix, outcomes = member_transfer(plan.model, attack, workshop, threat, evidence.clean)
+            evidence.outcomes += outcomes
+            if at_largest:
+                evidence.transfers.append(matrix)
+    if not at_largest:
+        evidence.asides += _long_run(evidence, plan, workshop, threat)
 
 
 def _attack(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel) -> Iterator[Outcome]:
@@ -222,6 +232,22 @@ def _attack(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatMo
         yield Outcome(planned.attack, "black-box", planned.source, threat.epsilon, standing(planned))
 
 
+def _long_run(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel) -> list[Outcome]:
+    """What the probes' long run of PGD leaves standing of their images, so that a curve's points are alike."""
+    if evidence.health is None or evidence.health.random:
+        return []
+    standing = evidence.standing(threat.epsilon)
+    probed = torch.zeros_like(standing)
+    probed[probe_rows(len(probed), probed.device)] = True
+    attack = dataclasses.replace(TRACED, early_stop=True)
+
+    def right(images: Tensor, labels: Tensor) -> Tensor:
+        return workshop.standing(plan.model, images, labels)[:, None]
+
+    left = workshop.measure(Planned(attack, plan.model, "probes"), threat, right, pursued=probed & standing)[:, 0]
+    return [Outcome(attack, "white-box", "probes", threat.epsilon, standing & (left | ~probed), int(probed.sum()))]
+
+
 def _probe(
     evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel
 ) -> tuple[list[Finding], list[Outcome]]:
@@ -233,7 +259,7 @@ def _probe(
     # Of a model that answers at random, a long run finds by mere repetition what is no attack's doing.
     if evidence.health is None or any(finding.check == RANDOM_OUTPUT for finding in findings):
         return findings, []
-    standing = evidence.standing(threat.epsilon)
+    standing = worst_case(evidence.outcomes, evidence.clean, threat.epsilon)
     on_gradients, standing[rows] = probe_gradient_attacks(
         model, images, labels, threat, plan.attacks, standing[rows], workshop.generator("probes")
     )

@@ -49,15 +49,17 @@ class Plan:
             if attack.requires == "gradients" and not attack.needs_members and not isinstance(attack, FAB)
         ]
 
-    @property
-    def num_runs(self) -> int:
-        """At each radius."""
-        return len(self.attacks) + len(self.pursuits) + len(self.transfers)
+    def num_runs(self, num_radii: int) -> int:
+        """On all images, at so many radii; at all but the largest with the probe's long run."""
+        at_each = len(self.attacks) + len(self.pursuits) + len(self.transfers)
+        on_members = [len(self.on_members(at_largest=at_largest)) * self.num_members for at_largest in (False, True)]
+        return (num_radii - 1) * (at_each + on_members[0] + 1) + at_each + on_members[1]
 
-    @property
-    def on_members(self) -> tuple[Attack, ...]:
-        """Made on every member of an ensemble alone."""
-        return self.preset.on_members if isinstance(self.model, Ensemble) else ()
+    def on_members(self, *, at_largest: bool) -> tuple[Attack, ...]:
+        """Made on every member of an ensemble alone, at the largest radius or at another."""
+        if not isinstance(self.model, Ensemble):
+            return ()
+        return self.preset.on_members if at_largest else self.preset.on_members[:1]
 
     @property
     def num_members(self) -> int:

@@ -28,7 +28,7 @@ class Preset:
     Args:
         attacks: Each made on all images, on the model and on every surrogate.
         pursuits: Stronger ones, each made on the model and only on the images that still stand after those before it.
-        on_members: Each made on every member of an ensemble alone; the first of them is PGD.
+        on_members: Each made on every member of an ensemble alone, the first of them, PGD, at all radii.
     """
 
     attacks: tuple[Attack, ...]
