@@ -21,7 +21,8 @@ def distil(
     """For each member, the images near `sources` whose features come closest to those of `targets`.
 
     x'_m = argmin_z ||h_m(z) - h_m(x_t)||^2 over the threat model's ball around x_s, by steps from x_s against the sign
-    of the summed gradients, each divided by its L1 norm. Crafted in evaluation mode.
+    of the summed gradients, each divided by its L1 norm. An image that is its own target stays as it is. Crafted in
+    evaluation mode.
 
     Args:
         ensemble: Equally built LayeredNetworks.
@@ -38,6 +39,8 @@ def distil(
     Reference:
         Yang et al., "DVERGE: Diversifying Vulnerabilities for Enhanced Robust Generation of Ensembles", 2020, Eq. 1.
     """
+    # An image that is its own target is there already; normalised, the rounding in its distance would become a step.
+    is_to_move = (sources != targets).flatten(1).any(dim=1).view(-1, 1, 1, 1)
     sources = sources.expand(len(ensemble.members), *sources.shape)
     distilled, momentum = sources, torch.zeros_like(sources)
     step_size = step_ratio * threat.epsilon
@@ -47,7 +50,7 @@ def distil(
         for _ in range(num_steps):
             leaf = distilled.detach().requires_grad_()
             distance = (ensemble.member_features(leaf, layer) - wanted).square().sum()
-            gradient = torch.autograd.grad(distance, leaf)[0]
+            gradient = torch.autograd.grad(distance, leaf)[0] * is_to_move
             momentum = momentum + unit(gradient.flatten(0, 1), order=1).view_as(gradient)
             distilled = threat.project(sources, distilled - step_size * momentum.sign())
     return distilled

@@ -64,6 +64,16 @@ def test_distillation_approaches_the_targets_within_the_ball(batch: Batch) -> No
     assert (distance(crafted) < distance(sources)).all()
 
 
+def test_an_image_that_is_its_own_target_stays_as_it_is(batch: Batch) -> None:
+    """Whatever rounding makes of a distance of zero in another batch."""
+    targets = batch.images.roll(1, dims=0)
+    targets[0] = batch.images[0]
+    crafted = distil(batch.ensemble, batch.images, targets, 0, THREAT, num_steps=3, step_ratio=0.1)
+    moved = (crafted != batch.images).flatten(2).any(dim=2)
+    assert not moved[:, 0].any()
+    assert moved[:, 1:].all()
+
+
 def test_self_attack_raises_epsilon_at_first_and_fools_the_ensemble(batch: Batch) -> None:
     adversary = SelfAttack(epsilon=0.3, warm_up=0.5)
     largest = [
