@@ -1,6 +1,6 @@
 """Which models of the zoo go with another: to make black-box attacks on, and to compare it with."""
 
-from smdguard.hub import is_at_hand, read_audit, read_manifest
+from smdguard.catalogue import is_at_hand, read_audit, read_manifest
 from smdguard.manifest import ManifestEntry, ModelConfig
 
 

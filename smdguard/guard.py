@@ -13,7 +13,8 @@ from PIL import Image
 from smdguard.backends import Backend, BackendName
 from smdguard.errors import BackendError, ImageError, InvalidInputError
 from smdguard.files import read
-from smdguard.hub import ONNX, WEIGHTS, ModelFolder, find_model
+from smdguard.hub import find_model
+from smdguard.model_folder import ONNX, WEIGHTS, ModelFolder
 from smdguard.preprocess import DIGIT_INK_SHARE, ImageShape, Mode, decode, prepare, prepare_array
 from smdguard.scores import agreement, average_log_probabilities, disagreement
 

@@ -14,13 +14,12 @@ from huggingface_hub.utils import close_session
 from hypothesis import settings
 from safetensors.torch import save
 
-from smdguard import hub
+from smdguard import catalogue
 from smdguard.backends.torch import build_ensemble
 from smdguard.datasets import DATASETS
 from smdguard.ensemble import Ensemble
 from smdguard.export import to_onnx
 from smdguard.files import sha256
-from smdguard.hub import AUDIT, CARD, CONFIG, ONNX, WEIGHTS
 from smdguard.manifest import (
     Architecture,
     EntryTraining,
@@ -36,6 +35,7 @@ from smdguard.manifest import (
     parse,
     serialise,
 )
+from smdguard.model_folder import AUDIT, CARD, CONFIG, ONNX, WEIGHTS
 from smdguard.remote import Repository
 from tests.hub_server import HubServer, serve
 
@@ -127,17 +127,17 @@ def edit_config() -> Callable[[Path, Edit], None]:
 def tiny_zoo(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A zoo of its own: the real test images, and the tiny model under three names."""
     zoo = tmp_path / "zoo"
-    shutil.copytree(hub.zoo_folder() / "data", zoo / "data")
+    shutil.copytree(catalogue.zoo_folder() / "data", zoo / "data")
     names = ("naive-lenet-mnist", "naive-lenet-mnist-s1", "smd-lenet-mnist-s1")
     for name in names:
         shutil.copytree(tiny_folder, zoo / "models" / name)
-    subsets = hub.read_manifest().test_subsets
+    subsets = catalogue.read_manifest().test_subsets
     manifest = Manifest(models=tuple(_entry(zoo / "models" / name) for name in names), test_subsets=subsets)
     (zoo / "manifest.json").write_bytes(serialise(manifest))
-    monkeypatch.setattr(hub, "zoo_folder", lambda: zoo)
-    hub.read_manifest.cache_clear()
+    monkeypatch.setattr(catalogue, "zoo_folder", lambda: zoo)
+    catalogue.read_manifest.cache_clear()
     yield zoo
-    hub.read_manifest.cache_clear()
+    catalogue.read_manifest.cache_clear()
 
 
 def _entry(folder: Path) -> ManifestEntry:
@@ -202,5 +202,5 @@ def distant_model(tiny_zoo: Path, hub_server: HubServer) -> Repository:
     for file in ("weights", "onnx"):
         manifest["models"][0][file] |= {"repo": "org/naive-lenet-mnist", "revision": commit}
     (tiny_zoo / "manifest.json").write_text(json.dumps(manifest))
-    hub.read_manifest.cache_clear()
+    catalogue.read_manifest.cache_clear()
     return Repository("org/naive-lenet-mnist", commit)

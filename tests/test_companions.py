@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from smdguard.catalogue import read_manifest
 from smdguard.companions import default_surrogates
-from smdguard.hub import find_model, read_manifest
+from smdguard.hub import find_model
 from smdguard.manifest import ModelConfig, serialise
 
 Config = Callable[..., ModelConfig]

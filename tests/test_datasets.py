@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from pydantic import TypeAdapter
 
+from smdguard.catalogue import read_manifest, read_test_subset
 from smdguard.datasets import (
     DATASETS,
     Dataset,
@@ -22,7 +23,7 @@ from smdguard.datasets import (
     parse_subset,
 )
 from smdguard.errors import InvalidInputError, UnknownModelError
-from smdguard.hub import find_model, read_manifest, read_test_subset
+from smdguard.hub import find_model
 
 MNIST, FASHION, CIFAR = DATASETS["mnist"], DATASETS["fashion-mnist"], DATASETS["cifar10"]
 

@@ -12,10 +12,10 @@ import onnxruntime
 import pytest
 import torch
 
+from smdguard.catalogue import read_test_subset
 from smdguard.datasets import DATASETS, parse_subset
 from smdguard.ensemble import Ensemble
 from smdguard.export import OPSET, to_onnx
-from smdguard.hub import read_test_subset
 
 
 @pytest.fixture(scope="module")

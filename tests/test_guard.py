@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 
 import smdguard as sg
+from smdguard.catalogue import read_manifest, read_test_subset
 from smdguard.datasets import DATASETS, dataset_of, load_split, parse_subset
 from smdguard.errors import BackendError, ImageError, InvalidInputError
 from smdguard.guard import Guard
-from smdguard.hub import ONNX, read_manifest, read_test_subset
+from smdguard.model_folder import ONNX
 
 BACKENDS = ("onnx", "torch")
 TINY = "tiny"

@@ -12,8 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import smdguard as sg
+from smdguard.catalogue import list_zoo, read_test_subset
 from smdguard.errors import IntegrityError, UnknownModelError
-from smdguard.hub import CONFIG, ONNX, WEIGHTS, find_model, list_zoo, read_test_subset
+from smdguard.hub import find_model
+from smdguard.model_folder import CONFIG, ONNX, WEIGHTS
 
 NAME = "naive-lenet-mnist"
 # Which back end reads which file; the configuration is read by both.

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smdguard.catalogue import read_manifest
 from smdguard.errors import IntegrityError
-from smdguard.hub import read_manifest
 from smdguard.manifest import File, Input, Manifest, ModelConfig, RemoteFile, parse, serialise
 
 DIGEST = "0123456789abcdef" * 4

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from smdguard.hub import read_manifest
+from smdguard.catalogue import read_manifest
 from zoo.table import markdown_table
 
 ROOT = Path(__file__).parent.parent

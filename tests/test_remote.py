@@ -17,10 +17,12 @@ import pytest
 from huggingface_hub import constants
 
 import smdguard as sg
-from smdguard import hub, remote
+from smdguard import remote
+from smdguard.catalogue import list_zoo
 from smdguard.companions import default_surrogates
 from smdguard.errors import HubError, IntegrityError, UnknownModelError, UnpinnedRevisionWarning
-from smdguard.hub import CARD, CONFIG, ONNX, WEIGHTS, find_model, list_zoo, pull_model
+from smdguard.hub import find_model, pull_model
+from smdguard.model_folder import AUDIT, CARD, CONFIG, ONNX, WEIGHTS
 from smdguard.remote import Repository, parse_id
 from tests.hub_server import TOKEN, Answer, Handler, HubServer
 
@@ -60,7 +62,7 @@ def refusal(model: str, error: type[Exception]) -> str:
 def test_pinned_model_is_fetched_once(hub_server: HubServer, model: Repository, tiny_folder: Path) -> None:
     assert load(pinned(model)).name == pinned(model)
     files = [request.path.rpartition("/")[2] for request in hub_server.requests if "resolve" in request.path]
-    assert sorted(files) == sorted([CONFIG, WEIGHTS, ONNX, CARD, hub.AUDIT])
+    assert sorted(files) == sorted([CONFIG, WEIGHTS, ONNX, CARD, AUDIT])
     assert read_all(model.folder) == read_all(tiny_folder)
     hub_server.requests.clear()
     load(pinned(model))
@@ -414,7 +416,7 @@ def test_third_party_model_is_data_only(hub_server: HubServer, tiny_folder: Path
     commit = hub_server.host("org/evil", files)
     assert fragment in refusal(f"org/evil@{commit}", IntegrityError)
     kept = {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()}
-    assert kept <= {CONFIG, CARD, hub.AUDIT}
+    assert kept <= {CONFIG, CARD, AUDIT}
 
 
 def test_huge_configuration_is_refused(hub_server: HubServer) -> None:

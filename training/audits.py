@@ -10,7 +10,7 @@ from smdguard.auditing.partial_results import PartialResults
 from smdguard.datasets import LabelledImages
 from smdguard.files import write_atomically
 from smdguard.guard import load
-from smdguard.hub import AUDIT
+from smdguard.model_folder import AUDIT
 from smdguard.report import AuditReport
 from smdguard.threat import ThreatModel
 from training.paper import EPSILON, RADII

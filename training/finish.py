@@ -11,8 +11,8 @@ from torch import Tensor
 
 from smdguard.ensemble import Ensemble
 from smdguard.files import sha256, write_atomically
-from smdguard.hub import CONFIG, WEIGHTS
 from smdguard.manifest import File, ModelConfig, Objective, Suspicion, Training, serialise
+from smdguard.model_folder import CONFIG, WEIGHTS
 from smdguard.scores import disagreement
 from training.data import TrainingData
 from training.evaluation import clean_accuracy, member_log_probabilities

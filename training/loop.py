@@ -16,8 +16,8 @@ from torch import Tensor
 from smdguard.datasets import LabelledImages
 from smdguard.ensemble import Ensemble
 from smdguard.files import write_atomically
-from smdguard.hub import CONFIG
 from smdguard.manifest import ModelConfig, read_record
+from smdguard.model_folder import CONFIG
 from training.batch import Batch
 from training.checkpoint import FILE_NAME, Progress, restore_checkpoint, save_checkpoint, what_is_kept
 from training.data import TrainingData, batches, num_batches

@@ -5,8 +5,9 @@ from pathlib import Path
 from smdguard.backends.torch import Builder, load_ensemble
 from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError
-from smdguard.hub import WEIGHTS, find_model
+from smdguard.hub import find_model
 from smdguard.manifest import Architecture, Input
+from smdguard.model_folder import WEIGHTS
 
 
 def identify(model: str) -> tuple[str, Path]:

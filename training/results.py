@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from smdguard.errors import InvalidInputError
-from smdguard.hub import AUDIT, CONFIG
 from smdguard.manifest import ModelConfig, read_record
+from smdguard.model_folder import AUDIT, CONFIG
 from smdguard.report import AuditReport
 from training.audits import PRESET, read_audit
 from training.paper import surrogate_name

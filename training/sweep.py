@@ -12,7 +12,7 @@ import torch
 from smdguard.backends.torch import torch_device
 from smdguard.datasets import LabelledImages, balanced_subset
 from smdguard.errors import SmdguardError
-from smdguard.hub import CONFIG
+from smdguard.model_folder import CONFIG
 from training.audits import audit_run, read_audit, sources_of
 from training.data import TrainingData, load_training_data
 from training.loop import Report, train

@@ -7,10 +7,11 @@ import click
 import numpy
 from PIL import Image
 
+from smdguard.catalogue import read_manifest, read_test_subset
 from smdguard.command_group import OneLineErrors
 from smdguard.datasets import DATASETS, balanced_subset, load_split, parse_subset
 from smdguard.files import sha256, write_atomically, zoo_folder
-from smdguard.hub import find_model, read_manifest, read_test_subset
+from smdguard.hub import find_model
 from smdguard.manifest import Manifest, ManifestEntry, TestSubset
 from zoo.entries import add_model, audit_model, write_card, write_manifest
 from zoo.picture import FILE as PICTURE

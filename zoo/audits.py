@@ -6,9 +6,9 @@ from pathlib import Path
 
 from smdguard import auditing
 from smdguard.auditing import PresetName
+from smdguard.catalogue import read_test_subset
 from smdguard.datasets import balanced_subset, find_dataset, parse_subset
 from smdguard.guard import load
-from smdguard.hub import read_test_subset
 from smdguard.manifest import ModelConfig
 from smdguard.report import AuditReport
 from smdguard.threat import ThreatModel

@@ -6,23 +6,14 @@ from pathlib import Path
 from smdguard import render
 from smdguard.auditing import PresetName
 from smdguard.backends.torch import TorchBackend
+from smdguard.catalogue import read_manifest, read_test_subset
 from smdguard.companions import default_surrogates
 from smdguard.datasets import balanced_subset, find_dataset, parse_subset
 from smdguard.export import to_onnx
 from smdguard.files import sha256, write_atomically, zoo_folder
 from smdguard.golden import ATOL, NUM_IMAGES, make_golden
 from smdguard.guard import load
-from smdguard.hub import (
-    AUDIT,
-    CARD,
-    CONFIG,
-    GOLDEN,
-    ONNX,
-    WEIGHTS,
-    find_model,
-    read_manifest,
-    read_test_subset,
-)
+from smdguard.hub import find_model
 from smdguard.manifest import (
     WORST_CASE,
     EntryTraining,
@@ -38,6 +29,7 @@ from smdguard.manifest import (
     read_record,
     serialise,
 )
+from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS
 from smdguard.report import AuditReport, CurvePoint
 from zoo.audits import audit_zoo_model
 from zoo.card import model_card

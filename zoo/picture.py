@@ -3,7 +3,8 @@
 import dataclasses
 
 from smdguard import render
-from smdguard.hub import AUDIT, find_model
+from smdguard.hub import find_model
+from smdguard.model_folder import AUDIT
 from smdguard.report import AuditReport, Baseline, CurvePoint
 
 FILE = "accuracy.png"

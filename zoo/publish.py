@@ -9,8 +9,9 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
 from smdguard.files import sha256
-from smdguard.hub import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS, find_model
+from smdguard.hub import find_model
 from smdguard.manifest import ManifestEntry
+from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS
 from smdguard.remote import hub_errors
 from zoo.entries import replace_in_manifest
 

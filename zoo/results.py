@@ -7,10 +7,12 @@ from typing import Any
 
 from smdguard import render
 from smdguard.auditing import PresetName
+from smdguard.catalogue import read_manifest
 from smdguard.datasets import find_dataset
 from smdguard.errors import InvalidInputError
 from smdguard.files import write_atomically, zoo_folder
-from smdguard.hub import WEIGHTS, ModelFolder, find_model, read_manifest
+from smdguard.hub import find_model
+from smdguard.model_folder import WEIGHTS, ModelFolder
 from smdguard.report import AuditReport
 from training.paper import EPSILON, RADII, surrogate_names
 from training.results import WORST_CASE, FinishedRun

@@ -7,8 +7,9 @@ from smdguard.errors import IntegrityError
 from smdguard.files import read, sha256
 from smdguard.golden import check_golden
 from smdguard.guard import Guard
-from smdguard.hub import AUDIT, CARD, CONFIG, GOLDEN, find_model
+from smdguard.hub import find_model
 from smdguard.manifest import ManifestEntry
+from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN
 from smdguard.report import AuditReport
 from zoo.audits import audit_zoo_model
 from zoo.card import model_card

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from smdguard.attacks import Model
 from smdguard.backends.torch import Builder, torch_device
+from smdguard.catalogue import read_test_subset
 from smdguard.datasets import (
     DATASETS,
     DEFAULT_EPSILON,
@@ -26,7 +27,6 @@ from smdguard.errors import InvalidInputError, UnknownModelError
 from smdguard.factories import import_factory, in_one_line, is_factory
 from smdguard.files import read
 from smdguard.guard import load
-from smdguard.hub import read_test_subset
 from smdguard.manifest import ModelConfig
 
 _TORCHVISION = "torchvision:"

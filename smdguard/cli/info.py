@@ -12,7 +12,8 @@ from smdguard.cli.options import json_option, output_console
 @json_option
 def info(model: str, as_json: bool) -> None:
     """Show the card of the model NAME; with --json its entry in the zoo, or else its configuration."""
-    from smdguard.hub import find_model, read_card, read_manifest
+    from smdguard.catalogue import read_manifest
+    from smdguard.hub import find_model, read_card
 
     if as_json:
         record = read_manifest().find(model) or find_model(model).config

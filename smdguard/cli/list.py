@@ -11,7 +11,7 @@ from smdguard.cli.options import json_option, output_console
 @json_option
 def list_models(as_json: bool) -> None:
     """List the models of the zoo, with what their audits found."""
-    from smdguard.hub import list_zoo
+    from smdguard.catalogue import list_zoo
 
     rows = list_zoo()
     if as_json:

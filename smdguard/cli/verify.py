@@ -19,7 +19,7 @@ def verify(ctx: click.Context, models: tuple[str, ...], as_json: bool) -> None:
     Each NAME is a name of the zoo, a model folder or org/repo@revision on the Hub; without one, all models of the zoo
     that are on this machine are checked.
     """
-    from smdguard.hub import is_at_hand, read_manifest
+    from smdguard.catalogue import is_at_hand, read_manifest
 
     names = models or [entry.name for entry in read_manifest().models if is_at_hand(entry)]
     rows = [_verify(name) for name in names]
@@ -37,7 +37,8 @@ def verify(ctx: click.Context, models: tuple[str, ...], as_json: bool) -> None:
 def _verify(name: str) -> dict[str, Any]:
     from smdguard.golden import check_golden
     from smdguard.guard import Guard
-    from smdguard.hub import GOLDEN, find_model
+    from smdguard.hub import find_model
+    from smdguard.model_folder import GOLDEN
 
     try:
         folder = find_model(name)

@@ -11,11 +11,11 @@ from smdguard.attacks import APGD, BIM, FAB, FGSM, MIM, PGD, Attack, Square, Tar
 from smdguard.attacks.losses import cross_entropy_direction
 from smdguard.auditing import audit
 from smdguard.auditing.gradients import gradient_health
+from smdguard.catalogue import read_test_subset
 from smdguard.datasets import balanced_subset, parse_subset
 from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError
 from smdguard.guard import load
-from smdguard.hub import read_test_subset
 from smdguard.report import AuditReport
 from smdguard.threat import ThreatModel
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from smdguard.architectures import ARCHITECTURES
 from smdguard.attacks import APGD, PGD
+from smdguard.catalogue import read_test_subset
 from smdguard.datasets import balanced_subset, parse_subset
 from smdguard.ensemble import Ensemble
 from smdguard.guard import load
-from smdguard.hub import read_test_subset
 from smdguard.threat import ThreatModel
 
 NUM_STEPS = 10

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from smdguard.hub import ONNX
+from smdguard.model_folder import ONNX
 
 Run = Callable[..., Result]
 OneLine = Callable[..., str]

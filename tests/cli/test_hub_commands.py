@@ -13,8 +13,11 @@ import pytest
 from click.testing import Result
 from rich.console import Console
 
+from smdguard import catalogue
+from smdguard.catalogue import read_manifest
 from smdguard.cli import info
-from smdguard.hub import CARD, CONFIG, ONNX, WEIGHTS, read_manifest
+from smdguard.files import sha256
+from smdguard.model_folder import CARD, CONFIG, ONNX, WEIGHTS
 from smdguard.remote import Repository
 from tests.hub_server import TOKEN, HubServer
 
@@ -121,28 +124,26 @@ def test_verify_asks_for_the_golden_outputs(
     """A model with the golden outputs of another."""
     from safetensors.numpy import load, save
 
-    from smdguard import hub
-
     monkeypatch.undo()
-    hub.read_manifest.cache_clear()
-    real = hub.zoo_folder() / "models" / NAME
+    catalogue.read_manifest.cache_clear()
+    real = catalogue.zoo_folder() / "models" / NAME
     zoo = tmp_path / "real"
     shutil.copytree(real, zoo / "models" / NAME)
-    manifest = json.loads((hub.zoo_folder() / "manifest.json").read_bytes())
+    manifest = json.loads((catalogue.zoo_folder() / "manifest.json").read_bytes())
     manifest["models"] = [entry for entry in manifest["models"] if entry["name"] == NAME]
     golden = zoo / "models" / NAME / "golden.safetensors"
     tensors = load(golden.read_bytes())
     golden.write_bytes(save({**tensors, "member_probabilities": tensors["member_probabilities"][::-1].copy()}))
     config = json.loads((zoo / "models" / NAME / CONFIG).read_bytes())
-    digest = hub.sha256(golden.read_bytes())
+    digest = sha256(golden.read_bytes())
     config["files"]["golden.safetensors"]["sha256"] = digest
     (zoo / "models" / NAME / CONFIG).write_text(json.dumps(config))
-    manifest["models"][0]["training"]["config_sha256"] = hub.sha256((zoo / "models" / NAME / CONFIG).read_bytes())
+    manifest["models"][0]["training"]["config_sha256"] = sha256((zoo / "models" / NAME / CONFIG).read_bytes())
     (zoo / "manifest.json").write_text(json.dumps(manifest))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hub, "zoo_folder", lambda: zoo)
+        patch.setattr(catalogue, "zoo_folder", lambda: zoo)
         assert "differs by" in smdguard("verify", status=1).stderr
-    hub.read_manifest.cache_clear()
+    catalogue.read_manifest.cache_clear()
 
 
 # The environment, in processes of their own, for the Hub's client reads it when it is imported.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from smdguard.hub import read_manifest
+from smdguard.catalogue import read_manifest
 from smdguard.manifest import ManifestEntry
 
 Run = Callable[..., Result]

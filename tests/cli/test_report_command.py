@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from smdguard import hub, render
+from smdguard import catalogue, render
 from smdguard.cli.audit import _baseline
 from smdguard.companions import read_baseline_audit
 from smdguard.errors import IntegrityError
 from smdguard.files import sha256
-from smdguard.hub import AUDIT
+from smdguard.hub import find_model
 from smdguard.manifest import Evaluation, EvaluationThreat, ModelConfig, Objective, serialise
+from smdguard.model_folder import AUDIT
 from smdguard.threat import ThreatModel
 
 Run = Callable[..., Result]
@@ -101,10 +102,10 @@ def audited_zoo(tiny_zoo: Path, audited: Path) -> Path:
         report_sha256=sha256(content),
         versions={},
     )
-    manifest = hub.read_manifest()
+    manifest = catalogue.read_manifest()
     models = tuple(entry.model_copy(update={"evaluations": (evaluation,)}) for entry in manifest.models)
     (tiny_zoo / "manifest.json").write_bytes(serialise(manifest.model_copy(update={"models": models})))
-    hub.read_manifest.cache_clear()
+    catalogue.read_manifest.cache_clear()
     return tiny_zoo
 
 
@@ -114,7 +115,7 @@ def defended(config: ModelConfig) -> ModelConfig:
 
 def test_baseline_is_the_curve_of_the_naive_ensemble(audited_zoo: Path, audited: Path) -> None:
     own = render.parse_report((audited / "report.json").read_bytes(), "report.json")
-    naive = hub.find_model("smd-lenet-mnist-s1").config
+    naive = find_model("smd-lenet-mnist-s1").config
     config = defended(naive)
     whole = _baseline(config, ThreatModel("linf", 0.3))
     assert whole is not None
@@ -129,8 +130,8 @@ def test_baseline_that_was_changed_is_refused(audited_zoo: Path) -> None:
     file = audited_zoo / "models" / "naive-lenet-mnist" / AUDIT
     file.write_bytes(file.read_bytes() + b" ")
     with pytest.raises(IntegrityError, match="is not the file that the manifest names"):
-        read_baseline_audit(defended(hub.find_model("smd-lenet-mnist-s1").config))
+        read_baseline_audit(defended(find_model("smd-lenet-mnist-s1").config))
 
 
 def test_zoo_without_audits_has_no_baseline(tiny_zoo: Path) -> None:
-    assert read_baseline_audit(defended(hub.find_model("smd-lenet-mnist-s1").config)) is None
+    assert read_baseline_audit(defended(find_model("smd-lenet-mnist-s1").config)) is None

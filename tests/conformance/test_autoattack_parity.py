@@ -15,10 +15,10 @@ from pyautoattack.square import SquareAttack
 from torch import Tensor
 
 from smdguard.attacks import APGD, FAB, Attack, MemberReweighing, Square, TargetedAPGD
+from smdguard.catalogue import read_test_subset
 from smdguard.datasets import balanced_subset, parse_subset
 from smdguard.ensemble import Ensemble
 from smdguard.guard import load
-from smdguard.hub import read_test_subset
 from smdguard.threat import Norm, ThreatModel
 from tests.conformance.small_models import LOSSES, draw, train
 

@@ -10,10 +10,10 @@ import torchattacks
 from torch import Tensor
 
 from smdguard.attacks import BIM, FGSM, MIM, PGD, Attack
+from smdguard.catalogue import read_test_subset
 from smdguard.datasets import balanced_subset, parse_subset
 from smdguard.ensemble import Ensemble
 from smdguard.guard import load
-from smdguard.hub import read_test_subset
 from smdguard.threat import ThreatModel
 
 EPSILON, NUM_STEPS, STEP_RATIO, NUM_IMAGES = 0.2, 10, 0.1, 40

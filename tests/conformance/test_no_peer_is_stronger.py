@@ -16,11 +16,11 @@ from art.estimators.classification import PyTorchClassifier
 from torch import Tensor, nn
 
 from smdguard.auditing import audit
+from smdguard.catalogue import list_zoo, read_test_subset
 from smdguard.companions import default_surrogates
 from smdguard.datasets import balanced_subset, find_dataset, parse_subset
 from smdguard.ensemble import Ensemble
 from smdguard.guard import load
-from smdguard.hub import list_zoo, read_test_subset
 from smdguard.threat import Norm, ThreatModel
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

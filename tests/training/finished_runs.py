@@ -7,8 +7,8 @@ from typing import Any
 from smdguard import render
 from smdguard.datasets import find_dataset
 from smdguard.files import write_atomically
-from smdguard.hub import AUDIT, CONFIG
 from smdguard.manifest import Architecture, Input, ModelConfig, Objective, Training, serialise
+from smdguard.model_folder import AUDIT, CONFIG
 from smdguard.report import AttackResult, AuditReport, CurvePoint, Interval, RobustAccuracy, TransferMatrix
 from smdguard.threat import ThreatModel
 from training.paper import ATTACKS, RADII

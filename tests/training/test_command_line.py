@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from smdguard.hub import AUDIT
+from smdguard.model_folder import AUDIT
 from tests.training.finished_runs import finished_run, write_run
 from training import sweep
 from training.__main__ import main

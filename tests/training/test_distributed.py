@@ -21,7 +21,7 @@ from smdguard.architectures import ARCHITECTURES
 from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError
 from smdguard.guard import load
-from smdguard.hub import WEIGHTS
+from smdguard.model_folder import WEIGHTS
 from tests.training.divided import DIVIDED, NORMALISED
 from training.batch import Batch
 from training.data import TrainingData

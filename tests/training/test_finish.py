@@ -7,8 +7,8 @@ import torch
 
 from smdguard.datasets import LabelledImages
 from smdguard.ensemble import Ensemble
-from smdguard.hub import CONFIG
 from smdguard.manifest import ModelConfig, Suspicion, parse
+from smdguard.model_folder import CONFIG
 from smdguard.scores import disagreement
 from training.data import TrainingData
 from training.evaluation import member_log_probabilities

@@ -22,8 +22,8 @@ from torch import Tensor
 from smdguard.architectures import LeNet5
 from smdguard.ensemble import Ensemble
 from smdguard.errors import IntegrityError, InvalidInputError
-from smdguard.hub import CONFIG, WEIGHTS
 from smdguard.manifest import ModelConfig
+from smdguard.model_folder import CONFIG, WEIGHTS
 from training import loop
 from training.batch import Batch
 from training.checkpoint import FILE_NAME, Progress, restore_checkpoint, save_checkpoint

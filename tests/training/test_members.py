@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from smdguard.errors import InvalidInputError, SmdguardError
 from smdguard.guard import load
-from smdguard.hub import WEIGHTS
+from smdguard.model_folder import WEIGHTS
 from training import loop
 from training.__main__ import main
 from training.data import TrainingData

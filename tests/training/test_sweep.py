@@ -12,7 +12,7 @@ from smdguard import render
 from smdguard.auditing import partial_results
 from smdguard.datasets import LabelledImages
 from smdguard.errors import BackendError, InvalidInputError
-from smdguard.hub import AUDIT, CONFIG, WEIGHTS
+from smdguard.model_folder import AUDIT, CONFIG, WEIGHTS
 from smdguard.report import AuditReport
 from tests.training.finished_runs import config_of, finished_run, write_run
 from training import audits, sweep

@@ -11,10 +11,11 @@ from click.testing import CliRunner
 from huggingface_hub import HfApi
 
 import smdguard as sg
-from smdguard import hub
+from smdguard.catalogue import read_manifest
 from smdguard.errors import HubError, IntegrityError, UnknownModelError
-from smdguard.hub import AUDIT, CARD, GOLDEN, read_manifest
+from smdguard.hub import find_model
 from smdguard.manifest import ManifestEntry
+from smdguard.model_folder import AUDIT, CARD, GOLDEN, WEIGHTS
 from tests.hub_server import TOKEN, Handler, HubServer
 from zoo import __main__, entries
 from zoo.publish import FILES, publish_model
@@ -96,7 +97,7 @@ def test_published_model_is_pulled_by_its_name(zoo: Path) -> None:
     (zoo / "models" / NAME).rename(zoo / "gone")
     guard = sg.load(NAME, device="cpu")
     assert guard.config.name == "tiny-lenet-mnist"
-    assert hub.find_model(NAME).path.name == pins(zoo)[1]
+    assert find_model(NAME).path.name == pins(zoo)[1]
 
 
 def cut(handler: Handler) -> None:
@@ -189,7 +190,7 @@ def test_private_repository(zoo: Path, hub_server: HubServer, monkeypatch: pytes
 
 
 def test_damaged_model_is_not_published(zoo: Path, hub_server: HubServer) -> None:
-    path = zoo / "models" / NAME / hub.WEIGHTS
+    path = zoo / "models" / NAME / WEIGHTS
     path.write_bytes(path.read_bytes()[::-1])
     with pytest.raises(IntegrityError):
         publish_model(entry(), "org")

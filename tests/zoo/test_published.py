@@ -5,9 +5,11 @@ import json
 import pytest
 from huggingface_hub import ModelCard
 
+from smdguard.catalogue import read_manifest
 from smdguard.files import zoo_folder
-from smdguard.hub import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS, find_model, read_manifest
+from smdguard.hub import find_model
 from smdguard.manifest import Manifest, ManifestEntry
+from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS
 from zoo.card import model_card
 from zoo.verify import verify_entry
 

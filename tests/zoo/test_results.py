@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from smdguard.errors import InvalidInputError
-from smdguard.hub import WEIGHTS, ModelFolder
 from smdguard.manifest import File
+from smdguard.model_folder import WEIGHTS, ModelFolder
 from smdguard.report import AuditReport, CurvePoint, Interval
 from tests.training.finished_runs import finished_run
 from training.paper import EPSILON, RADII

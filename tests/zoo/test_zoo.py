@@ -14,13 +14,15 @@ from huggingface_hub import ModelCard
 from safetensors.numpy import load, save
 
 import smdguard as sg
-from smdguard import hub, render
+from smdguard import catalogue, render
+from smdguard.catalogue import read_manifest, read_test_subset
 from smdguard.datasets import balanced_subset, parse_subset
 from smdguard.errors import IntegrityError, SmdguardError
 from smdguard.files import sha256, zoo_folder
 from smdguard.golden import check_golden, make_golden
-from smdguard.hub import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS, find_model, read_manifest, read_test_subset
+from smdguard.hub import find_model
 from smdguard.manifest import Manifest, ManifestEntry, Objective, TestSubset, serialise
+from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS
 from smdguard.report import AttackResult, AuditReport, Interval, RobustAccuracy
 from zoo import entries
 from zoo.__main__ import main
@@ -43,7 +45,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator
     subset = TestSubset(file=file.name, num_images=40, sha256=sha256(content), num_bytes=len(content))
     (folder / "manifest.json").write_bytes(serialise(Manifest(test_subsets={"mnist": subset})))
     with pytest.MonkeyPatch.context() as patch:
-        for module in (hub, entries):
+        for module in (catalogue, entries):
             patch.setattr(module, "zoo_folder", lambda: folder)
         read_manifest.cache_clear()
         add_model(tiny_folder, NAME)
