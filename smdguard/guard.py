@@ -11,11 +11,12 @@ import numpy
 from PIL import Image
 
 from smdguard.backends import Backend, BackendName
+from smdguard.drawing import DIGIT_INK_SHARE
 from smdguard.errors import BackendError, ImageError, InvalidInputError
 from smdguard.files import read
 from smdguard.hub import find_model
 from smdguard.model_folder import ONNX, WEIGHTS, ModelFolder
-from smdguard.preprocess import DIGIT_INK_SHARE, ImageShape, Mode, decode, prepare, prepare_array
+from smdguard.preprocess import ImageShape, Mode, decode, prepare, prepare_array
 from smdguard.scores import agreement, average_log_probabilities, disagreement
 
 if TYPE_CHECKING:

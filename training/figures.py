@@ -11,7 +11,8 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from smdguard.render.figures import BLUE, ORANGE, SIGNED, bare, laid_out, styled, to_png, to_svg
+from smdguard.render.figures import draw_matrix
+from smdguard.render.style import BLUE, ORANGE, laid_out, styled, to_png, to_svg
 from smdguard.report import TransferMatrix
 from training.paper import ATTACKS, DATASETS, EPSILON, METHODS, RADII, kind_name
 from training.results import CLEAN, WORST_CASE, FinishedRun, Reading, Spread, runs_of, spread
@@ -178,18 +179,14 @@ def _draw_matrix(axes: Axes, shares: numpy.ndarray) -> AxesImage:
     """The mean of matrices (S, M, M) over S seeds."""
     mean = shares.mean(axis=0)
     deviation = shares.std(axis=0, ddof=1) if len(shares) > 1 else None
-    members = [str(index) for index in range(len(mean))]
-    image = axes.imshow(mean, cmap=SIGNED, vmin=0, vmax=1)
-    for (row, column), share in numpy.ndenumerate(mean):
-        text = f"{100 * share:.0f} %" + ("" if deviation is None else f"\n±{100 * deviation[row, column]:.1f}")
-        colour = "white" if share < 0.5 else "black"
-        size = min(10, 36 / len(mean))
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=size)
-    axes.set_xticks(range(len(mean)), members)
-    axes.set_yticks(range(len(mean)), members)
-    axes.set_xlabel("tried on member")
-    bare(axes)
-    return image
+
+    def text(cell: tuple[int, int]) -> str:
+        share = f"{100 * mean[cell]:.0f} %"
+        return share if deviation is None else f"{share}\n±{100 * deviation[cell]:.1f}"
+
+    members = range(len(mean))
+    texts = [[text((row, column)) for column in members] for row in members]
+    return draw_matrix(axes, mean, texts, size=min(10, 36 / len(mean)))
 
 
 def _seeds(numbers: Sequence[int]) -> str:

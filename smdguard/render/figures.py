@@ -1,53 +1,20 @@
-"""Figures of a report: pure functions of its data, None where the report has no such data.
-
-The colours are told apart by the colour-blind and keep their order when printed in grey.
-"""
+"""Figures of a report: pure functions of its data, None where the report has no such data."""
 
 import base64
-import io
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
 
 from smdguard.datasets import DATASETS
+from smdguard.render.style import BLUE, ORANGE, SIGNED, bare, laid_out, styled, to_png, to_svg, write_cells
 from smdguard.report import AuditReport, CurvePoint, GalleryImage, Picture, SaliencyMaps
 
-BLUE, ORANGE = "#0072B2", "#D55E00"
-# From dark blue over grey to yellow: zero is grey, and lightness grows with the value.
-SIGNED = "cividis"
-_STYLE: dict[str, Any] = {
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "figure.facecolor": "white",
-    "font.family": "DejaVu Sans",
-    "font.size": 11,
-    "grid.color": "#dddddd",
-    "legend.frameon": False,
-    "savefig.dpi": 200,
-    "svg.fonttype": "path",
-    # The same report gives the same bytes.
-    "svg.hashsalt": "smdguard",
-    # Names are the user's; a dollar sign in them is no formula.
-    "text.parse_math": False,
-}
 _GALLERY_COLUMNS = 4
-
-
-@contextmanager
-def styled() -> Iterator[None]:
-    """Our style, whatever the user's own; a letter that the font lacks becomes a box without a warning."""
-    with style.context(["default", _STYLE]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        yield
 
 
 @styled()
@@ -82,20 +49,27 @@ def transfer_map(report: AuditReport) -> Figure | None:
     """How well each member stands images that were made to fool another one, as a heat map."""
     if report.transfer is None:
         return None
-    shares = numpy.array(report.transfer.members)
-    members = [str(index) for index in range(len(shares))]
     figure = Figure(figsize=(4.2, 3.6), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(shares, cmap=SIGNED, vmin=0, vmax=1)
-    _write_cells(axes, shares, lambda share: f"{100 * share:.0f} %", dark_below=0.5, size=min(10, 45 / len(shares)))
-    axes.set_xticks(range(len(shares)), members)
-    axes.set_yticks(range(len(shares)), members)
-    axes.set_xlabel("tried on member")
+    shares = numpy.array(report.transfer.members)
+    texts = [[f"{100 * share:.0f} %" for share in row] for row in shares]
+    image = draw_matrix(axes, shares, texts, size=min(10, 45 / len(shares)))
     axes.set_ylabel("made on member")
-    bare(axes)
     bar = figure.colorbar(image, label="accuracy", format=PercentFormatter(1.0, symbol=" %"))
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue] - the stub takes the outline for a property
     return laid_out(figure)
+
+
+def draw_matrix(axes: Axes, shares: numpy.ndarray, texts: Sequence[Sequence[str]], size: float) -> AxesImage:
+    """A transfer matrix (M, M) of accuracies, the target members from left to right, with a text in each cell."""
+    image = axes.imshow(shares, cmap=SIGNED, vmin=0, vmax=1)
+    write_cells(axes, shares, texts, dark_below=0.5, size=size)
+    members = [str(index) for index in range(len(shares))]
+    axes.set_xticks(range(len(shares)), members)
+    axes.set_yticks(range(len(shares)), members)
+    axes.set_xlabel("tried on member")
+    bare(axes)
+    return image
 
 
 @styled()
@@ -191,35 +165,10 @@ def figure_files(report: AuditReport) -> dict[str, bytes]:
     return files
 
 
-@styled()
-def to_svg(figure: Figure) -> bytes:
-    """The figure as SVG; equal figures give equal bytes."""
-    return _saved(figure, "svg", {"Date": None, "Creator": None})
-
-
-@styled()
-def to_png(figure: Figure) -> bytes:
-    """The figure as PNG; equal figures give equal bytes."""
-    return _saved(figure, "png", {"Software": None})
-
-
 def class_name(report: AuditReport, label: int) -> str:
     """The name of a class where the data set is known, else its number."""
     dataset = DATASETS.get(report.dataset or "")
     return dataset.labels[label] if dataset is not None and 0 <= label < len(dataset.labels) else str(label)
-
-
-def laid_out(figure: Figure) -> Figure:
-    """With its parts in their places for good: laid out again for each file, they would differ by a hair."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    return figure
-
-
-def _saved(figure: Figure, kind: str, metadata: dict[str, None]) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format=kind, metadata=metadata)
-    return stream.getvalue()
 
 
 def _draw_curve(axes: Axes, curve: tuple[CurvePoint, ...], name: str, colour: str, line: str) -> None:
@@ -239,7 +188,8 @@ def _draw_saliency(row: SaliencyMaps, all_axes: list[Axes], name: str) -> None:
     cosines[numpy.triu_indices(len(row.maps), 1)] = row.cosines
     cosines += numpy.triu(cosines, 1).T
     cosine_axes.imshow(cosines, cmap=SIGNED, vmin=-1, vmax=1)
-    _write_cells(cosine_axes, cosines, lambda cosine: f"{cosine:.1f}", dark_below=0.0, size=24 / len(cosines))
+    texts = [[f"{cosine:.1f}" for cosine in line] for line in cosines]
+    write_cells(cosine_axes, cosines, texts, dark_below=0.0, size=24 / len(cosines))
     for axes in all_axes:
         axes.set_xticks([])
         axes.set_yticks([])
@@ -285,25 +235,9 @@ def _pixels(picture: Picture) -> numpy.ndarray:
     return levels.transpose(1, 2, 0) if picture.channels == 3 else levels.mean(axis=0).round().astype(numpy.uint8)
 
 
-def _write_cells(
-    axes: Axes, values: numpy.ndarray, written: Callable[[float], str], *, dark_below: float, size: float
-) -> None:
-    """Write each number into its cell, in white on the darker ones."""
-    for (row, column), value in numpy.ndenumerate(values):
-        colour = "white" if value < dark_below else "black"
-        axes.text(column, row, written(value), ha="center", va="center", color=colour, fontsize=size)
-
-
 def _tallness(picture: Picture) -> float:
     """Height over width, within what a figure can be laid out for."""
     return min(3.0, max(0.5, picture.height / picture.width))
-
-
-def bare(axes: Axes) -> None:
-    """Leave only what is drawn, for pictures: neither grid nor ticks."""
-    axes.grid(visible=False)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
 
 
 def _shortened(name: str, limit: int = 40) -> str:

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from smdguard.render import figures
 from smdguard.render.attack_rows import attack_rows, surrogate_names
+from smdguard.render.style import to_svg
 from smdguard.report import AuditReport, Interval, SaliencyMaps
 from smdguard.threat import ThreatModel
 
@@ -204,7 +205,7 @@ def _figure(
     figure = draw(report)
     if figure is None:
         return None
-    source = f"data:image/svg+xml;base64,{base64.b64encode(figures.to_svg(figure)).decode()}"
+    source = f"data:image/svg+xml;base64,{base64.b64encode(to_svg(figure)).decode()}"
     return _Figure(title, source, alternative, caption, numbers)
 
 

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from smdguard.render import figures
+from smdguard.render.style import to_svg
 from smdguard.report import AuditReport, Disagreement, Exhibits
 
 ALL = {
@@ -50,7 +51,7 @@ def test_every_figure_is_written_as_png_and_svg(files: dict[str, bytes]) -> None
 
 @pytest.mark.parametrize("name", figures.FIGURES)
 def test_svg_is_the_same_each_time(files: dict[str, bytes], full: AuditReport, name: str) -> None:
-    assert figures.to_svg(drawn(figures.FIGURES[name], full)) == files[f"{name}.svg"]
+    assert to_svg(drawn(figures.FIGURES[name], full)) == files[f"{name}.svg"]
 
 
 def test_a_report_without_data_has_no_figures(bare: AuditReport) -> None:

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy
 import pytest
 
-from smdguard.render import figures as report_figures
+from smdguard.render.style import to_svg
 from tests.training.finished_runs import finished_run
 from training import figures
 from training.figures import Family, accuracy_curves, draw_curves, draw_transfer, figure_files, transfer_matrices
@@ -42,7 +42,7 @@ def test_every_figure_with_results_is_drawn(runs: list[FinishedRun], monkeypatch
 
 def test_equal_runs_give_equal_bytes(runs: list[FinishedRun]) -> None:
     panels = accuracy_curves(runs, THREE, "PGD", "white-box")
-    first, second = (report_figures.to_svg(draw_curves(panels, "PGD")) for _ in range(2))
+    first, second = (to_svg(draw_curves(panels, "PGD")) for _ in range(2))
     assert ElementTree.fromstring(first).tag == "{http://www.w3.org/2000/svg}svg"
     assert first == second
 
