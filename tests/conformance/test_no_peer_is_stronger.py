@@ -1,6 +1,7 @@
 """Before a release: on no model of the zoo does an attack of another library fool more images than the preset `full`.
 
-Takes hours for all models; what stands is compared at a large radius and at one where a part stands.
+What stands is compared at a large radius and at one where a part stands. Takes hours for all models, most of them at
+the small radius (`-k "large and linf"` is the short form).
 """
 
 import functools
@@ -148,6 +149,8 @@ def audited(name: str, norm: Norm, ratio: float) -> Case:
 @pytest.mark.parametrize(("norm", "peer"), [(norm, peer) for norm, peers in PEERS.items() for peer in peers])
 def test_full_leaves_no_more_standing(norm: Norm, peer: str, ratio: float, name: str) -> None:
     model, images, labels, threat, ours = audited(name, norm, ratio)
+    if ours == 0:
+        return  # Nobody can leave less.
     if peer in COLOUR_ONLY and images.shape[1] != 3:
         pytest.skip("it takes no images of one channel")
     torch.manual_seed(0)
