@@ -14,7 +14,8 @@ from PIL import Image
 
 import smdguard as sg
 from smdguard.catalogue import read_manifest, read_test_subset
-from smdguard.datasets import DATASETS, dataset_of, load_split, parse_subset
+from smdguard.dataset_folders import load_split
+from smdguard.datasets import DATASETS, dataset_of, parse_subset
 from smdguard.errors import BackendError, ImageError, InvalidInputError
 from smdguard.guard import Guard
 from smdguard.model_folder import ONNX
@@ -102,7 +103,7 @@ def test_a_model_of_a_folder_sees_what_its_training_and_its_audit_see(
     edit_config(tiny_copy, lambda config: config["training"].update(dataset="drawings"))
     file = dark_on_light(tmp_path / "drawings" / "test" / "7" / "a.png")
     guard = sg.load(str(tiny_copy), device="cpu")
-    audited = load_split(dataset_of(guard.config), tmp_path / "drawings", train=False).scaled().numpy()[0]
+    audited = load_split(dataset_of(guard.config), tmp_path / "drawings", "test").scaled().numpy()[0]
     for source in (file, file.read_bytes(), Image.open(file), numpy.asarray(Image.open(file))):
         numpy.testing.assert_array_equal(guard.prepare(source), audited)
     assert guard.predict(file) == guard.predict(audited) != guard.predict(file, preprocess="fit")

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from smdguard.datasets import LabelledImages, find_dataset, load_split
+from smdguard.dataset_folders import load_split
+from smdguard.datasets import LabelledImages, find_dataset
 from smdguard.errors import InvalidInputError
 
 
@@ -27,8 +28,8 @@ def load_training_data(name: str, root: Path, *, num_calibration_images: int, do
         InvalidInputError: The data set is not there, or has too few images; the message says what to do.
     """
     dataset = find_dataset(name)
-    train = load_split(dataset, root, train=True, download=download)
-    test = load_split(dataset, root, train=False, download=download)
+    train = load_split(dataset, root, "train", download=download)
+    test = load_split(dataset, root, "test", download=download)
     return TrainingData(*hold_out(train, num_calibration_images), test)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from smdguard.datasets import DATASETS, DEFAULT_EPSILON, Dataset, class_names, first_image_shape, load_split
+from smdguard.dataset_folders import class_names, first_image_shape, load_split
+from smdguard.datasets import DATASETS, DEFAULT_EPSILON, Dataset
 from smdguard.errors import InvalidInputError
 from training.data import TrainingData, hold_out
 from training.recipes import as_name
@@ -35,7 +36,7 @@ def load_image_folder(
         InvalidInputError: It is not such a folder, or an image cannot be read.
     """
     described = _describe(root, image_size)
-    train, test = (load_split(described, root, train=is_train) for is_train in (True, False))
+    train, test = load_split(described, root, "train"), load_split(described, root, "test")
     if num_calibration_images is None:
         num_calibration_images = min(_MAX_CALIBRATION_IMAGES, int(_CALIBRATION_SHARE * len(train.images)))
     mean, std = _statistics(train.images)

@@ -9,7 +9,8 @@ from PIL import Image
 
 from smdguard.catalogue import read_manifest, read_test_subset
 from smdguard.command_group import OneLineErrors
-from smdguard.datasets import DATASETS, balanced_subset, load_split, parse_subset
+from smdguard.dataset_folders import load_split
+from smdguard.datasets import DATASETS, balanced_subset, parse_subset
 from smdguard.files import sha256, write_atomically, zoo_folder
 from smdguard.hub import find_model
 from smdguard.manifest import Manifest, ManifestEntry, TestSubset
@@ -115,7 +116,7 @@ def publish(names: tuple[str, ...], namespace: str, private: bool, dry_run: bool
 @click.option("--num-images", type=click.IntRange(min=1), default=1000, show_default=True)
 def subset(dataset: str, data_root: Path, num_images: int) -> None:
     """Bundle test images: the first of each class, as many of each."""
-    chosen = balanced_subset(load_split(DATASETS[dataset], data_root, train=False), num_images)
+    chosen = balanced_subset(load_split(DATASETS[dataset], data_root, "test"), num_images)
     buffer = io.BytesIO()
     arrays = {"images": chosen.images.numpy(), "labels": chosen.labels.numpy().astype(numpy.uint8)}
     numpy.savez_compressed(buffer, allow_pickle=False, **arrays)

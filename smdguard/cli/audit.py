@@ -109,7 +109,8 @@ def audit(
     from smdguard.cli.audited_model import find_audited_model, require_fit
     from smdguard.cli.progress import audit_progress
     from smdguard.companions import default_surrogates
-    from smdguard.datasets import balanced_subset, has_test_half
+    from smdguard.dataset_folders import has_test_half
+    from smdguard.datasets import balanced_subset
     from smdguard.guard import load
     from smdguard.threat import ThreatModel
 

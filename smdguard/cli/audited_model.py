@@ -11,18 +11,8 @@ from torch import Tensor, nn
 from smdguard.attacks import Model
 from smdguard.backends.torch import Builder, torch_device
 from smdguard.catalogue import read_test_subset
-from smdguard.datasets import (
-    DATASETS,
-    DEFAULT_EPSILON,
-    Dataset,
-    LabelledImages,
-    class_names,
-    dataset_of,
-    first_image_shape,
-    load_folder,
-    load_split,
-    parse_subset,
-)
+from smdguard.dataset_folders import class_names, first_image_shape, load_folder, load_split
+from smdguard.datasets import DATASETS, DEFAULT_EPSILON, Dataset, LabelledImages, dataset_of, parse_subset
 from smdguard.errors import InvalidInputError, UnknownModelError
 from smdguard.factories import import_factory, in_one_line, is_factory
 from smdguard.files import read
@@ -56,7 +46,7 @@ class AuditedModel:
             return parse_subset(read_test_subset(self.dataset.name))
         if self.config is None and self.dataset.folder is None:
             return load_folder(self.dataset, data)
-        return load_split(self.dataset, data, train=False, download=download)
+        return load_split(self.dataset, data, "test", download=download)
 
 
 def find_audited_model(name: str, data: Path | None, device: str, *, builder: Builder | None = None) -> AuditedModel:

@@ -21,7 +21,8 @@ def numbered(count: int) -> LabelledImages:
 
 
 def load(monkeypatch: pytest.MonkeyPatch, num_calibration_images: int) -> TrainingData:
-    monkeypatch.setattr(training.data, "load_split", lambda *_, train, **__: numbered(100 if train else 10))
+    sizes = {"train": 100, "test": 10}
+    monkeypatch.setattr(training.data, "load_split", lambda _dataset, _root, half, **_: numbered(sizes[half]))
     return load_training_data("cifar10", Path(), num_calibration_images=num_calibration_images, download=False)
 
 

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from smdguard.cli.audited_model import find_audited_model
-from smdguard.datasets import LabelledImages, load_folder, load_split
+from smdguard.dataset_folders import load_folder, load_split
+from smdguard.datasets import LabelledImages
 from smdguard.errors import InvalidInputError
 from smdguard.guard import load
 from training.__main__ import main
@@ -72,7 +73,7 @@ def test_audits_take_exactly_what_training_does_not_learn_from(
         for index, name in enumerate(CLASSES):
             write(tmp_path / half / name, pictures(20, index + 10 * len(half)))
     dataset, data = load_image_folder(tmp_path)
-    audited = load_split(dataset, tmp_path, train=False)
+    audited = load_split(dataset, tmp_path, "test")
     assert shown(audited) == shown(data.test)
     assert len(shown(audited)) == num_tested
     assert len(audited.labels.unique()) == 3
@@ -92,7 +93,7 @@ def test_the_fifth_that_is_held_out_depends_on_the_names_alone(tmp_path: Path) -
     for file in (tmp_path / "here" / "added").iterdir():
         file.rename(tmp_path / "here" / "rose" / f"more-{file.name}")
     (tmp_path / "here" / "added").rmdir()
-    later = load_split(dataset, tmp_path / "here", train=False)
+    later = load_split(dataset, tmp_path / "here", "test")
     assert len(later.images) == 24
     # With uniform checksums, 24 of 120 takes as many of each as 12 of 60 did, give or take a few.
     assert len(shown(later) & shown(data.train, data.calibration)) <= 3

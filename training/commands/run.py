@@ -9,7 +9,7 @@ import click
 import torch
 
 from smdguard.backends.torch import torch_device
-from smdguard.datasets import TEST_SHARE, has_test_half
+from smdguard.dataset_folders import TEST_SHARE, has_test_half
 from smdguard.manifest import ModelConfig
 from training.commands.progress import TrainingBar
 from training.data import TrainingData, load_training_data

@@ -1,0 +1,165 @@
+"""Data sets on disk: torchvision's, and folders of images with a folder for each class."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import numpy
+import torch
+from torch import Tensor
+
+from smdguard.datasets import Dataset, LabelledImages
+from smdguard.errors import InvalidInputError
+from smdguard.files import sha256
+from smdguard.preprocess import ImageShape, decode, prepare
+
+Half = Literal["train", "test"]
+
+# Of a folder of images that come without a test half, this share becomes one.
+TEST_SHARE = 0.2
+
+
+def load_split(dataset: Dataset, root: Path, half: Half, *, download: bool = False) -> LabelledImages:
+    """One half of a data set, whole, in memory.
+
+    Args:
+        dataset: Which one.
+        root: Where torchvision keeps it, or a folder with train/CLASS/IMAGE and test/CLASS/IMAGE, itself or under
+            the data set's name; CLASS is a label or its index, IMAGE a PNG or JPEG file. Of a data set that
+            torchvision does not know, also a folder with train/CLASS/IMAGE alone, or with CLASS/IMAGE: a fifth of the
+            images, always the same ones, is the test half then.
+        half: Which one.
+        download: Let torchvision fetch it when it is not there.
+
+    Raises:
+        InvalidInputError: It is not there, damaged, or a folder is no class.
+    """
+    if dataset.folder is None:
+        if has_test_half(root):
+            return _from_image_folder(class_folder(root, half), dataset)
+        return _from_image_folder(class_folder(root, "train"), dataset, half)
+    for folder in (root / dataset.folder / half, root / half):
+        if folder.is_dir():
+            return _from_image_folder(folder, dataset)
+    from torchvision import datasets
+
+    try:
+        source = getattr(datasets, dataset.folder)(str(root), train=half == "train", download=download)
+    except Exception as error:  # Damaged files and a broken download make torchvision raise nearly anything.
+        reason = str(error).partition("\n")[0]
+        raise InvalidInputError(
+            f"{dataset.name} cannot be read from {root} ({reason}); name the folder that holds {dataset.folder}"
+            + ("" if download else ", or add --download to fetch it")
+        ) from error
+    images = torch.as_tensor(source.data)
+    images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
+    return LabelledImages(images, torch.as_tensor(source.targets))
+
+
+def load_folder(dataset: Dataset, root: Path) -> LabelledImages:
+    """All images of a folder, or of its test half if it has one, for a model that was trained elsewhere.
+
+    Args:
+        dataset: Whose labels and size the images have.
+        root: Holds CLASS/IMAGE or test/CLASS/IMAGE.
+
+    Raises:
+        InvalidInputError: There are no images, one cannot be read, or a folder is no class.
+    """
+    return _from_image_folder(class_folder(root), dataset)
+
+
+def has_test_half(root: Path) -> bool:
+    """Whether a folder of images comes with some to test on."""
+    return _holds_classes(root / "test")
+
+
+def class_folder(root: Path, half: Half = "test") -> Path:
+    """The folder that holds a folder of images for each class: that half in `root`, else `root` itself.
+
+    Raises:
+        InvalidInputError: It holds no images in folders, or `root` has a test half and nothing to train on.
+    """
+    folder = root / half if _holds_classes(root / half) else root
+    if half == "train" and folder == root and has_test_half(root):
+        raise InvalidInputError(f"{root} holds images to test on, but none to train on; add {root}/train/CLASS/IMAGE")
+    if not _holds_classes(folder):
+        raise InvalidInputError(f"{folder} holds no images; it must hold CLASS/IMAGE, a folder for each class")
+    return folder
+
+
+def _holds_classes(folder: Path) -> bool:
+    return any(file.is_file() for file in folder.glob("*/*"))
+
+
+def class_names(root: Path, half: Half = "test") -> tuple[str, ...]:
+    """Names of the folders of images, in alphabetical order.
+
+    Raises:
+        InvalidInputError: There are none.
+    """
+    return tuple(sorted(path.name for path in class_folder(root, half).iterdir() if path.is_dir()))
+
+
+def first_image_shape(root: Path, half: Half = "test") -> tuple[int, int, int]:
+    """Channels, height and width of the first image, in the order of the names.
+
+    Raises:
+        InvalidInputError: There is none, or it cannot be read.
+    """
+    first = min(file for file in class_folder(root, half).glob("*/*") if file.is_file())
+    image = decode(first.read_bytes(), str(first))
+    return 1 if image.mode == "L" else 3, image.height, image.width
+
+
+def _from_image_folder(folder: Path, dataset: Dataset, half: Half | None = None) -> LabelledImages:
+    """The images in the folders of the classes, all or those of a half."""
+    from torchvision.datasets import ImageFolder
+
+    try:
+        source = ImageFolder(str(folder))
+    except FileNotFoundError as error:
+        raise InvalidInputError(f"{folder}: {error}") from error
+    classes = torch.tensor([_class_index(name, folder, dataset) for name in source.classes])
+    shape = ImageShape(*dataset.image_shape)
+
+    def pixels(path: str) -> Tensor:
+        image = prepare(decode(Path(path).read_bytes(), path), shape, "resize", source=path)
+        return torch.from_numpy((image * 255).round().astype(numpy.uint8))
+
+    samples = source.samples if half is None else _half_of(source.samples, folder, half)
+    images = torch.empty((len(samples), *shape), dtype=torch.uint8)
+    for image, (path, _) in zip(images, samples, strict=True):
+        image.copy_(pixels(path))
+    return LabelledImages(images, classes[torch.tensor([index for _, index in samples])])
+
+
+def _half_of(samples: list[tuple[str, int]], folder: Path, half: Half) -> list[tuple[str, int]]:
+    """Of the paths and classes of images that come in one piece those to train on, or the fifth to test on.
+
+    That fifth, at least one image, is the one whose names CLASS/IMAGE have the smallest checksums. So it depends on
+    nothing but the names, and of the images that were trained on hardly any gets into it when others are added.
+    """
+
+    def checksum(sample: tuple[str, int]) -> str:
+        return sha256(os.fsencode(Path(sample[0]).relative_to(folder).as_posix()))
+
+    held_out = set(sorted(samples, key=checksum)[: max(1, int(TEST_SHARE * len(samples)))])
+    return [sample for sample in samples if (sample in held_out) == (half == "test")]
+
+
+def _class_index(name: str, folder: Path, dataset: Dataset) -> int:
+    """The class that a folder's name stands for: a label, or where no label is a number the index of one."""
+    known = {label: index for index, label in enumerate(dataset.labels)}
+    if not any(label.isdecimal() for label in dataset.labels):
+        known |= {str(index): index for index in known.values()}
+    if name not in known:
+        raise InvalidInputError(
+            f"{folder / name} is named after no class of {dataset.name}; name it by its label "
+            f"({', '.join(_few(dataset.labels))}) or by its index (0 to {len(dataset.labels) - 1})"
+        )
+    return known[name]
+
+
+def _few(labels: tuple[str, ...]) -> tuple[str, ...]:
+    return labels if len(labels) <= 20 else (*labels[:5], "...")

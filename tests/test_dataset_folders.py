@@ -1,0 +1,127 @@
+"""Data sets on disk: folders of images are read class by class, and what cannot be read is refused in one line."""
+
+import struct
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from smdguard.dataset_folders import class_names, first_image_shape, load_split
+from smdguard.datasets import DATASETS, Dataset
+from smdguard.errors import InvalidInputError
+
+MNIST, FASHION, CIFAR = DATASETS["mnist"], DATASETS["fashion-mnist"], DATASETS["cifar10"]
+
+
+def write(folder: Path, name: str, value: int, size: tuple[int, int] = (28, 28), mode: str = "L") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, value if mode == "L" else (value,) * 3).save(folder / name)
+
+
+def test_folder_of_images_is_read_class_by_class(tmp_path: Path) -> None:
+    for digit in range(10):
+        write(tmp_path / "test" / str(digit), "a.png", 10 * digit)
+        write(tmp_path / "test" / str(digit), "b.jpg", 10 * digit + 1, size=(40, 56), mode="RGB")
+    data = load_split(MNIST, tmp_path, "test")
+    assert data.images.shape == (20, 1, 28, 28)
+    assert data.images.dtype == torch.uint8
+    assert data.labels.tolist() == [digit for digit in range(10) for _ in range(2)]
+    assert data.images[::2].flatten(1).unique(dim=1).flatten().tolist() == [10 * digit for digit in range(10)]
+
+
+def test_folders_are_told_by_label_or_index_not_by_the_alphabet(tmp_path: Path) -> None:
+    for name in ("Trouser", "Bag", "9"):
+        write(tmp_path / "FashionMNIST" / "train" / name, "a.png", 0)
+    data = load_split(FASHION, tmp_path, "train")
+    assert data.labels.tolist() == [9, 8, 1]
+
+
+def test_colour_images_keep_their_channels(tmp_path: Path) -> None:
+    (tmp_path / "test" / "frog").mkdir(parents=True)
+    Image.new("RGB", (32, 32), (10, 20, 30)).save(tmp_path / "test" / "frog" / "a.png")
+    data = load_split(CIFAR, tmp_path, "test")
+    assert data.labels.tolist() == [6]
+    assert data.images[0, :, 7, 7].tolist() == [10, 20, 30]
+
+
+def test_labels_that_are_numbers_are_no_indices(tmp_path: Path) -> None:
+    """Ordered by the alphabet, as folders are, the label 10 has the index 1."""
+    for value, name in enumerate(("1", "2", "10")):
+        write(tmp_path / "test" / name, "a.png", value)
+    labels = class_names(tmp_path)
+    assert labels == ("1", "10", "2")
+    data = load_split(Dataset("own", labels, (1, 28, 28), (0.0,), (1.0,), 0.1), tmp_path, "test")
+    assert {labels[label]: image[0, 0, 0].item() for image, label in zip(*data, strict=True)} == {
+        "1": 0,
+        "2": 1,
+        "10": 2,
+    }
+
+
+def test_the_halves_of_a_folder_of_images_are_told_apart(tmp_path: Path) -> None:
+    write(tmp_path / "train" / "cat", "b.png", 0, size=(30, 20), mode="RGB")
+    write(tmp_path / "train" / "dog", "a.png", 0)
+    write(tmp_path / "test" / "dog", "a.png", 0)
+    assert class_names(tmp_path, "train") == ("cat", "dog")
+    assert class_names(tmp_path) == ("dog",)
+    assert first_image_shape(tmp_path, "train") == (3, 20, 30)
+    assert first_image_shape(tmp_path) == (1, 28, 28)
+    own = Dataset("own", ("cat", "dog"), (1, 28, 28), (0.0,), (1.0,), 0.1)
+    assert [len(load_split(own, tmp_path, half).images) for half in ("train", "test")] == [2, 1]
+
+
+def test_folder_named_after_no_class_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "test" / "10", "a.png", 0)
+    with pytest.raises(InvalidInputError, match=r"test/10 is named after no class of mnist; .*by its index \(0 to 9\)"):
+        load_split(MNIST, tmp_path, "test")
+
+
+def test_folder_without_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "test" / "0").mkdir(parents=True)
+    with pytest.raises(InvalidInputError, match="test: Found no valid file for the classes 0"):
+        load_split(MNIST, tmp_path, "test")
+
+
+def test_text_in_the_place_of_an_image_is_refused_by_name(tmp_path: Path) -> None:
+    write(tmp_path / "test" / "0", "a.png", 0)
+    (tmp_path / "test" / "0" / "b.png").write_text("no image")
+    with pytest.raises(InvalidInputError, match=r"test/0/b\.png is no known kind of image"):
+        load_split(MNIST, tmp_path, "test")
+
+
+def test_data_that_is_not_there_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        load_split(MNIST, tmp_path, "test")
+    message = str(caught.value)
+    assert message.startswith(f"mnist cannot be read from {tmp_path} ")
+    assert message.endswith("name the folder that holds MNIST, or add --download to fetch it")
+    assert "\n" not in message
+
+
+def write_idx(folder: Path, num_images: int) -> None:
+    """The four files of MNIST as torchvision unpacks them."""
+    folder.mkdir(parents=True)
+    for half in ("train", "t10k"):
+        pixels = numpy.arange(num_images * 784, dtype=numpy.uint32).astype(numpy.uint8)
+        header = struct.pack(">BBBBIII", 0, 0, 8, 3, num_images, 28, 28)
+        (folder / f"{half}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
+        labels = bytes(number % 10 for number in range(num_images))
+        (folder / f"{half}-labels-idx1-ubyte").write_bytes(struct.pack(">BBBBI", 0, 0, 8, 1, num_images) + labels)
+
+
+def test_files_of_torchvision_are_read(tmp_path: Path) -> None:
+    write_idx(tmp_path / "MNIST" / "raw", num_images=12)
+    data = load_split(MNIST, tmp_path, "test")
+    assert data.images.shape == (12, 1, 28, 28)
+    assert data.images.flatten()[:300].tolist() == [number % 256 for number in range(300)]
+    assert data.labels.tolist() == [*range(10), 0, 1]
+
+
+def test_damaged_files_of_torchvision_are_one_line(tmp_path: Path) -> None:
+    write_idx(tmp_path / "MNIST" / "raw", num_images=12)
+    file = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(InvalidInputError, match=r"^mnist cannot be read from .*; name the folder that holds MNIST"):
+        load_split(MNIST, tmp_path, "test")
