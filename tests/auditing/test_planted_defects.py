@@ -1,0 +1,209 @@
+"""Audits of planted defects that must be found, and of sound models that must raise no alarm."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from smdguard.attacks import FGSM, PGD, Attack, Square
+from smdguard.auditing import audit
+from smdguard.auditing.gradients import gradient_health
+from smdguard.catalogue import read_test_subset
+from smdguard.datasets import balanced_subset, parse_subset
+from smdguard.guard import load
+from smdguard.threat import ThreatModel
+from tests.auditing.stripes import InPlace, checks, run, stripes, stripes_model, trained_model
+
+
+class Quantised(nn.Module):
+    """Rounds its input to 4 levels: no gradient comes back."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model((images * 15).round() / 15)
+
+
+class SaturatedProbabilities(nn.Module):
+    """Logarithm of a clamped float32 softmax of huge logits: its gradient rounds to zero."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (1e4 * self.model(images)).softmax(dim=1).clamp_min(1e-12).log()
+
+
+class Noisy(nn.Module):
+    """Adds noise to its input, another at each call."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images + 0.3 * torch.randn_like(images))
+
+
+class Misleading(nn.Module):
+    """Decides as the model does but sends back a gradient that points the other way."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.model(images)
+        return logits.detach() - (logits - logits.detach())
+
+
+class Shattered(nn.Module):
+    """Adds a wave to its input that is too fine to be seen, and far steeper than the model."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images + 0.01 * torch.sin(1e5 * images))
+
+
+class StraightThrough(nn.Module):
+    """Rounds its input to 8 bits, with the gradient of no rounding."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images + ((images * 255).round() / 255 - images).detach())
+
+
+@pytest.mark.parametrize("defence", [Misleading, Shattered, Noisy])
+def test_gradients_along_which_the_loss_does_not_rise_are_found(defence: type[nn.Module]) -> None:
+    images, labels, _ = stripes()
+    assert gradient_health(defence(trained_model()).eval(), [images], [labels]).misleading > 0.2
+    report = run(defence(trained_model()).eval(), epsilon=0.01)
+    assert "gradient_masking" in checks(report)
+    assert report.verdict == "unreliable"
+
+
+@pytest.mark.parametrize("defence", [nn.Sequential, StraightThrough, InPlace])
+def test_gradients_that_can_be_followed_raise_no_alarm(defence: type[nn.Module]) -> None:
+    images, labels, _ = stripes()
+    model = defence(trained_model())
+    health = gradient_health(lambda each: model(each.clone()), [images], [labels])
+    assert health.misleading < 0.02
+    assert not health.broken
+
+
+@pytest.mark.parametrize("defence", [Quantised, SaturatedProbabilities, Noisy])
+def test_broken_gradients_are_found_and_make_the_audit_unreliable(defence: type[nn.Module]) -> None:
+    report = run(defence(trained_model()).eval())
+    assert "gradient_masking" in checks(report)
+    assert report.verdict == "unreliable"
+
+
+def test_what_a_random_model_does_by_itself_is_no_attack() -> None:
+    torch.manual_seed(0)
+    report = run(Noisy(stripes_model()).eval(), epsilon=0.0, attacks=[FGSM()])
+    assert "random_output" in checks(report)
+    assert "attacks_too_weak" not in checks(report)
+    # One attack is one more draw; a long run of the audit's own would be dozens.
+    assert report.worst_case.robust_accuracy.value == report.attacks[0].robust_accuracy.value > 0
+
+
+class ShowsDecisions(nn.Module):
+    """Answers with its decision alone."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 10 * nn.functional.one_hot(self.model(images).argmax(dim=1), 2).float()
+
+
+@pytest.mark.parametrize("attacks", ["quick", [Square(num_queries=50)]])
+def test_a_model_that_hides_its_scores_is_not_robust(attacks: list[Attack] | str) -> None:
+    report = run(ShowsDecisions(trained_model()).eval(), attacks=attacks)
+    assert "no_gradients" in checks(report)
+    assert report.worst_case.robust_accuracy.value > 0.6
+    assert report.verdict == "unreliable"
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.02])
+def test_a_few_images_that_stand_are_too_few_to_tell(epsilon: float) -> None:
+    images, labels, radius = stripes()
+    held = (radius > 0.02).nonzero().flatten()[:3]
+    report = audit(stripes_model(), images[held], labels[held], ThreatModel("linf", epsilon), attacks=[FGSM()])
+    assert (report.worst_case.robust_accuracy.value, report.verdict) == (1, "unreliable")
+    assert "too few" in report.verdict_reason
+
+
+def test_misleading_gradients_are_found_by_transfer() -> None:
+    model = trained_model()
+    report = run(Misleading(model).eval(), surrogates={"honest": model})
+    finding = next(finding for finding in report.findings if finding.check == "gradient_masking")
+    assert finding.severity == "high"
+    assert {row["name"] for row in finding.evidence["attacks"]} == {"FGSM", "PGD", "MIM"}
+    for row in finding.evidence["attacks"]:
+        assert row["white_box"] - row["transferred"] >= 0.05
+        assert row["p_value"] < 0.01
+        assert f"{100 * row['transferred']:.1f} %" in finding.message
+    assert report.verdict == "unreliable"
+
+
+class StopsOneStep(nn.Module):
+    """Turns the gradient round at clean images only, so a single step from them goes astray."""
+
+    def __init__(self, model: nn.Module, clean: Tensor) -> None:
+        super().__init__()
+        self.model, self.clean = model, clean
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.model(images)
+        at_clean = (images.detach().flatten(1)[:, None] == self.clean.flatten(1)[None]).all(dim=2).any(dim=1)
+        return torch.where(at_clean[:, None], logits.detach() - (logits - logits.detach()), logits)
+
+
+def test_a_defence_that_only_stops_fgsm_is_named() -> None:
+    model = trained_model()
+    report = run(
+        StopsOneStep(model, stripes()[0]).eval(), attacks=[FGSM(), PGD(num_steps=40)], surrogates={"honest": model}
+    )
+    finding = next(finding for finding in report.findings if finding.check == "gradient_masking")
+    assert [row["name"] for row in finding.evidence["attacks"]] == ["FGSM"]
+    assert report.verdict != "unreliable"
+
+
+def test_a_plain_model_raises_no_alarm() -> None:
+    torch.manual_seed(9)
+    report = run(trained_model(), surrogates={"other": stripes_model()})
+    assert "gradient_masking" not in checks(report)
+    assert report.verdict in ("fragile", "robust")
+
+
+def test_a_robust_model_is_called_robust_and_a_fragile_one_fragile() -> None:
+    assert run(stripes_model(), epsilon=0.02).verdict == "robust"
+    assert run(stripes_model(), epsilon=0.15).verdict == "fragile"
+
+
+def test_attacks_too_weak_for_the_model_are_not_called_a_success() -> None:
+    """One step leaves most of these digits standing, and that says nothing."""
+    guard = load("smd-lenet-mnist", backend="torch", device="cpu")
+    subset = balanced_subset(parse_subset(read_test_subset("mnist")), 50)
+    threat = ThreatModel("linf", 0.2)
+    weak = audit(guard.ensemble, subset.scaled(), subset.labels, threat, attacks=[FGSM()], epsilons=[0.19])
+    assert all(result.robust_accuracy.value > 0.6 for result in weak.attacks if result.access == "white-box")
+    # The check on the attacks counts in the worst case, and fools nearly all.
+    assert weak.worst_case.robust_accuracy.value < 0.3
+    # So it does at other radii: a curve that it counted in at its end alone would show a cliff there.
+    assert weak.curve[0].robust_accuracy.value < 0.4
+    finding = next(finding for finding in weak.findings if finding.check == "attacks_too_weak")
+    assert finding.evidence["attacks"] > 0.6
+    assert finding.evidence["with_probe"] >= weak.worst_case.robust_accuracy.value
+    strong = audit(guard.ensemble, subset.scaled(), subset.labels, threat, attacks=[PGD(num_steps=60, step_ratio=0.1)])
+    assert "attacks_too_weak" not in checks(strong)
