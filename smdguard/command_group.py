@@ -1,10 +1,14 @@
 """What the command lines of smdguard, training and zoo have in common."""
 
+import errno
 from typing import Any
 
 import click
 
 from smdguard.errors import SmdguardError
+
+# A file of our own that does not fit is named by smdguard.files.
+_FULL = errno.ENOSPC, errno.EDQUOT
 
 
 class OneLineErrors(click.Group):
@@ -18,3 +22,7 @@ class OneLineErrors(click.Group):
             if ctx.params.get("debug"):
                 raise
             raise click.ClickException(str(error)) from error
+        except OSError as error:
+            if ctx.params.get("debug") or error.errno not in _FULL:
+                raise
+            raise click.ClickException(f"standard output cannot be written: {error.strerror}") from error

@@ -1,8 +1,16 @@
 """What smdguard raises and warns of on purpose; the message says what came in and what to do."""
 
 
+def printable(text: str) -> str:
+    """The text on one line, with a question mark for each letter that a terminal would obey instead of showing."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 class SmdguardError(Exception):
-    """Anything that smdguard refuses or cannot do."""
+    """Anything that smdguard refuses or cannot do; as a text one printable line, whatever names came in."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InvalidInputError(SmdguardError, ValueError):

@@ -70,6 +70,8 @@ def read_card(model: str) -> str:
     place = _locate(model)
     if isinstance(place.source, Repository) and not place.source.has(CARD):
         place.source.fetch(CARD, max_bytes=MAX_TEXT_BYTES)
+    if not is_file(place.path / CARD):
+        raise IntegrityError(f"{place.path} has no card ({CARD}); models of the zoo and of the Hub come with one")
     return read_text(place.path / CARD).decode(errors="replace")
 
 

@@ -11,6 +11,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
 
 from smdguard.datasets import DATASETS
+from smdguard.errors import printable
 from smdguard.render.style import BLUE, ORANGE, SIGNED, bare, laid_out, styled, to_png, to_svg, write_cells
 from smdguard.report import AuditReport, CurvePoint, GalleryImage, Picture, SaliencyMaps
 
@@ -242,5 +243,5 @@ def _tallness(picture: Picture) -> float:
 
 def _shortened(name: str, limit: int = 40) -> str:
     """The name on one line of printable letters, its end where it is too long: paths differ there."""
-    printable = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return printable if len(printable) <= limit else f"…{printable[1 - limit :]}"
+    name = printable(name)
+    return name if len(name) <= limit else f"…{name[1 - limit :]}"

@@ -1,6 +1,8 @@
 """smdguard list."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,3 +54,14 @@ def test_real_models_are_listed_with_their_audits(smdguard: Run, entry: Manifest
     assert 0 <= row["worst_case_accuracy"] <= row["clean_accuracy"] <= 1
     assert row["where"] in {"checkout", "bundled"}
     assert row["verdict"] == entry.verdict
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"]])
+def test_a_full_disk_is_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        answer = subprocess.run(
+            [sys.executable, "-m", "smdguard", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert answer.stderr == "Error: standard output cannot be written: No space left on device\n"
+    assert answer.returncode == 1
