@@ -19,7 +19,6 @@ from training import audits, sweep
 from training.audits import sources_of
 from training.checkpoint import FILE_NAME
 from training.data import TrainingData
-from training.loop import TrainingDivergedError
 from training.pace import Pace
 from training.paper import ATTACKS, EPSILON, surrogate_names
 from training.plan import wanted_recipes, with_prerequisites
@@ -193,7 +192,7 @@ class MadeUp:
         self.calls.append(call)
         if self._failing.get(call, 0) > 0:
             self._failing[call] -= 1
-            raise TrainingDivergedError("the term cross_entropy became nan\nand so on")
+            raise RuntimeError("the term cross_entropy became nan\nand so on")  # As PyTorch words them.
 
     def _train(self, recipe: Recipe, data: TrainingData, folder: Path, **_: Any) -> Any:
         if not (folder / CONFIG).exists():
