@@ -25,7 +25,7 @@ in brackets. Before each stands how the two compare:
 - `=` they differ by at most two standard deviations: the paper's for three members without adversarial training, for
   which alone it gives them; elsewhere ours, plus 1 point;
 - `+` ours is higher, `-` ours is lower by more than that;
-- `pending` nothing is finished.
+- `pending` nothing is finished; a table of which nothing is stands in the overview alone.
 
 One seed has no deviation; all figures are compared at the paper's one decimal. An attack that leaves many images
 standing can be a weak attack: the worst case counts an image as standing only if it withstood every attack of the same
@@ -38,7 +38,7 @@ _HEADER = ("data set", "method", *COLUMNS.values(), WORST_CASE, "seeds", "epochs
 
 
 def markdown(runs: Sequence[FinishedRun]) -> str:
-    """All tables, and before them how many cells there are of each mark."""
+    """All tables of which something is finished, and before them how many cells there are of each mark in any."""
     tables: list[tuple[int, Reading, list[PaperRow]]] = [
         (number, reading, [row for row in _means() if row.table == number])
         for number in dict.fromkeys(row.table for row in _means())
@@ -48,6 +48,7 @@ def markdown(runs: Sequence[FinishedRun]) -> str:
     sections = [
         f"## {_title(number, reading)}\n\n" + _table(_HEADER, [_cells(runs, row, reading) for row in rows])
         for number, reading, rows in tables
+        if any(runs_of(runs, row.kind, reading) for row in rows)
     ]
     head = "# The paper's results and ours\n"
     return "\n".join([head, _LEGEND, _table(["table", *(f"`{mark}`" for mark in MARKS)], overview), *sections])

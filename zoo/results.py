@@ -9,11 +9,10 @@ from smdguard import render
 from smdguard.auditing import PresetName
 from smdguard.catalogue import read_manifest
 from smdguard.datasets import find_dataset
-from smdguard.errors import InvalidInputError
 from smdguard.files import write_atomically, zoo_folder
 from smdguard.hub import find_model
 from smdguard.model_folder import WEIGHTS, ModelFolder
-from smdguard.report import AuditReport
+from smdguard.report import AuditReport, CurvePoint
 from training.paper import EPSILON, RADII, surrogate_names
 from training.results import WORST_CASE, FinishedRun
 from training.tables import markdown
@@ -74,33 +73,29 @@ def measure_model(name: str) -> None:
 
 
 def results_page() -> str:
-    """RESULTS.md, in Markdown.
+    """RESULTS.md, in Markdown; models that were not measured as they are now are named in it.
 
     Raises:
-        InvalidInputError: A model of the zoo was not measured.
         IntegrityError: An audit is damaged.
     """
-    measured = [_read(entry.name) for entry in read_manifest().models]
+    folders = [find_model(entry.name) for entry in read_manifest().models]
+    missing = [folder.name for folder in folders if not _is_measured(folder)]
+    measured = [_read(folder) for folder in folders if _is_measured(folder)]
     stronger = "".join(row for model in measured for row in _rows(model))
     transfer = "\n".join(table for model in measured for table in _transfer_table(model))
     tables = markdown([model.run for model in measured])
-    return "\n".join([_INTRODUCTION + tables, _STRONGER + stronger, _TRANSFER, transfer])
+    pending = f"Not measured yet: {', '.join(f'`{name}`' for name in missing)}.\n\n" if missing else ""
+    return "\n".join([_INTRODUCTION + pending + tables, _STRONGER + stronger, _TRANSFER, transfer])
 
 
-def _read(name: str) -> Measured:
-    folder = find_model(name)
-    recipe = recipe_of(name, folder.config.training.num_epochs)
-    paper, full = (_read_report(folder, preset) for preset in _PRESETS)
+def _is_measured(folder: ModelFolder) -> bool:
+    return all(_path(folder, preset).exists() for preset in _PRESETS)
+
+
+def _read(folder: ModelFolder) -> Measured:
+    recipe = recipe_of(folder.name, folder.config.training.num_epochs)
+    paper, full = (render.read_report(_path(folder, preset)) for preset in _PRESETS)
     return Measured(FinishedRun(recipe, folder.config, paper), full)
-
-
-def _read_report(folder: ModelFolder, preset: PresetName) -> AuditReport:
-    path = _path(folder, preset)
-    if not path.exists():
-        raise InvalidInputError(
-            f"{folder.name} was not measured as it is now; run: python -m zoo measure {folder.name}"
-        )
-    return render.read_report(path)
 
 
 def _path(folder: ModelFolder, preset: PresetName) -> Path:
@@ -111,10 +106,12 @@ def _path(folder: ModelFolder, preset: PresetName) -> Path:
 
 def _rows(model: Measured) -> Iterator[str]:
     """A row of the table of stronger attacks for each radius, from the smallest on."""
-    for point in sorted(model.full.curve, key=lambda point: point.epsilon):
+    full = model.full
+    only = CurvePoint(full.threat.epsilon, full.worst_case.robust_accuracy)
+    for point in sorted(full.curve or [only], key=lambda point: point.epsilon):
         figures = [model.run.accuracy(attack, "white-box", point.epsilon) for attack in ("PGD", WORST_CASE)]
         cells = [model.run.report.clean_accuracy.value, *figures, point.robust_accuracy.value]
-        yield _row([f"`{model.full.model}`", f"{point.epsilon:.3g}", *map(_percent, cells), model.full.verdict])
+        yield _row([f"`{full.model}`", f"{point.epsilon:.3g}", *map(_percent, cells), full.verdict])
 
 
 def _transfer_table(model: Measured) -> Iterator[str]:

@@ -11,6 +11,7 @@ from smdguard.hub import find_model
 from smdguard.manifest import Manifest, ManifestEntry
 from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS
 from zoo.card import model_card
+from zoo.results import FILE, results_page
 from zoo.verify import verify_entry
 
 published = pytest.mark.parametrize("entry", read_manifest().models, ids=lambda entry: entry.name)
@@ -19,6 +20,10 @@ published = pytest.mark.parametrize("entry", read_manifest().models, ids=lambda 
 def test_schema_beside_the_manifest_is_that_of_the_code() -> None:
     schema = json.loads((zoo_folder() / "manifest.schema.json").read_bytes())
     assert schema == Manifest.model_json_schema()
+
+
+def test_results_page_is_that_of_the_audits() -> None:
+    assert (zoo_folder() / FILE).read_text() == results_page()
 
 
 @published
