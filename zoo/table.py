@@ -1,19 +1,22 @@
 """The zoo as a table in Markdown, for the README."""
 
-from smdguard.manifest import Manifest, ManifestEntry
+from smdguard.manifest import WORST_CASE, Manifest, ManifestEntry
 
-HEADER = "| model | trained on | epochs | clean | worst case | verdict |\n| --- | --- | ---: | ---: | ---: | --- |\n"
+HEADER = "| model | trained on | epochs | clean | worst case | verdict |\n| --- | --- | ---: | ---: | --- | --- |\n"
 
 
 def markdown_table(manifest: Manifest) -> str:
-    """One row a model, with the clean and worst-case accuracy of its audit."""
+    """One row a model, with the clean accuracy of its audit and the worst case at each radius."""
     return HEADER + "".join(_row(entry) for entry in manifest.models)
 
 
 def _row(entry: ManifestEntry) -> str:
-    worst = entry.evaluations[0]
-    radius = f"{worst.threat.norm} {worst.threat.epsilon:.3g}"
+    curve = sorted(
+        (evaluation for evaluation in entry.evaluations if evaluation.attack == WORST_CASE),
+        key=lambda evaluation: evaluation.threat.epsilon,
+    )
+    points = ", ".join(f"{point.robust_accuracy:.1%} at {point.threat.epsilon:.3g}" for point in curve)
     return (
-        f"| `{entry.name}` | {entry.training.dataset} | {entry.training.num_epochs} | {worst.clean_accuracy:.1%} | "
-        f"{worst.robust_accuracy:.1%} at {radius} | {entry.verdict} |\n"
+        f"| `{entry.name}` | {entry.training.dataset} | {entry.training.num_epochs} | {curve[-1].clean_accuracy:.1%} | "
+        f"{curve[-1].threat.norm}: {points} | {entry.verdict} |\n"
     )
