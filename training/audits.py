@@ -16,7 +16,7 @@ from smdguard.threat import ThreatModel
 from training.paper import EPSILON, RADII
 
 PRESET: PresetName = "paper"
-_PARTIAL = "audit-partial"
+PARTIAL = "audit-partial"
 
 
 def audit_run(
@@ -36,7 +36,7 @@ def audit_run(
     """
     guard = load(folder, backend="torch", device=device)
     place = guard.ensemble.mean.device
-    store = PartialResults(folder / _PARTIAL)
+    store = PartialResults(folder / PARTIAL)
     report = auditing.audit(
         guard.ensemble,
         images.scaled().to(place),

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from smdguard import auditing
 from smdguard.auditing import PresetName
+from smdguard.auditing.partial_results import PartialResults
 from smdguard.catalogue import read_test_subset
 from smdguard.datasets import balanced_subset, find_dataset, parse_subset
 from smdguard.guard import load
 from smdguard.manifest import ModelConfig
 from smdguard.report import AuditReport
 from smdguard.threat import ThreatModel
+from training.audits import PARTIAL
 
 
 def audit_zoo_model(
@@ -26,6 +28,8 @@ def audit_zoo_model(
 ) -> AuditReport:
     """Audit a model of the zoo; without the report's exhibits, whose images would make up most of a file.
 
+    What is finished is kept beside the model until all is, so that an audit that was cut off goes on from there.
+
     Args:
         folder: The model's files.
         config: What they are.
@@ -39,6 +43,7 @@ def audit_zoo_model(
     data = parse_subset(read_test_subset(dataset.name))
     if num_images is not None:
         data = balanced_subset(data, num_images)
+    store = PartialResults(folder / PARTIAL)
     report = auditing.audit(
         load(folder, backend="torch", device="cpu").ensemble,
         data.scaled(),
@@ -50,5 +55,7 @@ def audit_zoo_model(
         name=config.name,
         dataset=dataset.name,
         suspicion_threshold=config.suspicion_threshold,
+        store=store,
     )
+    store.discard()
     return dataclasses.replace(report, exhibits=None)

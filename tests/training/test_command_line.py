@@ -16,7 +16,7 @@ from smdguard.model_folder import AUDIT
 from tests.training.finished_runs import finished_run, write_run
 from training import sweep
 from training.__main__ import main
-from training.audits import _PARTIAL
+from training.audits import PARTIAL
 from training.commands import run
 from training.data import TrainingData
 from training.loop import TrainingDivergedError
@@ -153,7 +153,7 @@ def test_a_killed_sweep_goes_on(data: TrainingData, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"cwd": ROOT, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "text": True}
     folder = tmp_path / "runs" / "naive-lenet-mnist-x2"
     process = subprocess.Popen(command, **settings, stderr=subprocess.DEVNULL)
-    while not (folder / _PARTIAL).is_dir():
+    while not (folder / PARTIAL).is_dir():
         assert process.poll() is None, "the sweep ended before it could be killed"
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
@@ -166,4 +166,4 @@ def test_a_killed_sweep_goes_on(data: TrainingData, tmp_path: Path) -> None:
         " audited on 32 images, no black-box attacks yet"
     ]
     assert (folder / AUDIT).exists()
-    assert not (folder / _PARTIAL).exists()
+    assert not (folder / PARTIAL).exists()

@@ -77,7 +77,7 @@ def assert_same(folder: Path, whole: Path) -> None:
     for name in (NAIVE, SMD):
         assert (folder / name / WEIGHTS).read_bytes() == (whole / name / WEIGHTS).read_bytes()
         assert report_in(folder / name).attacks == report_in(whole / name).attacks
-        assert not (folder / name / audits._PARTIAL).exists()
+        assert not (folder / name / audits.PARTIAL).exists()
 
 
 def test_each_run_is_audited_as_the_papers(whole: Path) -> None:
