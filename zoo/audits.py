@@ -13,7 +13,6 @@ from smdguard.guard import load
 from smdguard.manifest import ModelConfig
 from smdguard.report import AuditReport
 from smdguard.threat import ThreatModel
-from training.audits import PARTIAL
 
 
 def audit_zoo_model(
@@ -25,10 +24,9 @@ def audit_zoo_model(
     radii: Sequence[float] = (),
     surrogates: Iterable[str] = (),
     num_images: int | None = None,
+    store: PartialResults | None = None,
 ) -> AuditReport:
     """Audit a model of the zoo; without the report's exhibits, whose images would make up most of a file.
-
-    What is finished is kept beside the model until all is, so that an audit that was cut off goes on from there.
 
     Args:
         folder: The model's files.
@@ -38,12 +36,12 @@ def audit_zoo_model(
         radii: Smaller ones to attack at as well.
         surrogates: Names of models of the zoo to make black-box attacks on.
         num_images: How many, evenly over the classes; None for all.
+        store: Where finished work is kept, for an audit that is cut off to go on from.
     """
     dataset = find_dataset(config.training.dataset)
     data = parse_subset(read_test_subset(dataset.name))
     if num_images is not None:
         data = balanced_subset(data, num_images)
-    store = PartialResults(folder / PARTIAL)
     report = auditing.audit(
         load(folder, backend="torch", device="cpu").ensemble,
         data.scaled(),
@@ -57,5 +55,4 @@ def audit_zoo_model(
         suspicion_threshold=config.suspicion_threshold,
         store=store,
     )
-    store.discard()
     return dataclasses.replace(report, exhibits=None)

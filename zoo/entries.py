@@ -5,6 +5,7 @@ from pathlib import Path
 
 from smdguard import render
 from smdguard.auditing import PresetName
+from smdguard.auditing.partial_results import PartialResults
 from smdguard.backends.torch import TorchBackend
 from smdguard.catalogue import read_manifest, read_test_subset
 from smdguard.companions import default_surrogates
@@ -31,6 +32,7 @@ from smdguard.manifest import (
 )
 from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS
 from smdguard.report import AuditReport, CurvePoint
+from training.audits import PARTIAL
 from zoo.audits import audit_zoo_model
 from zoo.card import model_card
 
@@ -70,12 +72,15 @@ def add_model(folder: Path, name: str) -> ManifestEntry:
 
 
 def audit_model(folder: Path, config: ModelConfig) -> ManifestEntry:
-    """Audit a model of the zoo and write its audit, entry and card anew."""
+    """Audit a model of the zoo, from where that was cut off before, and write its audit, entry and card anew."""
     epsilon = find_dataset(config.training.dataset).epsilon
     radii = [round(epsilon * point / CURVE_POINTS, 6) for point in range(1, CURVE_POINTS)]
-    report = audit_zoo_model(folder, config, AUDIT_PRESET, radii=radii, surrogates=default_surrogates(config))
+    store = PartialResults(folder / PARTIAL)
+    surrogates = default_surrogates(config)
+    report = audit_zoo_model(folder, config, AUDIT_PRESET, radii=radii, surrogates=surrogates, store=store)
     content = render.serialise(report)
     write_atomically(folder / AUDIT, content)
+    store.discard()
     entry = describe(config, report, config_sha256=sha256(serialise(config)), report_sha256=sha256(content))
     known = read_manifest().find(config.name)
     if known is not None and known.weights.sha256 == entry.weights.sha256:

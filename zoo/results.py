@@ -7,12 +7,14 @@ from typing import Any
 
 from smdguard import render
 from smdguard.auditing import PresetName
+from smdguard.auditing.partial_results import PartialResults
 from smdguard.catalogue import read_manifest
 from smdguard.datasets import find_dataset
 from smdguard.files import write_atomically, zoo_folder
 from smdguard.hub import find_model
 from smdguard.model_folder import WEIGHTS, ModelFolder
 from smdguard.report import AuditReport, CurvePoint
+from training.audits import PARTIAL
 from training.paper import EPSILON, RADII, surrogate_names
 from training.results import WORST_CASE, FinishedRun
 from training.tables import markdown
@@ -54,7 +56,7 @@ class Measured:
 
 
 def measure_model(name: str) -> None:
-    """Audit a model of the zoo for RESULTS.md.
+    """Audit a model of the zoo for RESULTS.md, from where that was cut off before.
 
     Raises:
         UnknownModelError: The zoo has no model of that name, or not its files.
@@ -68,8 +70,10 @@ def measure_model(name: str) -> None:
         "full": {"radii": [own_radius] if own_radius < EPSILON else []},
     }
     for preset in _PRESETS:
-        report = audit_zoo_model(folder.path, folder.config, preset, epsilon=EPSILON, **settings[preset])
+        store = PartialResults(folder.path / PARTIAL)
+        report = audit_zoo_model(folder.path, folder.config, preset, epsilon=EPSILON, store=store, **settings[preset])
         write_atomically(_path(folder, preset), render.serialise(report))
+        store.discard()
 
 
 def results_page() -> str:

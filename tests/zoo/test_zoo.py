@@ -15,6 +15,7 @@ from safetensors.numpy import load, save
 
 import smdguard as sg
 from smdguard import catalogue, render
+from smdguard.auditing.crafting import Workshop
 from smdguard.catalogue import read_manifest, read_test_subset
 from smdguard.datasets import balanced_subset, parse_subset
 from smdguard.errors import IntegrityError, SmdguardError
@@ -24,6 +25,7 @@ from smdguard.hub import find_model
 from smdguard.manifest import Manifest, ManifestEntry, Objective, TestSubset, serialise
 from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS
 from smdguard.report import AttackResult, AuditReport, Interval, RobustAccuracy
+from training.audits import PARTIAL
 from zoo import entries
 from zoo.__main__ import main
 from zoo.card import model_card
@@ -72,6 +74,25 @@ def test_added_model_has_every_file(zoo: Path, entry: ManifestEntry, tiny_folder
     assert sha256((folder / CONFIG).read_bytes()) == entry.training.config_sha256
     assert find_model(NAME).config.name == NAME
     assert find_model(NAME).config.files.keys() == {WEIGHTS, ONNX, GOLDEN}
+
+
+def test_an_audit_that_was_cut_off_goes_on(zoo: Path, entry: ManifestEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = find_model(NAME)
+
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(entries, "write_atomically", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            audit_model(folder.path, folder.config)
+    assert (folder.path / PARTIAL).is_dir()
+    monkeypatch.setattr(Workshop, "craft", lambda *_: pytest.fail("it was made already"))
+    monkeypatch.setattr(entries, "replace_in_manifest", lambda _: None)
+    again = audit_model(folder.path, folder.config).evaluations
+    figures = [(row.attack, row.threat.epsilon, row.robust_accuracy) for row in entry.evaluations]
+    assert [(row.attack, row.threat.epsilon, row.robust_accuracy) for row in again] == figures
+    assert not (folder.path / PARTIAL).exists()
 
 
 def test_figures_of_the_entry_are_those_of_its_audit(zoo: Path, entry: ManifestEntry) -> None:
