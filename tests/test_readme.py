@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from smdguard.catalogue import read_manifest
-from zoo.table import markdown_table
+from zoo.table import zoo_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -52,7 +52,7 @@ def test_python_block(block: str, checkout: Path) -> None:
 
 
 def test_table_is_the_manifests() -> None:
-    assert markdown_table(read_manifest()) in README
+    assert zoo_table(read_manifest()) in README
 
 
 def test_pictures_exist() -> None:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from training.markdown import table
 from training.paper import ATTACKS, DATASETS, METHODS, PaperRow, deviations_of, paper_rows
 from training.results import CLEAN, WORST_CASE, FinishedRun, Reading, Spread, runs_of, spread
 
@@ -11,7 +12,7 @@ Mark = Literal["=", "+", "-", "pending"]
 MARKS: tuple[Mark, ...] = ("=", "+", "-", "pending")
 COLUMNS = {CLEAN: CLEAN, **ATTACKS}
 
-_READINGS: dict[str, dict[Reading, str]] = {
+READINGS: dict[str, dict[Reading, str]] = {
     "white_box": {"white-box": "white-box"},
     "black_box": {
         "black-box-naive": "black-box, made on the naive ensemble of another seed",
@@ -37,21 +38,21 @@ trained for 50 epochs, on CIFAR-10 for 200, and took three to five seeds; each r
 _HEADER = ("data set", "method", *COLUMNS.values(), WORST_CASE, "seeds", "epochs", "images")
 
 
-def markdown(runs: Sequence[FinishedRun]) -> str:
+def paper_tables(runs: Sequence[FinishedRun]) -> str:
     """All tables of which something is finished, and before them how many cells there are of each mark in any."""
     tables: list[tuple[int, Reading, list[PaperRow]]] = [
-        (number, reading, [row for row in _means() if row.table == number])
-        for number in dict.fromkeys(row.table for row in _means())
-        for reading in _READINGS[_first(number).access]
+        (number, reading, [row for row in mean_rows() if row.table == number])
+        for number in dict.fromkeys(row.table for row in mean_rows())
+        for reading in READINGS[_first(number).access]
     ]
     overview = [[_title(number, reading), *map(str, _counts(runs, rows, reading))] for number, reading, rows in tables]
     sections = [
-        f"## {_title(number, reading)}\n\n" + _table(_HEADER, [_cells(runs, row, reading) for row in rows])
+        f"## {_title(number, reading)}\n\n" + table(_HEADER, [_cells(runs, row, reading) for row in rows])
         for number, reading, rows in tables
         if any(runs_of(runs, row.kind, reading) for row in rows)
     ]
     head = "# The paper's results and ours\n"
-    return "\n".join([head, _LEGEND, _table(["table", *(f"`{mark}`" for mark in MARKS)], overview), *sections])
+    return "\n".join([head, _LEGEND, table(["table", *(f"`{mark}`" for mark in MARKS)], overview), *sections])
 
 
 def mark(ours: Spread | None, paper: float, paper_deviation: float | None) -> Mark:
@@ -72,8 +73,8 @@ def mark(ours: Spread | None, paper: float, paper_deviation: float | None) -> Ma
     return "+" if gap > 0 else "-"
 
 
-def _means() -> list[PaperRow]:
-    """Rows of figures, each table's by data set."""
+def mean_rows() -> list[PaperRow]:
+    """The paper's rows of figures, without those of deviations, each table's by data set."""
     means = [row for row in paper_rows() if row.statistic == "mean"]
     return sorted(means, key=lambda row: (row.table, list(DATASETS).index(row.dataset)))
 
@@ -85,7 +86,7 @@ def _first(table: int) -> PaperRow:
 def _title(number: int, reading: Reading) -> str:
     row = _first(number)
     adversarial = ", trained adversarially" if row.adversarial_training else ""
-    return f"Table {number}: {row.num_members} members{adversarial}, {_READINGS[row.access][reading]}"
+    return f"Table {number}: {row.num_members} members{adversarial}, {READINGS[row.access][reading]}"
 
 
 def _counts(runs: Sequence[FinishedRun], rows: Iterable[PaperRow], reading: Reading) -> list[int]:
@@ -135,8 +136,3 @@ def _written(ours: Spread) -> str:
 
 def _distinct(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(set(numbers)))) or "-"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    rule = ["---"] * len(header)
-    return "".join(f"| {' | '.join(row)} |\n" for row in (header, rule, *rows))

@@ -20,7 +20,7 @@ from zoo.picture import accuracy_picture
 from zoo.publish import publish_model
 from zoo.results import FILE as RESULTS
 from zoo.results import measure_model, results_page
-from zoo.table import markdown_table
+from zoo.table import zoo_table
 from zoo.verify import verify_entry
 
 
@@ -95,7 +95,7 @@ def results() -> None:
 @main.command()
 def table() -> None:
     """Print the models as a table in Markdown."""
-    click.echo(markdown_table(read_manifest()), nl=False)
+    click.echo(zoo_table(read_manifest()), nl=False)
 
 
 @main.command()

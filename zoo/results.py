@@ -1,6 +1,6 @@
 """RESULTS.md: the paper's results beside those of the zoo's models, from audits that are kept for it alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,26 @@ from smdguard.hub import find_model
 from smdguard.model_folder import WEIGHTS, ModelFolder
 from smdguard.report import AuditReport, CurvePoint
 from training.audits import PARTIAL
+from training.markdown import table
 from training.paper import EPSILON, RADII, surrogate_names
 from training.results import WORST_CASE, FinishedRun
-from training.tables import markdown
+from training.tables import paper_tables
 from zoo.audits import audit_zoo_model
 from zoo.preview import recipe_of
+from zoo.radii import radii_table
 
 FILE = "RESULTS.md"
 _PRESETS: tuple[PresetName, ...] = ("paper", "full")
-_INTRODUCTION = """\
-<!-- Written by `python -m zoo results` from the audits in zoo/results, which `python -m zoo measure` makes. -->
+_FINDINGS = Path(__file__).parent / "findings.md"
+_ORIGIN = """\
+<!-- Written by `python -m zoo results` from zoo/findings.md and the audits in zoo/results, which are made by
+`python -m zoo measure`. -->
+"""
+_RADII = """\
+## At which radius ours have the paper's figures
 
+The radius at which an attack takes our ensembles to the accuracy that the paper gives for its own at 0.3, on straight
+lines between the radii of the audits, from the mean over our seeds. Below 0.3 ours are easier to fool.
 """
 _STRONGER = """\
 ## The same models under stronger attacks
@@ -35,10 +44,8 @@ white-box. Its five attacks together are those made on the model itself, on its 
 preset `full` is AutoAttack's standard set and more. The last two count an image as standing only if it withstood every
 attack up to that radius. Where PGD stands far above them, it tells how well an ensemble hides its gradients, and not
 how robust it is.
-
-| model | epsilon | clean | PGD | the five together | preset `full` | verdict |
-| --- | ---: | ---: | ---: | ---: | ---: | --- |
 """
+_FIGURES = ("epsilon", "clean", "PGD", "the five together", "preset `full`")
 _TRANSFER = """\
 ## How attacks transfer between the members
 
@@ -66,7 +73,7 @@ def measure_model(name: str) -> None:
     known = {entry.name for entry in read_manifest().models}
     recipe = recipe_of(name, folder.config.training.num_epochs)
     settings: dict[PresetName, dict[str, Any]] = {
-        "paper": {"radii": RADII[:-1], "surrogates": known.intersection(surrogate_names(recipe))},
+        "paper": {"radii": RADII[:-1], "surrogates": sorted(known.intersection(surrogate_names(recipe)))},
         "full": {"radii": [own_radius] if own_radius < EPSILON else []},
     }
     for preset in _PRESETS:
@@ -83,13 +90,22 @@ def results_page() -> str:
         IntegrityError: An audit is damaged.
     """
     folders = [find_model(entry.name) for entry in read_manifest().models]
-    missing = [folder.name for folder in folders if not _is_measured(folder)]
+    missing = [f"`{folder.name}`" for folder in folders if not _is_measured(folder)]
     measured = [_read(folder) for folder in folders if _is_measured(folder)]
-    stronger = "".join(row for model in measured for row in _rows(model))
-    transfer = "\n".join(table for model in measured for table in _transfer_table(model))
-    tables = markdown([model.run for model in measured])
-    pending = f"Not measured yet: {', '.join(f'`{name}`' for name in missing)}.\n\n" if missing else ""
-    return "\n".join([_INTRODUCTION + pending + tables, _STRONGER + stronger, _TRANSFER, transfer])
+    runs = [model.run for model in measured]
+    rows = [row for model in measured for row in _rows(model)]
+    return "\n".join(
+        [
+            _ORIGIN,
+            *([f"Not measured yet: {', '.join(missing)}.\n"] if missing else []),
+            paper_tables(runs),
+            _FINDINGS.read_text(),
+            f"{_RADII}\n{radii_table(runs)}",
+            f"{_STRONGER}\n{table(('model', *_FIGURES, 'verdict'), rows, right=_FIGURES)}",
+            _TRANSFER,
+            *(transfer for model in measured for transfer in _transfer_table(model)),
+        ]
+    )
 
 
 def _is_measured(folder: ModelFolder) -> bool:
@@ -108,27 +124,22 @@ def _path(folder: ModelFolder, preset: PresetName) -> Path:
     return zoo_folder() / "results" / f"{folder.name}-{weights[:8]}-{preset}.json"
 
 
-def _rows(model: Measured) -> Iterator[str]:
+def _rows(model: Measured) -> Iterator[list[str]]:
     """A row of the table of stronger attacks for each radius, from the smallest on."""
     full = model.full
     only = CurvePoint(full.threat.epsilon, full.worst_case.robust_accuracy)
     for point in sorted(full.curve or [only], key=lambda point: point.epsilon):
         figures = [model.run.accuracy(attack, "white-box", point.epsilon) for attack in ("PGD", WORST_CASE)]
         cells = [model.run.report.clean_accuracy.value, *figures, point.robust_accuracy.value]
-        yield _row([f"`{full.model}`", f"{point.epsilon:.3g}", *map(_percent, cells), full.verdict])
+        yield [f"`{full.model}`", f"{point.epsilon:.3g}", *map(_percent, cells), full.verdict]
 
 
 def _transfer_table(model: Measured) -> Iterator[str]:
     matrix = model.run.report.transfer
     if matrix is not None:
-        members = range(len(matrix.members))
-        lines = [["made on", *(f"on member {member}" for member in members)], ["---", *("---:" for _ in members)]]
-        lines += [[f"member {index}", *map(_percent, row)] for index, row in enumerate(matrix.members)]
-        yield f"`{model.run.config.name}`\n\n" + "".join(map(_row, lines))
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |\n"
+        targets = [f"on member {member}" for member in range(len(matrix.members))]
+        rows = [[f"member {index}", *map(_percent, row)] for index, row in enumerate(matrix.members)]
+        yield f"`{model.run.config.name}`\n\n" + table(["made on", *targets], rows, right=targets)
 
 
 def _percent(share: float | None) -> str:

@@ -9,7 +9,7 @@ from smdguard.errors import InvalidInputError
 from tests.training.finished_runs import finished_run, write_run
 from training.paper import ATTACKS, RADII, deviations_of, paper_rows
 from training.results import FinishedRun, Spread, read_runs
-from training.tables import MARKS, Mark, mark, markdown
+from training.tables import MARKS, Mark, mark, paper_tables
 
 CELLS = {"clean", *ATTACKS}
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -111,12 +111,12 @@ def row_of(lines: list[str], dataset: str, method: str) -> list[str]:
 
 def test_a_table_in_full(runs: list[FinishedRun]) -> None:
     adversarial = finished_run("naive-lenet-mnist-eat", white={"FGSM": 0.5, "*": 0.25}, worst=0.125, num_epochs=5)
-    lines = section(markdown([*runs, adversarial]), "Table 9: 3 members, trained adversarially, white-box")
+    lines = section(paper_tables([*runs, adversarial]), "Table 9: 3 members, trained adversarially, white-box")
     assert lines == (GOLDEN / "paper_table_9.md").read_text().splitlines()
 
 
 def test_white_box_cells_are_means_over_the_seeds(runs: list[FinishedRun]) -> None:
-    lines = section(markdown(runs), "Table 1: 3 members, white-box")
+    lines = section(paper_tables(runs), "Table 1: 3 members, white-box")
     assert row_of(lines, "MNIST", "SMD") == [
         "`-` 98.5 ± 0.7 (99.3)",
         "`=` 60.0 ± 14.1 (70.7)",
@@ -132,7 +132,7 @@ def test_white_box_cells_are_means_over_the_seeds(runs: list[FinishedRun]) -> No
 
 
 def test_black_box_cells_are_of_the_runs_that_have_the_surrogate(runs: list[FinishedRun]) -> None:
-    text, table = markdown(runs), "Table 2: 3 members, black-box, made on the"
+    text, table = paper_tables(runs), "Table 2: 3 members, black-box, made on the"
     naive = row_of(section(text, f"{table} naive ensemble of another seed"), "MNIST", "SMD")
     assert naive[0] == "`-` 98.5 ± 0.7 (99.3)"
     assert naive[1] == "`=` 40.0 ± 14.1 (38.6)"
@@ -145,11 +145,11 @@ def test_black_box_cells_are_of_the_runs_that_have_the_surrogate(runs: list[Fini
 
 def test_other_networks_and_adversaries_have_no_row(runs: list[FinishedRun]) -> None:
     others = [finished_run(name, white={"*": 0.5}) for name in ("smd-lenet-wide-mnist", "smd-lenet-mnist-at")]
-    assert markdown([*runs, *others]) == markdown(runs)
+    assert paper_tables([*runs, *others]) == paper_tables(runs)
 
 
 def test_the_overview_counts_every_cell(runs: list[FinishedRun]) -> None:
-    text = markdown(runs)
+    text = paper_tables(runs)
     rows = text.partition("| --- | --- | --- | --- | --- |\n")[2].partition("\n\n")[0].splitlines()
     shown = 0
     for title, *counts in (row.strip("| ").split(" | ") for row in rows):

@@ -6,7 +6,7 @@ import click
 
 from smdguard.files import write_atomically
 from training.results import read_runs
-from training.tables import markdown
+from training.tables import paper_tables
 
 
 @click.command()
@@ -20,7 +20,7 @@ from training.tables import markdown
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File; default: standard output.")
 def tables(folders: tuple[Path, ...], output: Path | None) -> None:
     """Set the results in the folders of sweeps beside the paper's, as Markdown."""
-    text = markdown(read_runs(folders))
+    text = paper_tables(read_runs(folders))
     if output is None:
         click.echo(text, nl=False)
     else:
