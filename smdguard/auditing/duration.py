@@ -27,7 +27,6 @@ from smdguard.auditing import probes
 from smdguard.auditing.crafting import SHARD_SIZE
 from smdguard.auditing.gradients import has_gradients, input_gradient
 from smdguard.auditing.plan import Plan
-from smdguard.auditing.suspicion import attacks_on_suspicion
 
 
 class Calls(NamedTuple):
@@ -79,9 +78,7 @@ def calls_at_most(attack: Attack) -> Calls | None:
     return None
 
 
-def seconds_at_most(
-    plan: Plan, *, num_images: int, num_radii: int, threshold: float | None, pace_of: Callable[[Model], Pace]
-) -> float | None:
+def seconds_at_most(plan: Plan, *, num_images: int, num_radii: int, pace_of: Callable[[Model], Pace]) -> float | None:
     """Of all calls of the models, if no attack fooled any image; None where an attack's calls are not known.
 
     What attacks compute beside the calls, and the exhibits, are too little to count.
@@ -90,13 +87,12 @@ def seconds_at_most(
         plan: The attacks of the audit.
         num_images: On how many images they are made.
         num_radii: At how many radii they are made.
-        threshold: Of the suspicion; None where that is not looked at.
         pace_of: How fast a model is.
     """
     num_shards = -(-num_images // SHARD_SIZE)
     paces = {id(model): pace_of(model) for model in (plan.model, *plan.surrogates.values())}
     total = 0.0
-    for attack, made_on, num_times in _runs(plan, num_radii * num_shards, num_shards, threshold):
+    for attack, made_on, num_times in _runs(plan, num_radii * num_shards, num_shards):
         calls = calls_at_most(attack)
         if calls is None:
             return None
@@ -105,7 +101,7 @@ def seconds_at_most(
     return total
 
 
-def _runs(plan: Plan, num_times: int, num_shards: int, threshold: float | None) -> Iterator[tuple[Attack, Model, int]]:
+def _runs(plan: Plan, num_times: int, num_shards: int) -> Iterator[tuple[Attack, Model, int]]:
     """Every attack, the model that it is made on, and on how many shards of images."""
     direct: Iterable[Attack] = (*plan.attacks, *plan.pursuits)
     yield from ((attack, plan.model, num_times) for attack in direct)
@@ -114,8 +110,7 @@ def _runs(plan: Plan, num_times: int, num_shards: int, threshold: float | None) 
     for at_largest, shards in ((False, num_times - num_shards), (True, num_shards)):
         for attack in plan.on_members(at_largest=at_largest):
             yield attack, plan.model, shards * plan.num_members
-    if threshold is not None and plan.num_members:
-        yield from ((attack, plan.model, 1) for attack in attacks_on_suspicion(threshold))
+    yield from ((attack, plan.model, 1) for attack in plan.on_suspicion)
     if any(attack.requires == "gradients" for attack in direct):
         yield probes.UNBOUNDED, plan.model, 1
         yield probes.TRACED, plan.model, num_times // num_shards

@@ -13,12 +13,11 @@ from smdguard.auditing.crafting import SHARD_SIZE, Planned, Store, Workshop
 from smdguard.auditing.duration import measure_pace, seconds_at_most
 from smdguard.auditing.exhibits import gather_exhibits
 from smdguard.auditing.fingerprint import fingerprint
-from smdguard.auditing.gradients import gradient_health, has_gradients
+from smdguard.auditing.gradients import GradientHealth, gradient_health
 from smdguard.auditing.members import member_transfer
 from smdguard.auditing.outcomes import Outcome, worst_case
-from smdguard.auditing.plan import Plan
+from smdguard.auditing.plan import Plan, plan_attacks
 from smdguard.auditing.preset_names import PresetName
-from smdguard.auditing.presets import find_preset, impossible_attacks
 from smdguard.auditing.probes import RANDOM_OUTPUT, TRACED, probe_gradient_attacks, probe_input, probe_rows
 from smdguard.auditing.suspicion import suspicion_under_attack
 from smdguard.auditing.validation import (
@@ -30,7 +29,6 @@ from smdguard.auditing.validation import (
     checked_labels,
 )
 from smdguard.ensemble import Ensemble
-from smdguard.errors import InvalidInputError
 from smdguard.report import AuditReport, Finding
 from smdguard.threat import ThreatModel
 
@@ -99,18 +97,12 @@ def audit(
     """
     images = checked_images(images)
     labels = checked_labels(labels, images)
+    surrogates = dict(surrogates or {})
     check_model(model, images, labels)
     check_attacks(attacks)
-    surrogates = dict(surrogates or {})
     for surrogate_name, surrogate in surrogates.items():
         check_surrogate(surrogate_name, surrogate, images, labels)
-    differentiable = has_gradients(model, images[:2])
-    preset = find_preset(attacks, has_gradients=differentiable)
-    impossible = impossible_attacks(preset, has_gradients=differentiable, has_members=hasattr(model, "member_logits"))
-    plan = Plan(model, name, preset, frozenset(impossible), surrogates)
-    if not (plan.attacks or plan.pursuits or plan.transfers):
-        reasons = "; ".join(f"{one.name}: {one.reason}" for one in impossible.values())
-        raise InvalidInputError(f"no attack is possible on this model, and there is no surrogate ({reasons})")
+    plan = plan_attacks(model, name, attacks, surrogates, images, suspicion_threshold)
     assignment = Assignment(
         name=name,
         dataset=dataset,
@@ -119,7 +111,7 @@ def audit(
         with_curve=bool(epsilons),
         preset=attacks if isinstance(attacks, str) else None,
         seed=seed,
-        impossible=tuple(impossible.values()),
+        impossible=tuple(plan.impossible.values()),
     )
     workshop = Workshop(
         images,
@@ -129,31 +121,34 @@ def audit(
         store={} if store is None else store,
         advance=_Counter(progress, plan.num_runs(len(assignment.radii)) * -(-len(images) // SHARD_SIZE)).advance,
     )
-    careful = workshop.batching.wrap(model)
-    shards = images.split(SHARD_SIZE), labels.split(SHARD_SIZE)
-    evidence = Evidence(
-        clean=workshop.standing(model, images, labels),
-        health=workshop.batching.run(lambda: gradient_health(careful, *shards)) if differentiable else None,
-    )
+    evidence = Evidence(clean=workshop.standing(model, images, labels), health=_gradient_health(plan, workshop))
     if announce is not None:
-        seconds = workshop.batching.run(lambda: _seconds_at_most(plan, workshop, assignment, suspicion_threshold))
+        seconds = workshop.batching.run(lambda: _seconds_at_most(plan, workshop, assignment))
         if seconds is not None:
             announce(seconds)
     try:
-        _gather(evidence, plan, workshop, assignment, suspicion_threshold)
+        _gather(evidence, plan, workshop, assignment)
     except KeyboardInterrupt as interrupt:
         raise AuditInterrupted(compose_report(assignment, evidence, partial=True)) from interrupt
     return compose_report(assignment, evidence)
 
 
-def _seconds_at_most(plan: Plan, workshop: Workshop, assignment: Assignment, threshold: float | None) -> float | None:
+def _gradient_health(plan: Plan, workshop: Workshop) -> GradientHealth | None:
+    """None where there are no gradients."""
+    if not plan.has_gradients:
+        return None
+    model = workshop.batching.wrap(plan.model)
+    shards = workshop.images.split(SHARD_SIZE), workshop.labels.split(SHARD_SIZE)
+    return workshop.batching.run(lambda: gradient_health(model, *shards))
+
+
+def _seconds_at_most(plan: Plan, workshop: Workshop, assignment: Assignment) -> float | None:
     """By a call or two of each model about one shard."""
     images, labels = workshop.images[:SHARD_SIZE], workshop.labels[:SHARD_SIZE]
     return seconds_at_most(
         plan,
         num_images=len(workshop.labels),
         num_radii=len(assignment.radii),
-        threshold=threshold,
         pace_of=lambda model: measure_pace(workshop.batching.wrap(model), images, labels),
     )
 
@@ -167,16 +162,14 @@ class _Counter:
         self._progress(self._done, self._total, description)
 
 
-def _gather(
-    evidence: Evidence, plan: Plan, workshop: Workshop, assignment: Assignment, threshold: float | None
-) -> None:
+def _gather(evidence: Evidence, plan: Plan, workshop: Workshop, assignment: Assignment) -> None:
     """Make all attacks, then the probes; what is found is kept as it comes."""
     threat = assignment.threat
     for radius in assignment.radii:
         at_radius = dataclasses.replace(threat, epsilon=radius)
         _gather_at(at_radius, evidence, plan, workshop, at_largest=at_radius == threat)
-    if isinstance(plan.model, Ensemble) and threshold is not None:
-        evidence.suspicion, outcomes = suspicion_under_attack(plan.model, workshop, threat, threshold)
+    if isinstance(plan.model, Ensemble) and plan.suspicion_threshold is not None:
+        evidence.suspicion, outcomes = suspicion_under_attack(plan.model, workshop, threat, plan.suspicion_threshold)
         evidence.asides += outcomes
     evidence.probed, outcomes = workshop.batching.run(lambda: _probe(evidence, plan, workshop, threat))
     evidence.asides += outcomes
@@ -215,10 +208,7 @@ def _attack(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatMo
     """Make the attacks at one radius; each outcome has to be added to the evidence, as later attacks look there."""
 
     def standing(planned: Planned, pursued: Tensor | None = None) -> Tensor:
-        def right(images: Tensor, labels: Tensor) -> Tensor:
-            return workshop.standing(plan.model, images, labels)[:, None]
-
-        return evidence.clean & workshop.measure(planned, threat, right, pursued=pursued)[:, 0]
+        return evidence.clean & _left_by(planned, plan, workshop, threat, pursued)
 
     for attack in plan.attacks:
         planned = Planned(attack, plan.model, plan.name)
@@ -232,6 +222,15 @@ def _attack(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatMo
         yield Outcome(planned.attack, "black-box", planned.source, threat.epsilon, standing(planned))
 
 
+def _left_by(planned: Planned, plan: Plan, workshop: Workshop, threat: ThreatModel, pursued: Tensor | None) -> Tensor:
+    """Which of the pursued images the audited model still gets right after an attack, whatever that was made on."""
+
+    def right(images: Tensor, labels: Tensor) -> Tensor:
+        return workshop.standing(plan.model, images, labels)[:, None]
+
+    return workshop.measure(planned, threat, right, pursued=pursued)[:, 0]
+
+
 def _long_run(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel) -> list[Outcome]:
     """What the probes' long run of PGD leaves standing of their images, so that a curve's points are alike."""
     if evidence.health is None or evidence.health.random:
@@ -240,11 +239,7 @@ def _long_run(evidence: Evidence, plan: Plan, workshop: Workshop, threat: Threat
     probed = torch.zeros_like(standing)
     probed[probe_rows(len(probed), probed.device)] = True
     attack = dataclasses.replace(TRACED, early_stop=True)
-
-    def right(images: Tensor, labels: Tensor) -> Tensor:
-        return workshop.standing(plan.model, images, labels)[:, None]
-
-    left = workshop.measure(Planned(attack, plan.model, "probes"), threat, right, pursued=probed & standing)[:, 0]
+    left = _left_by(Planned(attack, plan.model, "probes"), plan, workshop, threat, probed & standing)
     return [Outcome(attack, "white-box", "probes", threat.epsilon, standing & (left | ~probed), int(probed.sum()))]
 
 

@@ -1,11 +1,19 @@
 """Which attacks are made on which model."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
 
 from smdguard.attacks import FAB, Attack, Model, Transfer
 from smdguard.auditing.crafting import Planned
-from smdguard.auditing.presets import Preset
+from smdguard.auditing.gradients import has_gradients
+from smdguard.auditing.preset_names import PresetName
+from smdguard.auditing.presets import Preset, find_preset, impossible_attacks
+from smdguard.auditing.suspicion import attacks_on_suspicion
 from smdguard.ensemble import Ensemble
+from smdguard.errors import InvalidInputError
+from smdguard.report import Impossible
 
 
 @dataclass(frozen=True)
@@ -16,15 +24,19 @@ class Plan:
         model: The audited model.
         name: Its name.
         preset: What is asked for.
-        impossible: What of that the model does not allow.
         surrogates: Models to make black-box attacks on, by name.
+        has_gradients: Whether the model's output carries any.
+        impossible: What of the preset the model does not allow.
+        suspicion_threshold: Disagreement in nats above which an ensemble flags an image; None where that is not asked.
     """
 
     model: Model
     name: str
     preset: Preset
-    impossible: frozenset[Attack]
-    surrogates: dict[str, Model]
+    surrogates: Mapping[str, Model]
+    has_gradients: bool = True
+    impossible: Mapping[Attack, Impossible] = field(default_factory=dict)
+    suspicion_threshold: float | None = None
 
     @property
     def attacks(self) -> list[Attack]:
@@ -49,6 +61,13 @@ class Plan:
             if attack.requires == "gradients" and not attack.needs_members and not isinstance(attack, FAB)
         ]
 
+    @property
+    def on_suspicion(self) -> list[Attack]:
+        """Made on an ensemble and its suspicion."""
+        if self.suspicion_threshold is None or not self.num_members:
+            return []
+        return attacks_on_suspicion(self.suspicion_threshold)
+
     def num_runs(self, num_radii: int) -> int:
         """On all images, at so many radii; at all but the largest with the probe's long run."""
         at_each = len(self.attacks) + len(self.pursuits) + len(self.transfers)
@@ -65,3 +84,34 @@ class Plan:
     def num_members(self) -> int:
         """How many of them there are."""
         return len(self.model.members) if isinstance(self.model, Ensemble) else 0
+
+
+def plan_attacks(
+    model: Model,
+    name: str,
+    attacks: PresetName | Sequence[Attack],
+    surrogates: Mapping[str, Model],
+    images: Tensor,
+    suspicion_threshold: float | None,
+) -> Plan:
+    """Find out which of the attacks the model allows.
+
+    Args:
+        model: The audited model.
+        name: Its name.
+        attacks: A preset's name or the attacks themselves.
+        surrogates: Models to make black-box attacks on, by name.
+        images: Some that the model takes.
+        suspicion_threshold: See Plan.
+
+    Raises:
+        InvalidInputError: There is no such preset, or no attack is possible.
+    """
+    differentiable = has_gradients(model, images[:2])
+    preset = find_preset(attacks, has_gradients=differentiable)
+    impossible = impossible_attacks(preset, has_gradients=differentiable, has_members=hasattr(model, "member_logits"))
+    plan = Plan(model, name, preset, surrogates, differentiable, impossible, suspicion_threshold)
+    if not (plan.attacks or plan.pursuits or plan.transfers):
+        reasons = "; ".join(f"{one.name}: {one.reason}" for one in impossible.values())
+        raise InvalidInputError(f"no attack is possible on this model, and there is no surrogate ({reasons})")
+    return plan

@@ -104,7 +104,7 @@ def test_the_calls_of_every_attack_of_a_preset_are_known(preset: PresetName) -> 
 
 
 def plan_of(*attacks: Attack, pursuits: tuple[Attack, ...] = (), surrogates: dict[str, Model] | None = None) -> Plan:
-    return Plan(Counting(), "model", Preset(attacks, pursuits), frozenset(), surrogates or {})
+    return Plan(Counting(), "model", Preset(attacks, pursuits), surrogates or {})
 
 
 def seconds(plan: Plan, num_images: int = 1, num_radii: int = 1) -> float | None:
@@ -113,7 +113,7 @@ def seconds(plan: Plan, num_images: int = 1, num_radii: int = 1) -> float | None
     def pace_of(model: Model) -> Pace:
         return Pace(100, 1) if model is plan.model else Pace(1000, 10)
 
-    return seconds_at_most(plan, num_images=num_images, num_radii=num_radii, threshold=None, pace_of=pace_of)
+    return seconds_at_most(plan, num_images=num_images, num_radii=num_radii, pace_of=pace_of)
 
 
 def test_seconds_are_those_of_all_calls() -> None:
