@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from smdguard.datasets import Dataset, LabelledImages
-from smdguard.errors import InvalidInputError
-from smdguard.files import sha256
+from smdguard.errors import ImageError, InvalidInputError
+from smdguard.files import read, sha256
 from smdguard.preprocess import ImageShape, decode, prepare
 
 Half = Literal["train", "test"]
@@ -108,7 +108,7 @@ def first_image_shape(root: Path, half: Half = "test") -> tuple[int, int, int]:
         InvalidInputError: There is none, or it cannot be read.
     """
     first = min(file for file in class_folder(root, half).glob("*/*") if file.is_file())
-    image = decode(first.read_bytes(), str(first))
+    image = decode(read(first, error=ImageError), str(first))
     return 1 if image.mode == "L" else 3, image.height, image.width
 
 
@@ -124,7 +124,7 @@ def _from_image_folder(folder: Path, dataset: Dataset, half: Half | None = None)
     shape = ImageShape(*dataset.image_shape)
 
     def pixels(path: str) -> Tensor:
-        image = prepare(decode(Path(path).read_bytes(), path), shape, "resize", source=path)
+        image = prepare(decode(read(Path(path), error=ImageError), path), shape, "resize", source=path)
         return torch.from_numpy((image * 255).round().astype(numpy.uint8))
 
     samples = source.samples if half is None else _half_of(source.samples, folder, half)

@@ -3,10 +3,11 @@
 import importlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from smdguard.errors import InvalidInputError
+from smdguard.errors import InvalidInputError, SmdguardError
 
 _FORM = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)")
 
@@ -36,6 +37,25 @@ def import_factory(name: str) -> Callable[..., Any]:
     if not callable(function):
         raise InvalidInputError(f"{name} is no function, but of type {type(function).__name__}")
     return function
+
+
+@contextmanager
+def users_code(what: str, *, suspected: bool) -> Iterator[None]:
+    """Turns whatever the user's code raises, at any time, into one line; errors of ours stay as they are.
+
+    Args:
+        what: What the line begins with.
+        suspected: Whether the user's code takes part; if not, the error is ours.
+
+    Raises:
+        SmdguardError: The user's code raised something.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not suspected or isinstance(error, SmdguardError):
+            raise
+        raise SmdguardError(f"{what}: {in_one_line(error)}; see smdguard --debug") from error
 
 
 def in_one_line(error: Exception) -> str:

@@ -27,7 +27,7 @@ ImageSource = str | os.PathLike | bytes | Image.Image | numpy.ndarray
 # The data sets known by name, and how much of an image's side what it shows takes up: MNIST's digits fill 20 of 28
 # pixels, the others' things reach from edge to edge. Written here, as importing DATASETS would import torch.
 _INK_SHARES = {"mnist": DIGIT_INK_SHARE, "fashion-mnist": 1.0, "cifar10": 1.0}
-_MAX_FILE_BYTES = 100_000_000
+MAX_FILE_BYTES = 100_000_000
 _BATCH_SIZE = 256
 
 
@@ -160,14 +160,23 @@ class Guard:
         if isinstance(image, Image.Image):
             return prepare(image, self.image_shape, mode, source=source or "the image", ink_share=self._ink_share)
         if not isinstance(image, bytes):
-            source, image = source or str(image), _read(Path(image))
+            # No more than an image may have; a file can be endless.
+            source, image = source or str(image), read(Path(image), error=ImageError, limit=MAX_FILE_BYTES)
         source = source or "the bytes"
+        if len(image) > MAX_FILE_BYTES:
+            raise ImageError(f"{source} has more than {MAX_FILE_BYTES:,} bytes, which is the limit")
         return prepare(decode(image, source), self.image_shape, mode, source=source, ink_share=self._ink_share)
 
     def predict_prepared(self, images: numpy.ndarray) -> list[Prediction]:
-        """Predictions for images (B, C, H, W) as 32-bit floats in [0, 1]."""
+        """Predictions for images (B, C, H, W) as 32-bit floats in [0, 1].
+
+        Raises:
+            BackendError: An output is not a number.
+        """
         batches = [images[start : start + _BATCH_SIZE] for start in range(0, len(images), _BATCH_SIZE)]
         member_log_probabilities = numpy.concatenate([self.backend.member_log_probabilities(b) for b in batches])
+        if numpy.isnan(member_log_probabilities).any():
+            raise BackendError(f"{self.name} answers with what is not a number; its weights are of no use")
         probabilities = numpy.exp(average_log_probabilities(member_log_probabilities))
         agreements = agreement(member_log_probabilities)
         disagreements = disagreement(member_log_probabilities)
@@ -212,11 +221,3 @@ def load(
         True
     """
     return Guard(find_model(model), backend=backend, device=device, builder=builder)
-
-
-def _read(path: Path) -> bytes:
-    """Of an endless file as well, no more than an image may have."""
-    content = read(path, error=ImageError, limit=_MAX_FILE_BYTES)
-    if len(content) > _MAX_FILE_BYTES:
-        raise ImageError(f"{path} has more than {_MAX_FILE_BYTES:,} bytes, which is the limit")
-    return content

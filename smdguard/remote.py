@@ -102,7 +102,7 @@ def resolve(repository: str, revision: str, file: str) -> Repository:
     except HubError:
         if not reference.is_file():
             raise
-        return _at(repository, reference.read_text())
+        return _at(repository, reference.read_text(errors="replace"))
     found = _at(repository, answer.commit_hash or "")
     write_atomically(reference, found.commit.encode())
     return found

@@ -91,6 +91,13 @@ def test_text_in_the_place_of_an_image_is_refused_by_name(tmp_path: Path) -> Non
         load_split(MNIST, tmp_path, "test")
 
 
+def test_a_link_to_nowhere_is_refused_by_name(tmp_path: Path) -> None:
+    write(tmp_path / "test" / "0", "a.png", 0)
+    (tmp_path / "test" / "0" / "b.png").symlink_to("nowhere")
+    with pytest.raises(InvalidInputError, match=r"test/0/b\.png cannot be read: No such file"):
+        load_split(MNIST, tmp_path, "test")
+
+
 def test_data_that_is_not_there_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError) as caught:
         load_split(MNIST, tmp_path, "test")

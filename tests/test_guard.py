@@ -154,6 +154,16 @@ def test_suspicious_is_what_disagrees_by_more_than_the_threshold(
     assert sum(p.suspicious is True for p in predictions) == 7
 
 
+def test_an_answer_that_is_not_a_number_is_an_error(
+    tiny_folder: Path, digits: numpy.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = sg.load(str(tiny_folder), device="cpu")
+    answer = broken.backend.member_log_probabilities(digits[:1].reshape(1, 1, 28, 28).astype(numpy.float32) / 255)
+    monkeypatch.setattr(broken.backend, "member_log_probabilities", lambda images: answer * numpy.nan)
+    with pytest.raises(BackendError, match="answers with what is not a number"):
+        broken.predict(digits[0])
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")
 def test_cuda_without_a_gpu_is_an_error(tiny_folder: Path, backend: Any) -> None:

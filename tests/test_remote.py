@@ -191,6 +191,14 @@ def test_unpinned_revision_is_asked_for_each_time_and_remembered(
         find_model("org/tiny@v1")
 
 
+@pytest.mark.filterwarnings("ignore::smdguard.errors.UnpinnedRevisionWarning")
+def test_a_damaged_reference_is_one_line(model: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    load("org/tiny")
+    (model.folder.parents[1] / "refs" / "main").write_bytes(b"\xff\xfe")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert refusal("org/tiny", IntegrityError).endswith(" is no commit of org/tiny")
+
+
 # Private repositories
 
 

@@ -167,7 +167,9 @@ class _Walk:
             return judgement.objective, judgement
 
         self.gradient, judgement = input_gradient(ask, self.current)
-        value = judgement.progress.detach()
+        # What is not a number cannot be climbed, but may be what is sought.
+        unknown = torch.where(judgement.fooled, torch.inf, -torch.inf)
+        value = torch.where(judgement.progress.isnan(), unknown, judgement.progress.detach())
         self.num_rises = self.num_rises + (value > self.value)
         better = value > self.best_value
         self.best = torch.where(_per_image(better), self.current, self.best)

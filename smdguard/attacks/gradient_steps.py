@@ -10,6 +10,7 @@ from smdguard.attacks.attack import Model, Requirement, is_fooled
 from smdguard.attacks.gradient import input_gradient
 from smdguard.attacks.losses import LossName, rising
 from smdguard.attacks.settings import Settings
+from smdguard.errors import InvalidInputError
 from smdguard.threat import ThreatModel, unit
 
 
@@ -96,6 +97,9 @@ class FGSM(_GradientSteps):
 class RFGSM(_GradientSteps):
     """FGSM after a random step: a step of `random_ratio` x epsilon in a random direction, then one with the rest.
 
+    Raises:
+        InvalidInputError: `random_ratio` is not between 0 and 1.
+
     Reference:
         Tramèr, Kurakin, Papernot, Goodfellow, Boneh, McDaniel, "Ensemble Adversarial Training: Attacks and Defenses",
         2018, section 3.3 (R+FGSM).
@@ -103,6 +107,11 @@ class RFGSM(_GradientSteps):
 
     name = "R-FGSM"
     random_ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.random_ratio >= 1:
+            raise InvalidInputError(f"random_ratio of RFGSM must leave a step to take, not {self.random_ratio!r}")
 
     def __call__(
         self, model: Model, images: Tensor, labels: Tensor, threat: ThreatModel, *, generator: torch.Generator

@@ -32,7 +32,7 @@ class MemberReweighing(AdaptiveAscent):
             the ensemble's output alone.
 
     Raises:
-        InvalidInputError: There is no share, or one is not between 0 and 1.
+        InvalidInputError: They are no tuple, there is none, or one is not between 0 and 1.
 
     Reference:
         Yu, Gao, Xu, "MORA: Improving Ensemble Robustness Evaluation with Model-Reweighing Attack", 2022. It lowers
@@ -45,9 +45,10 @@ class MemberReweighing(AdaptiveAscent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.member_shares or not all(0 <= share <= 1 for share in self.member_shares):
+        shares = self.member_shares
+        if not isinstance(shares, tuple) or not shares or not all(0 <= share <= 1 for share in shares):
             raise InvalidInputError(
-                f"member_shares of MemberReweighing must be shares between 0 and 1, not {self.member_shares!r}"
+                f"member_shares of MemberReweighing must be a tuple of shares between 0 and 1, not {shares!r}"
             )
 
     def __call__(

@@ -52,13 +52,12 @@ class Square(Settings):
                     if not len(draw.standing):
                         return found
                 if query == 0:
-                    # The start replaces the image whatever its score, as in the original.
-                    best = start(images, threat, draw)
-                    score, fooled = self._score(model, best, labels)
-                    continue
-                candidates = propose(images, best, threat, self._window_ratio(query - 1), draw)
+                    candidates = start(images, threat, draw)
+                else:
+                    candidates = propose(images, best, threat, self._window_ratio(query - 1), draw)
                 new_score, fooled = self._score(model, candidates, labels)
-                better = fooled | (new_score > score)
+                # The start replaces the image whatever its score, as in the original.
+                better = fooled | (new_score > score) | (query == 0)
                 best = torch.where(better.view(-1, 1, 1, 1), candidates, best)
                 score = torch.where(better, new_score, score)
         found[draw.standing] = best

@@ -97,7 +97,7 @@ class Workshop:
         """Adversarial images, checked to lie in the ball and in the box."""
 
         def work() -> Tensor:
-            generator = self.generator(f"{planned.attack!r} {planned.source}", shard)
+            generator = self.generator(repr(planned.attack), shard)
             return planned.attack(self.batching.wrap(planned.made_on), images, labels, threat, generator=generator)
 
         adversarial = self.batching.run(work)

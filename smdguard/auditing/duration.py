@@ -25,7 +25,7 @@ from smdguard.attacks import (
 )
 from smdguard.auditing import probes
 from smdguard.auditing.crafting import SHARD_SIZE
-from smdguard.auditing.gradients import has_gradients, input_gradient
+from smdguard.auditing.gradients import has_gradients, loss_gradient
 from smdguard.auditing.plan import Plan
 
 
@@ -120,7 +120,7 @@ def measure_pace(model: Model, images: Tensor, labels: Tensor) -> Pace:
     """Time one call of each kind; a model without gradients is never asked for one."""
     with torch.no_grad():
         output = _seconds(lambda: model(images))
-    gradient = _seconds(lambda: input_gradient(model, images, labels)) if has_gradients(model, images[:2]) else 0.0
+    gradient = _seconds(lambda: loss_gradient(model, images, labels)) if has_gradients(model, images[:2]) else 0.0
     return Pace(gradient, output)
 
 

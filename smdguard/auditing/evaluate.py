@@ -1,7 +1,7 @@
 """Attack a model in every way that its audit asks for."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ from smdguard.auditing.validation import (
     checked_labels,
 )
 from smdguard.ensemble import Ensemble
-from smdguard.report import AuditReport, Finding
+from smdguard.report import Access, AuditReport, Finding
 from smdguard.threat import ThreatModel
 
 Progress = Callable[[int, int, str], None]
@@ -64,10 +64,10 @@ def audit(
     """Find out how hard a model is to fool.
 
     Every attack is made white-box on the model and, where it needs gradients, black-box on each surrogate; on an
-    ensemble PGD, or each attack of the preset paper, is also made on each member alone. A preset's stronger attacks
-    pursue the images that the white-box attacks before them left standing. What an attack returns is not trusted: its
-    ball and box are checked and the model is asked again. The clean image counts as an attack, so the worst case is
-    never above the clean accuracy.
+    ensemble PGD, or each attack of the preset paper, is also made on each member alone. A preset's stronger attacks are
+    made white-box alone, and pursue the images that the white-box attacks before them left standing. What an attack
+    returns is not trusted: its ball and box are checked and the model is asked again. The clean image counts as an
+    attack, so the worst case is never above the clean accuracy.
 
     The same seed gives the same result on one type of device and number of threads: the images are worked on in
     shards of 250, each with a generator made from (seed, attack, shard). What a model itself draws is not seeded.
@@ -192,8 +192,7 @@ def _gather(evidence: Evidence, plan: Plan, workshop: Workshop, assignment: Assi
 
 def _gather_at(threat: ThreatModel, evidence: Evidence, plan: Plan, workshop: Workshop, *, at_largest: bool) -> None:
     """Make all attacks at one radius; the probes, which are made at the largest, have their like at the others."""
-    for outcome in _attack(evidence, plan, workshop, threat):
-        evidence.outcomes.append(outcome)
+    _attack(evidence, plan, workshop, threat)
     if isinstance(plan.model, Ensemble):
         for attack in plan.on_members(at_largest=at_largest):
             matrix, outcomes = member_transfer(plan.model, attack, workshop, threat, evidence.clean)
@@ -204,22 +203,23 @@ def _gather_at(threat: ThreatModel, evidence: Evidence, plan: Plan, workshop: Wo
         evidence.asides += _long_run(evidence, plan, workshop, threat)
 
 
-def _attack(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel) -> Iterator[Outcome]:
-    """Make the attacks at one radius; each outcome has to be added to the evidence, as later attacks look there."""
+def _attack(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel) -> None:
+    """Make the attacks at one radius; the pursuits look at what the attacks before them have left."""
 
-    def standing(planned: Planned, pursued: Tensor | None = None) -> Tensor:
-        return evidence.clean & _left_by(planned, plan, workshop, threat, pursued)
+    def make(planned: Planned, access: Access, pursued: Tensor | None = None) -> None:
+        standing = evidence.clean & _left_by(planned, plan, workshop, threat, pursued)
+        num_attacked = None if pursued is None else int(pursued.sum())
+        evidence.outcomes.append(
+            Outcome(planned.attack, access, planned.source, threat.epsilon, standing, num_attacked)
+        )
 
     for attack in plan.attacks:
-        planned = Planned(attack, plan.model, plan.name)
-        yield Outcome(attack, "white-box", plan.name, threat.epsilon, standing(planned))
+        make(Planned(attack, plan.model, plan.name), "white-box")
     for attack in plan.pursuits:
-        planned = Planned(attack, plan.model, plan.name)
         direct = [outcome for outcome in evidence.outcomes if outcome.access == "white-box"]
-        before = worst_case(direct, evidence.clean, threat.epsilon)
-        yield Outcome(attack, "white-box", plan.name, threat.epsilon, standing(planned, before), int(before.sum()))
+        make(Planned(attack, plan.model, plan.name), "white-box", worst_case(direct, evidence.clean, threat.epsilon))
     for planned in plan.transfers:
-        yield Outcome(planned.attack, "black-box", planned.source, threat.epsilon, standing(planned))
+        make(planned, "black-box")
 
 
 def _left_by(planned: Planned, plan: Plan, workshop: Workshop, threat: ThreatModel, pursued: Tensor | None) -> Tensor:

@@ -62,8 +62,8 @@ def gather_exhibits(
     sample = sample.only(sample.standing == worst[rows])
     shown = sample.only(_one_of_each_class(sample))
     if not isinstance(model, Ensemble):
-        return Exhibits(_gallery(model, shown), saliency=(), disagreement=None)
-    return Exhibits(_gallery(model, shown), _saliency(model, shown), _disagreement(model, sample))
+        return Exhibits(_gallery(careful, shown), saliency=(), disagreement=None)
+    return Exhibits(_gallery(careful, shown), _saliency(model, shown), _disagreement(model, sample))
 
 
 class _Sample(NamedTuple):

@@ -4,13 +4,15 @@ import hashlib
 import platform
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+import smdguard
 from smdguard.attacks import Model
 from smdguard.auditing.batching import ask
-from smdguard.auditing.gradients import has_gradients, input_gradient
+from smdguard.auditing.gradients import has_gradients, loss_gradient
 
 
 def software_versions() -> dict[str, str]:
@@ -26,6 +28,9 @@ def fingerprint(models: Iterable[tuple[str, Model]], images: Tensor, labels: Ten
     """
     device = f"{images.device.type} {torch.get_num_threads()} {torch.get_num_interop_threads()}"
     digest = hashlib.sha256(f"{seed} {software_versions()} {device}".encode())
+    # Between two versions the programs change under one number.
+    for program in sorted(Path(smdguard.__file__).parent.rglob("*.py")):
+        digest.update(program.read_bytes())
     for tensor in (images, labels):
         digest.update(_content(tensor))
     few, truth = images[:32], labels[:32]
@@ -38,14 +43,14 @@ def fingerprint(models: Iterable[tuple[str, Model]], images: Tensor, labels: Ten
 
 def _behaviour(model: Model, images: Tensor, labels: Tensor) -> Iterator[Tensor]:
     if isinstance(model, nn.Module):
-        yield from model.state_dict().values()
+        yield from (value for value in model.state_dict().values() if isinstance(value, Tensor))
     # What leaves clean images as they are, such as rounding to 8 bits, shows on others.
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images.device)
     for shown in (images, (images + 0.2 * noise - 0.1).clamp(0, 1)):
         with torch.no_grad():
             yield ask(model, shown)
         if has_gradients(model, shown):
-            yield input_gradient(lambda leaf: ask(model, leaf), shown, labels)
+            yield loss_gradient(lambda leaf: ask(model, leaf), shown, labels)
 
 
 def _content(tensor: Tensor) -> bytes:

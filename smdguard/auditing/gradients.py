@@ -57,7 +57,7 @@ def gradient_health(model: Model, images: Iterable[Tensor], labels: Iterable[Ten
     zero, not_finite, random, misleading = [], [], [], []
     generator = torch.Generator().manual_seed(0)
     for batch, truth in zip(images, labels, strict=True):
-        first, second = input_gradient(model, batch, truth), input_gradient(model, batch, truth)
+        first, second = loss_gradient(model, batch, truth), loss_gradient(model, batch, truth)
         largest = first.flatten(1).abs().amax(dim=1)
         difference = (first - second).flatten(1).abs().amax(dim=1)
         zero.append(largest == 0)
@@ -71,13 +71,13 @@ def gradient_health(model: Model, images: Iterable[Tensor], labels: Iterable[Ten
 
 def _rises(model: Model, images: Tensor, labels: Tensor) -> Tensor:
     """Whether a small step along each image's gradient raises its loss: bool (B,)."""
-    ahead = (images + STEP * input_gradient(model, images, labels).sign()).clamp(0, 1)
+    ahead = (images + STEP * loss_gradient(model, images, labels).sign()).clamp(0, 1)
     with torch.no_grad():
         before, after = (cross_entropy_direction(model(each), labels) for each in (images, ahead))
     return after > before
 
 
-def input_gradient(model: Model, images: Tensor, labels: Tensor) -> Tensor:
+def loss_gradient(model: Model, images: Tensor, labels: Tensor) -> Tensor:
     """The direction in which each image's loss rises: (B, C, H, W), (B,) -> (B, C, H, W)."""
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()

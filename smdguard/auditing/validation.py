@@ -10,6 +10,7 @@ from smdguard.attacks import Attack, Model, Transfer
 from smdguard.auditing.gradients import has_gradients
 from smdguard.auditing.preset_names import PresetName
 from smdguard.errors import InvalidInputError
+from smdguard.factories import in_one_line
 from smdguard.threat import ThreatModel
 
 
@@ -57,13 +58,18 @@ def check_model(model: Model, images: Tensor, labels: Tensor, name: str = "the m
     """Try a model on a few images.
 
     Raises:
-        InvalidInputError: It is in training mode, its output is not (B, K) finite values, or a label is no class.
+        InvalidInputError: It is in training mode or fails, its output is not (B, K) finite values, or a label is no
+            class.
     """
     if isinstance(model, nn.Module) and model.training:
         raise InvalidInputError(f"{name} is in training mode; call model.eval() first")
     few = images[:2]
-    with torch.no_grad():
-        output = model(few.clone())
+    try:
+        with torch.no_grad():
+            output = model(few.clone())
+    except RuntimeError as error:
+        given = f"{few.dtype} images {tuple(few.shape)} on {few.device}"
+        raise InvalidInputError(f"{name} cannot be asked about {given}: {in_one_line(error)}") from error
     if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(few) or output.shape[1] < 2:
         got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise InvalidInputError(f"{name} must turn {len(few)} images into logits ({len(few)}, K), but gave {got}")

@@ -11,7 +11,7 @@ from smdguard.auditing.preset_names import PresetName
 from smdguard.cli.options import DEFAULT_MODEL, builder_option, device_option, json_option, output_console, quiet_option
 from smdguard.cli.report_folder import PARTIAL, require_writable, write_report
 from smdguard.errors import InvalidInputError, SmdguardError
-from smdguard.factories import in_one_line
+from smdguard.factories import users_code
 
 if TYPE_CHECKING:
     from smdguard.backends.torch import Builder
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Range(click.ParamType):
-    """START:STOP:STEP, both ends included."""
+    """START:STOP:STEP: from START in steps up to at most STOP."""
 
     name = "START:STOP:STEP"
 
@@ -139,7 +139,11 @@ def audit(
     baseline = _baseline(config, threat) if config and epsilons and attacks is None else None
     store = PartialResults(output / PARTIAL) if output is not None else None
     try:
-        with audit_progress(quiet=quiet) as progress:
+        # The model may be the user's code.
+        with (
+            audit_progress(quiet=quiet) as progress,
+            users_code(f"{audited.name} failed in the audit", suspected=config is None or builder is not None),
+        ):
             report = auditing.audit(
                 audited.model,
                 images.scaled().to(audited.device),
@@ -160,18 +164,11 @@ def audit(
         _deliver(interrupt.report, output, as_json=as_json)
         goes_on = "; the same command goes on from there" if store is not None else ""
         raise SmdguardError(f"the audit was stopped, the report is what was found until then{goes_on}") from None
-    except Exception as error:
-        if config is not None or isinstance(error, SmdguardError):
-            raise
-        # The model is the user's code, which may raise anything at any time.
-        raise SmdguardError(
-            f"{audited.name} failed in the audit: {in_one_line(error)}; see smdguard --debug"
-        ) from error
     _deliver(replace(report, baseline=baseline), output, as_json=as_json)
     if store is not None:
         store.discard()
     worst = report.worst_case.robust_accuracy.value
-    if fail_under is not None and worst < fail_under:
+    if fail_under is not None and not worst >= fail_under:
         raise SmdguardError(f"the worst case of {worst:.4g} is below --fail-under {fail_under:g}")
     if fail_under is not None and report.verdict == "unreliable":
         raise SmdguardError(f"a worst case of {worst:.4g} that is unreliable does not satisfy --fail-under")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from smdguard.cli.options import builder_option, quiet_option
+from smdguard.factories import users_code
 
 if TYPE_CHECKING:
     from smdguard.backends.torch import Builder
@@ -24,7 +25,8 @@ def export(model: str, output: Path | None, builder: "Builder | None", quiet: bo
 
     guard = load(model, backend="torch", device="cpu", builder=builder)
     output = output or Path(f"{guard.config.name}.onnx")
-    content = to_onnx(guard.ensemble, guard.image_shape, guard.config.labels)
+    with users_code(f"the members of {guard.name} failed", suspected=builder is not None):
+        content = to_onnx(guard.ensemble, guard.image_shape, guard.config.labels)
     write_atomically(output, content)
     if not quiet:
         click.echo(f"{output}: {len(content):,} bytes", err=True)

@@ -9,6 +9,7 @@ import click
 
 from smdguard.cli.options import model_options, output_console
 from smdguard.errors import ImageError, SmdguardError
+from smdguard.factories import users_code
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +46,9 @@ def predict(
     from smdguard.guard import load
 
     guard = load(model, backend=backend, device=device, builder=builder)
-    rows = _predict_all(guard, [name for argument in images for name in _names(argument)], preprocess)
+    names = [name for argument in images for name in _names(argument)]
+    with users_code(f"the members of {guard.name} failed", suspected=builder is not None):
+        rows = _predict_all(guard, names, preprocess)
     if as_json:
         document = {"model": guard.name, "backend": guard.backend.name, "predictions": rows}
         click.echo(json.dumps(document, indent=2))
@@ -78,9 +81,10 @@ def _read(name: str) -> "bytes | Path":
     from pathlib import Path
 
     from smdguard.files import is_folder
+    from smdguard.guard import MAX_FILE_BYTES
 
     if name == "-":
-        return sys.stdin.buffer.read()
+        return sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
     if is_folder(name):
         raise ImageError(f"{name} is a folder without PNG or JPEG files")
     return Path(name)

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from smdguard.errors import printable
 from smdguard.render.attack_rows import attack_rows, surrogate_names
 
 if TYPE_CHECKING:  # It would import torch, which predictions do without.
@@ -39,11 +40,11 @@ def predictions_view(rows: Sequence[PredictionRow]) -> RenderableType:
     table.add_column("suspicious")
     for row in rows:
         if row.error is not None:
-            table.add_row(row.image, Text("not read", style="red"))
+            table.add_row(printable(row.image), Text("not read", style="red"))
             continue
         suspicious = {True: Text("yes", style="bold yellow"), False: Text("no"), None: Text("not calibrated")}
         probability, agreement = f"{100 * row.probability:.2f} %", f"{100 * row.agreement:.0f} %"
-        table.add_row(row.image, row.label, probability, agreement, suspicious[row.suspicious])
+        table.add_row(printable(row.image), printable(row.label), probability, agreement, suspicious[row.suspicious])
     return table
 
 

@@ -142,6 +142,18 @@ def test_a_gradient_that_is_not_a_number_does_not_count_as_success() -> None:
     assert adversarial.isfinite().all()
 
 
+def test_an_output_that_is_not_a_number_is_kept_as_the_success_that_it_is() -> None:
+    linear, images = linear_model(2), grey_images(4)
+    labels, (left, right) = linear(images).argmax(dim=1), (images - 1e-6, images + 1e-6)
+
+    def model(candidates: Tensor) -> Tensor:
+        clean = ((candidates >= left) & (candidates <= right)).flatten(1).all(dim=1)
+        return torch.where(clean[:, None], linear(candidates), torch.nan)
+
+    adversarial = craft(APGD(num_steps=5, early_stop=False), model, images, labels, ThreatModel(epsilon=0.01))
+    assert model(adversarial).isnan().all()
+
+
 @pytest.mark.parametrize("loss", ["ce", "cw", "dlr"])
 def test_targeted_apgd_reaches_the_wanted_class(loss: LossName) -> None:
     model, images = linear_model(4), grey_images(6)

@@ -60,9 +60,17 @@ def test_a_ratio_is_positive_and_finite(attack: Callable[..., Attack], name: str
         attack(**{name: value})
 
 
-@pytest.mark.parametrize("shares", [(), (0.5, 1.5), (-0.1,)])
+@pytest.mark.parametrize("ratio", [1, 1.5])
+def test_a_random_step_leaves_one_along_the_gradient(ratio: float) -> None:
+    with pytest.raises(InvalidInputError, match=f"^random_ratio of RFGSM must leave a step to take, not {ratio}$"):
+        RFGSM(random_ratio=ratio)
+
+
+@pytest.mark.parametrize("shares", [(), (0.5, 1.5), (-0.1,), [0.5]])
 def test_shares_of_members_are_shares(shares: tuple[float, ...]) -> None:
-    with pytest.raises(InvalidInputError, match=r"^member_shares of MemberReweighing must be shares between 0 and 1"):
+    with pytest.raises(
+        InvalidInputError, match=r"^member_shares of MemberReweighing must be a tuple of shares between 0"
+    ):
         MemberReweighing(member_shares=shares)
 
 

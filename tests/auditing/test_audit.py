@@ -57,6 +57,13 @@ def test_same_seed_same_report_whatever_else_is_drawn() -> None:
     assert dataclasses.replace(first, seconds=0) == dataclasses.replace(second, seconds=0)
 
 
+def test_what_the_model_is_called_changes_nothing() -> None:
+    attacks = [ATTACKS[1], Square(num_queries=20)]
+    one, other = (run(stripes_model(), attacks=attacks, name=name) for name in ("one", "other"))
+    assert [result.robust_accuracy for result in one.attacks] == [result.robust_accuracy for result in other.attacks]
+    assert one.attacks[-1].robust_accuracy.value not in (0.0, 1.0)
+
+
 def test_numpy_images_give_the_same_report() -> None:
     images, labels, _ = stripes()
     report = audit(
@@ -68,15 +75,17 @@ def test_numpy_images_give_the_same_report() -> None:
 def test_members_are_fooled_best_by_what_was_made_on_them() -> None:
     torch.manual_seed(1)
     members = [nn.Sequential(nn.Flatten(), nn.Linear(36, 2)) for _ in range(3)]
-    for member in members:
-        member[1].weight.data[0, :].view(6, 6)[:, :3] += 1
-        member[1].weight.data[1, :].view(6, 6)[:, 3:] += 1
+    for index, member in enumerate(members):
+        # Each looks at two rows of its own.
+        rows = slice(2 * index, 2 * index + 2)
+        member[1].weight.data[0, :].view(6, 6)[rows, :3] += 1
+        member[1].weight.data[1, :].view(6, 6)[rows, 3:] += 1
     report = run(Ensemble(members, mean=[0.5], std=[0.5]).eval(), attacks="quick")
     assert report.transfer is not None
     matrix = torch.tensor(report.transfer.members)
     assert matrix.shape == (3, 3)
     elsewhere = matrix[~torch.eye(3, dtype=torch.bool)]
-    assert matrix.diagonal().mean() < elsewhere.mean()
+    assert matrix.diagonal().mean() < elsewhere.mean() - 0.2
     assert [result.access for result in report.attacks].count("member") == 3
     assert any(result.name == "MORA" for result in report.attacks)
 

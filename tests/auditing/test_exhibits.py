@@ -70,6 +70,17 @@ def test_other_models_have_only_a_gallery(tiny_ensemble: Ensemble, images: Tenso
     assert (shown.saliency, shown.disagreement) == ((), None)
 
 
+def test_a_model_that_works_in_place_does_not_change_what_is_shown(tiny_ensemble: Ensemble, images: Tensor) -> None:
+    labels = tiny_ensemble(images).argmax(dim=1)
+
+    def in_place(batch: Tensor) -> Tensor:
+        return tiny_ensemble(batch.mul_(1.0).sub_(0.25).add_(0.25)) + 0 * batch.sub_(0.2).sum()
+
+    _, shown = run(in_place, images, labels)
+    _, expected = run(lambda batch: tiny_ensemble(batch), images, labels)
+    assert [image.clean for image in shown.gallery] == [image.clean for image in expected.gallery]
+
+
 def test_a_model_that_is_always_wrong_has_nothing_to_show(tiny_ensemble: Ensemble, images: Tensor) -> None:
     labels = (tiny_ensemble(images).argmax(dim=1) + 1) % 10
     _, shown = run(tiny_ensemble, images, labels)

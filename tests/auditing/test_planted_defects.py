@@ -115,6 +115,27 @@ def test_what_a_random_model_does_by_itself_is_no_attack() -> None:
     assert report.worst_case.robust_accuracy.value == report.attacks[0].robust_accuracy.value > 0
 
 
+class Indifferent(nn.Module):
+    """Always gives the same answer, whatever it is shown, with gradients as sound as any."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return 1e-3 * self.model(images) + torch.tensor([5.0, 0.0])
+
+
+@pytest.mark.parametrize("share_right", [0.02, 0.5])
+def test_what_does_not_look_at_its_images_is_not_robust(share_right: float) -> None:
+    images, _, _ = stripes()
+    labels = (torch.arange(len(images)) >= share_right * len(images)).long()
+    report = audit(Indifferent(trained_model()).eval(), images, labels, ThreatModel("linf", 0.1), attacks="quick")
+    assert report.worst_case.robust_accuracy.value == report.clean_accuracy.value == share_right
+    assert "stands_at_any_distance" in checks(report)
+    assert report.verdict == "unreliable"
+
+
 class ShowsDecisions(nn.Module):
     """Answers with its decision alone."""
 

@@ -126,6 +126,30 @@ def test_what_decides_the_result_is_part_of_the_key(change: str) -> None:
     assert len(set(store) - before) >= len(before)
 
 
+def test_results_of_other_programs_are_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smdguard.__file__", str(tmp_path / "__init__.py"))
+    (tmp_path / "attacks").mkdir()
+    stores: list[dict[str, bytes]] = [{}, {}, {}]
+    for store, program in zip(stores, ("one", "other", "one"), strict=True):
+        (tmp_path / "attacks" / "pgd.py").write_text(program)
+        run(store=store, num_images=20)
+    assert stores[0] == stores[2]
+    assert not stores[0].keys() & stores[1].keys()
+
+
+def test_a_model_that_holds_more_than_tensors_is_audited_with_a_store() -> None:
+    class Described(nn.Sequential):
+        def get_extra_state(self) -> dict[str, torch.dtype]:
+            return {"type": torch.qint8}
+
+        def set_extra_state(self, state: object) -> None:
+            pass
+
+    store: dict[str, bytes] = {}
+    assert run(Described(member(0)).eval(), num_images=20, attacks=[FGSM()], store=store).attacks
+    assert store
+
+
 def test_damaged_results_are_computed_again() -> None:
     store: dict[str, bytes] = {}
     expected = run(store=store)
@@ -217,6 +241,15 @@ def test_results_do_not_depend_on_the_memory() -> None:
     assert report.attacks == expected.attacks
     assert report.transfer == expected.transfer
     assert report.findings == expected.findings
+
+
+def test_python_that_runs_short_of_memory_is_asked_about_less() -> None:
+    def model(images: Tensor) -> Tensor:
+        if len(images) > 100:
+            raise MemoryError
+        return ensemble()(images)
+
+    assert run(model, attacks=[FGSM()]).attacks == run(lambda images: ensemble()(images), attacks=[FGSM()]).attacks
 
 
 def test_too_little_memory_for_one_image_is_said() -> None:

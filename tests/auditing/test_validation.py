@@ -91,3 +91,9 @@ def test_attacks_that_no_audit_can_make_are_refused(attacks: Any, message: str) 
 @pytest.mark.parametrize("attacks", ["standard", [FGSM(), TargetedAPGD()], (Square(),)])
 def test_other_attacks_pass(attacks: Any) -> None:
     check_attacks(attacks)
+
+
+def test_a_model_of_another_type_is_refused_with_what_it_was_given() -> None:
+    images = checked_images(PIXELS / 255)
+    with pytest.raises(InvalidInputError, match=r"cannot be asked about torch.float32 images \(2, 1, 4, 4\) on cpu: "):
+        check_model(linear_model().double(), images, torch.from_numpy(LABELS))

@@ -23,6 +23,13 @@ def network(image_shape, num_classes):
 def narrow(image_shape, num_classes):
     return LeNet5(image_shape, num_classes - 1)
 
+class Failing(LeNet5):
+    def forward(self, *_):
+        raise ValueError("no more of this")
+
+def failing(image_shape, num_classes):
+    return Failing(image_shape, num_classes)
+
 def no_builder():
     return LeNet5((1, 28, 28), 10)
 
@@ -99,6 +106,15 @@ def test_a_builder_that_does_not_fit_is_one_clear_line(
 ) -> None:
     line = one_line(*COMMANDS[command](Path("copy")), "--builder", builder)
     assert line.startswith(message)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_network_that_fails_is_one_clear_line(one_line: OneLine, own: Path, command: str) -> None:
+    line = one_line(*COMMANDS[command](own), "--builder", "own_members:failing")
+    assert " failed" in line
+    assert line.endswith("; see smdguard --debug")
+    # Whoever traces the network for an export wraps its error.
+    assert "ValueError: no more of this" in line or command == "export"
 
 
 def test_files_and_graph_need_no_builder(

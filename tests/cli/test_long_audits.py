@@ -148,6 +148,10 @@ def test_fail_under_is_for_pipelines(smdguard: Run, halves: Path) -> None:
     assert json.loads(result.stdout)["worst_case"]["robust_accuracy"]["value"] == worst
 
 
+def test_fail_under_what_is_no_number_is_not_satisfied(smdguard: Run, halves: Path) -> None:
+    assert "below --fail-under nan" in smdguard(*arguments(), "--fail-under", "nan", "--quiet", status=1).stderr
+
+
 def test_a_model_that_fails_in_the_middle_is_one_clear_line(one_line: OneLine, halves: Path) -> None:
     line = one_line(*arguments("failing"), "--quiet")
     assert line == "halves:failing failed in the audit: ValueError: no more of this; see smdguard --debug"

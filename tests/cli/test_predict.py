@@ -112,6 +112,14 @@ def test_nothing_on_standard_input_is_one_clear_line(smdguard: Run, tiny_folder:
     )
 
 
+def test_endless_standard_input_is_one_clear_line(
+    smdguard: Run, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smdguard.guard.MAX_FILE_BYTES", 10)
+    result = smdguard("predict", "-", "--model", tiny_folder, stdin=b"0" * 11, status=1)
+    assert result.stderr == "Error: - has more than 10 bytes, which is the limit\n"
+
+
 def test_preprocess_none_refuses_another_size(smdguard: Run, tiny_folder: Path, tmp_path: Path) -> None:
     from PIL import Image
 
@@ -159,6 +167,17 @@ def test_table_shows_label_and_trust(smdguard: Run, tiny_folder: Path, pictures:
     assert (image, label) == (str(pictures / "b.png"), expected.label)
     shares = [f"{100 * expected.probability:.2f}", "%", f"{100 * expected.agreement:.0f}", "%"]
     assert trust == [*shares, "not", "calibrated"]
+
+
+def test_table_shows_what_a_terminal_would_obey(
+    smdguard: Run, tiny_copy: Path, edit_config: Callable[..., None], pictures: Path, tmp_path: Path
+) -> None:
+    edit_config(tiny_copy, lambda config: config.update(labels=["a\x1b[2J" + label for label in config["labels"]]))
+    image = (pictures / "b.png").rename(tmp_path / "\x1b]0;title\x07.png")
+    shown = smdguard("predict", image, "--model", tiny_copy, "--backend", "torch").stdout
+    assert "?]0;title?.png" in shown
+    assert "a?[2J" in shown
+    assert "\x1b" not in shown
 
 
 def command(*arguments: object) -> list[str]:
