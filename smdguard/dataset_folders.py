@@ -89,16 +89,20 @@ def class_folder(root: Path, half: Half = "test") -> Path:
 
 
 def _holds_classes(folder: Path) -> bool:
-    return any(file.is_file() for file in folder.glob("*/*"))
+    return any(file.is_file() for file in folder.glob("*/[!.]*"))
 
 
 def class_names(root: Path, half: Half = "test") -> tuple[str, ...]:
     """Names of the folders of images, in alphabetical order.
 
     Raises:
-        InvalidInputError: There are none.
+        InvalidInputError: There are none, or a name is no text.
     """
-    return tuple(sorted(path.name for path in class_folder(root, half).iterdir() if path.is_dir()))
+    names = sorted(path.name for path in class_folder(root, half).iterdir() if path.is_dir())
+    for name in names:
+        if not name.isprintable():
+            raise InvalidInputError(f"the folder {name!r} in {root} cannot name a class; its name is no readable text")
+    return tuple(names)
 
 
 def first_image_shape(root: Path, half: Half = "test") -> tuple[int, int, int]:
@@ -107,7 +111,8 @@ def first_image_shape(root: Path, half: Half = "test") -> tuple[int, int, int]:
     Raises:
         InvalidInputError: There is none, or it cannot be read.
     """
-    first = min(file for file in class_folder(root, half).glob("*/*") if file.is_file())
+    # Desktops leave hidden files everywhere.
+    first = min(file for file in class_folder(root, half).glob("*/[!.]*") if file.is_file())
     image = decode(read(first, error=ImageError), str(first))
     return 1 if image.mode == "L" else 3, image.height, image.width
 

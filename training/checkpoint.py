@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from smdguard.ensemble import Ensemble
-from smdguard.errors import IntegrityError
+from smdguard.errors import IntegrityError, InvalidInputError
 from smdguard.files import write_atomically
 
 FILE_NAME = "checkpoint.safetensors"
@@ -48,7 +48,8 @@ def save_checkpoint(folder: Path, ensemble: Ensemble, optimizer: torch.optim.Opt
         "sums": progress.sums,
         "seconds": progress.seconds,
     }
-    write_atomically(folder / FILE_NAME, save(contiguous, {"progress": json.dumps(rest)}))
+    header = {"progress": json.dumps(rest), "device": ensemble.mean.device.type}
+    write_atomically(folder / FILE_NAME, save(contiguous, header))
 
 
 def restore_checkpoint(
@@ -60,28 +61,41 @@ def restore_checkpoint(
 
     Raises:
         IntegrityError: The checkpoint is not one of this training.
+        InvalidInputError: It was left within an epoch on another kind of device.
     """
     path = folder / FILE_NAME
     if not path.exists():
         return Progress()
     try:
-        tensors = load_file(path)
-        progress = Progress(**_header(path), generators=tuple(_part("generator", tensors).values()))
+        tensors, header = load_file(path), _header(path)
+        progress = Progress(**json.loads(header["progress"]), generators=tuple(_part("generator", tensors).values()))
         ensemble.load_state_dict(_part("model", tensors))
-    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        _restore_optimizer(optimizer, _part("optimizer", tensors), device)
+    except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError) as error:
         raise IntegrityError(
             f"{path} is not a checkpoint of this training: {error}; remove it to start anew"
         ) from error
+    made_on = header.get("device", device.type)
+    if progress.generators and made_on != device.type:
+        raise InvalidInputError(
+            f"{path} was left within an epoch on {made_on}, whose random numbers {device.type} does not have; go on "
+            f"with --device {made_on}"
+        )
+    return progress
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, kept: dict[str, torch.Tensor], device: torch.device) -> None:
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, tensor in _part("optimizer", tensors).items():
+    for name, tensor in kept.items():
         index, key = name.split(".")
         weight, tensor = weights[int(index)], tensor.to(device)
         # The fused optimiser goes through memory as it lies, so the state has to lie as the weight does.
         laid_out = torch.empty_like(weight).copy_(tensor) if tensor.shape == weight.shape else tensor
         state.setdefault(int(index), {})[key] = laid_out.detach()
+    if state and len(state) != len(weights):
+        raise ValueError(f"it holds the optimiser's state for {len(state)} of {len(weights)} weights")
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return progress
 
 
 def what_is_kept(folder: Path) -> str:
@@ -89,16 +103,15 @@ def what_is_kept(folder: Path) -> str:
     path = folder / FILE_NAME
     if not path.exists():
         return "there is no checkpoint yet"
-    header = _header(path)
-    num_epochs, num_steps = len(header["epochs"]), header["num_steps"]
+    progress = json.loads(_header(path)["progress"])
+    num_epochs, num_steps = len(progress["epochs"]), progress["num_steps"]
     where = f"step {num_steps} of epoch {num_epochs + 1}" if num_steps else f"epoch {num_epochs}"
     return f"the checkpoint after {where} is kept"
 
 
-def _header(path: Path) -> dict[str, Any]:
-    """What the file's header says of the progress."""
+def _header(path: Path) -> dict[str, str]:
     with safe_open(path, framework="pt") as file:
-        return json.loads(file.metadata()["progress"])
+        return file.metadata()
 
 
 def _part(name: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -4,7 +4,8 @@ What one process sends to the others in a step, of N processes, 4 bytes a number
 
 - data-parallel, 2 (N - 1) / N x the weights of all members: their gradients, reduced in a ring;
 - member-parallel, (N - 1) / N x M B C H W for each set of images that the members give to each other, that is one of
-  saliencies (smd, gal), of distilled images (dverge), both (smd-plus), or none (naive, adp); and the logits, M B K.
+  saliencies (smd, gal), of distilled images (dverge), both (smd-plus), or none (naive, adp); and for each set of images
+  that the members are shown their logits, M B K, or M (M - 1) B K of distilled ones.
 
 The first grows with the network, the second with the batch and the images. DISTRIBUTED.md has the figures.
 
@@ -34,7 +35,7 @@ class Division:
 
     There are two exceptions. Batch normalisation, where images are divided, normalises by the statistics of each
     process's share, and only its running statistics are averaged: torch's SyncBatchNorm knows no CPU and no members
-    that run side by side. Members that draw at random, as dropout does, draw the same for every share.
+    that run side by side. Members that draw at random, as dropout does, draw the same in every process.
 
     Args:
         everyone: The processes.

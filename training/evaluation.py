@@ -25,9 +25,9 @@ def clean_accuracy(ensemble: Ensemble, data: LabelledImages) -> float:
     return (decisions == data.labels).double().mean().item()
 
 
-def portions(data: LabelledImages) -> Iterator[tuple[Tensor, Tensor]]:
+def portions(data: LabelledImages, at_most: int = 1000) -> Iterator[tuple[Tensor, Tensor]]:
     """Images (B, C, H, W) as floats in [0, 1] and labels (B,), in order; the larger the images, the fewer at a time."""
     height, width = data.images.shape[-2:]
-    size = min(1000, max(1, _NUM_PIXELS // (height * width)))
+    size = min(at_most, max(1, _NUM_PIXELS // (height * width)))
     for images, labels in zip(data.images.split(size), data.labels.split(size), strict=True):
         yield images.float() / 255, labels

@@ -95,5 +95,8 @@ def _training_of(recipe: Recipe) -> Training:
 def _commit() -> str | None:
     """The commit of the checkout that this code runs from, if it runs from one."""
     here = Path(__file__).parent
-    answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or None
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # There is no git, or no checkout.
+        return None
+    return answer.stdout.strip()

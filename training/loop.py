@@ -109,8 +109,10 @@ def _train_epochs(
                 partial(_out_of_memory, recipe, stepper, data.train, folder),
             )
             line: dict[str, Any] = {"epoch": len(progress.epochs) + 1, "seconds": round(seconds, 2), **terms}
-            line["clean_accuracy"] = clean_accuracy(stepper.ensemble, data.test)
-            line |= measure(stepper.ensemble, line["epoch"], seconds)
+            line |= within_memory(
+                partial(_evaluate, stepper.ensemble, data, partial(measure, stepper.ensemble, line["epoch"], seconds)),
+                partial(_out_of_memory_to_evaluate, folder),
+            )
             progress = Progress([*progress.epochs, line])
             _save(folder, stepper, progress)
             stepper.division.everyone.once(partial(_write_metrics, folder, progress))
@@ -221,6 +223,17 @@ def _out_of_memory(recipe: Recipe, stepper: Stepper, data: LabelledImages, folde
         fits = "not even one image fits"
     return TrainingOutOfMemoryError(
         f"there is no memory for a step of {recipe.batch_size} images; {fits}, or free memory and go on with --resume "
+        f"({what_is_kept(folder)})"
+    )
+
+
+def _evaluate(ensemble: Ensemble, data: TrainingData, measure: Callable[[], Mapping[str, float]]) -> dict[str, float]:
+    return {"clean_accuracy": clean_accuracy(ensemble, data.test), **measure()}
+
+
+def _out_of_memory_to_evaluate(folder: Path) -> TrainingOutOfMemoryError:
+    return TrainingOutOfMemoryError(
+        f"there is no memory to evaluate the ensemble after an epoch; free memory and go on with --resume "
         f"({what_is_kept(folder)})"
     )
 

@@ -30,7 +30,7 @@ def builder_of(architecture: str) -> Builder | None:
 
 
 def require_trainable(architecture: str, builder: Builder, dataset: Dataset, *, layered: bool) -> None:
-    """Try a member of the user's own out on two images.
+    """Try two members of the user's own out on two images.
 
     Args:
         architecture: Its name.
@@ -39,12 +39,13 @@ def require_trainable(architecture: str, builder: Builder, dataset: Dataset, *, 
         layered: Whether it has to be a LayeredNetwork, for the features of its layers to be distilled.
 
     Raises:
-        InvalidInputError: It cannot be made, does not give logits, or is no LayeredNetwork where it has to be.
+        InvalidInputError: It cannot be made, does not give logits, is no LayeredNetwork where it has to be, or cannot
+            learn beside others.
     """
     num_classes = len(dataset.labels)
     try:
-        with torch.random.fork_rng(), torch.no_grad():
-            member = builder(dataset.image_shape, num_classes)
+        with torch.random.fork_rng():
+            member, other = (builder(dataset.image_shape, num_classes) for _ in range(2))
             logits = member.eval()(torch.zeros(2, *dataset.image_shape))
     except Exception as error:  # It is the user's code, which may raise anything.
         raise InvalidInputError(
@@ -58,4 +59,12 @@ def require_trainable(architecture: str, builder: Builder, dataset: Dataset, *, 
         raise InvalidInputError(
             f"dverge and smd-plus look into the members' layers; {architecture} gives a {type(member).__name__}, which "
             "is no smdguard.architectures.LayeredNetwork: derive it from that, or choose smd"
+        )
+    if not any(weight.requires_grad for weight in member.parameters()) or not logits.requires_grad:
+        raise InvalidInputError(f"{architecture} gives a {type(member).__name__} without a weight that can be trained")
+    tensors = [tensor for network in (member, other) for tensor in network.state_dict().values() if tensor.numel()]
+    if len({tensor.data_ptr() for tensor in tensors}) < len(tensors):
+        raise InvalidInputError(
+            f"{architecture} gives members that share weights, with each other or within; each call has to make a "
+            "network of its own, and a network must not use one weight under two names"
         )

@@ -1,5 +1,7 @@
 """What is measured of an ensemble between the epochs of its training; nothing of the training depends on it."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -46,33 +48,35 @@ class Monitor:
         measured = {
             "learning_rate": self._recipe.learning_rate_at(num_epochs / self._recipe.num_epochs),
             "images_per_second": round(self._num_images / max(seconds, 1e-3), 1),
-            "saliency_cosine": _saliency_cosine(ensemble, held_out),
+            "saliency_cosine": self._saliency_cosine(ensemble, held_out),
         }
         if num_epochs % self._evaluate_every == 0 or num_epochs == self._recipe.num_epochs:
             measured["held_out_accuracy"] = clean_accuracy(ensemble, held_out)
             for threat in self._threats:
                 key = f"held_out_pgd10_accuracy_at_{threat.epsilon:.4g}"
-                measured[key] = _robust_accuracy(ensemble, held_out, threat)
+                measured[key] = self._robust_accuracy(ensemble, held_out, threat)
         return measured
 
+    def _saliency_cosine(self, ensemble: Ensemble, data: LabelledImages) -> float:
+        def cosines(images: Tensor, labels: Tensor) -> Tensor:
+            return pairwise_cosine(member_saliencies(ensemble, images, labels))
 
-def _saliency_cosine(ensemble: Ensemble, data: LabelledImages) -> float:
-    def cosines(images: Tensor, labels: Tensor) -> Tensor:
-        return pairwise_cosine(member_saliencies(ensemble, images, labels))
+        with evaluating(ensemble):
+            return torch.cat([cosines(*portion) for portion in self._portions(data)], dim=1).mean().item()
 
-    with evaluating(ensemble):
-        return torch.cat([cosines(*portion) for portion in portions(data)], dim=1).mean().item()
+    def _robust_accuracy(self, ensemble: Ensemble, data: LabelledImages, threat: ThreatModel) -> float:
+        generator = torch.Generator(data.images.device).manual_seed(0)
+        standing = []
+        with evaluating(ensemble):
+            for images, labels in self._portions(data):
+                adversarial = _ATTACK(ensemble, images, labels, threat, generator=generator)
+                with torch.inference_mode():
+                    standing.append(ensemble(adversarial).argmax(dim=-1) == labels)
+        return torch.cat(standing).double().mean().item()
 
-
-def _robust_accuracy(ensemble: Ensemble, data: LabelledImages, threat: ThreatModel) -> float:
-    generator = torch.Generator(data.images.device).manual_seed(0)
-    standing = []
-    with evaluating(ensemble):
-        for images, labels in portions(data):
-            adversarial = _ATTACK(ensemble, images, labels, threat, generator=generator)
-            with torch.inference_mode():
-                standing.append(ensemble(adversarial).argmax(dim=-1) == labels)
-    return torch.cat(standing).double().mean().item()
+    def _portions(self, data: LabelledImages) -> Iterator[tuple[Tensor, Tensor]]:
+        """No larger than a batch, so that gradients of the images take no more memory than a step."""
+        return portions(data, self._recipe.batch_size)
 
 
 def _evenly_spaced(data: LabelledImages) -> LabelledImages:

@@ -18,8 +18,11 @@ def identify(model: str) -> tuple[str, Path]:
 
     Raises:
         UnknownModelError: There is no such model.
+        InvalidInputError: It has no weights.
     """
     found = find_model(model)
+    if not found.has(WEIGHTS):
+        raise InvalidInputError(f"{model} has no {WEIGHTS} to start from or to craft images on")
     return f"{found.config.name}@{found.config.files[WEIGHTS].sha256}", found.path
 
 

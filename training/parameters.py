@@ -32,8 +32,6 @@ def complete(name: str, dataset: Dataset, given: Settings) -> Settings:
         return asdict(TypeAdapter(kind).validate_python(_that_depend_on(dataset, name) | given))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        if refusal := first.get("ctx", {}).get("error"):  # What the kind itself said of its settings.
-            raise InvalidInputError(f"{name}: {refusal}") from error
         raise InvalidInputError(f"{name}: {first['loc'][0]}: {first['msg']}, not {first['input']!r}") from error
 
 

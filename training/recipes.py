@@ -48,7 +48,7 @@ class Recipe(BaseModel):
     folder: Dataset | None = None
     num_members: int = Field(default=3, ge=2, le=8)
     num_epochs: int = Field(ge=1)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     batch_size: int = Field(default=128, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
     learning_rate_schedule: Schedule = "constant"

@@ -87,6 +87,17 @@ def initial_ensembles(recipe: Recipe, origins: Mapping[str, Path]) -> tuple[Ense
     return ensemble, [load_origin(origins[name], architecture, image_input, builder) for name in recipe.holdouts]
 
 
+def require_fitting(recipe: Recipe, origins: Mapping[str, Path]) -> None:
+    """Make sure that given ensembles are as they have to be, before others are trained to stand beside them.
+
+    Raises:
+        InvalidInputError: One does not fit.
+    """
+    builder = builder_of(recipe.architecture)
+    for folder in origins.values():
+        load_origin(folder, *model_of(recipe), builder)
+
+
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings with those of a parameter, such as parameters.weight, beside the others."""
     flat: dict[str, Any] = {}

@@ -11,7 +11,7 @@ import torch
 
 from smdguard.backends.torch import torch_device
 from smdguard.datasets import LabelledImages, balanced_subset
-from smdguard.errors import SmdguardError
+from smdguard.errors import IntegrityError, SmdguardError
 from smdguard.model_folder import CONFIG
 from training.audits import audit_run, read_audit, sources_of
 from training.data import TrainingData, load_training_data
@@ -200,11 +200,14 @@ class Sweep:
 
         An audit is not made again for one surrogate while another is still to be trained.
         """
-        report = read_audit(self.folder / name)
+        try:
+            report = read_audit(self.folder / name)
+        except IntegrityError:  # It is damaged, or of a version whose reports cannot be read any more.
+            return True
         if report is None or report.num_images != self._num_images(name):
             return True
-        is_known = set(self._surrogates_at_hand(name)) <= sources_of(report)
-        return not is_known and not any(map(self._is_to_be_trained, surrogate_names(self._runs[name])))
+        missing = set(self._surrogates_at_hand(name)) - sources_of(report)
+        return bool(missing) and not any(map(self._is_to_be_trained, surrogate_names(self._runs[name])))
 
     def _surrogates_at_hand(self, name: str) -> list[str]:
         return [source for source in surrogate_names(self._runs[name]) if (self.folder / source / CONFIG).exists()]

@@ -30,10 +30,11 @@ in brackets. Before each stands how the two compare:
 
 One seed has no deviation; all figures are compared at the paper's one decimal. An attack that leaves many images
 standing can be a weak attack: the worst case counts an image as standing only if it withstood every attack of the same
-audit, white-box, black-box and on single members, at all radii up to 0.3. The paper has no such figure. Adversarial
-training is ensemble adversarial training. What black-box attacks were made on has seed 1, or 0 for the ensembles of
-seed 1, and was itself trained in the same way; the paper's wording allows both readings of its black box. The paper
-trained for 50 epochs, on CIFAR-10 for 200, and took three to five seeds; each row says what ours had.
+audit, white-box, black-box and on single members, at all radii up to 0.3, and the longer attacks with which an audit
+checks on itself, on 200 of the images. The paper has no such figure. Adversarial training is ensemble adversarial
+training. What black-box attacks were made on has seed 1, or 0 for the ensembles of seed 1, and was itself trained in
+the same way; the paper's wording allows both readings of its black box. The paper trained for 50 epochs, on CIFAR-10
+for 200, and took three to five seeds; each row says what ours had.
 """
 _HEADER = ("data set", "method", *COLUMNS.values(), WORST_CASE, "seeds", "epochs", "images")
 

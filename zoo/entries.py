@@ -80,13 +80,13 @@ def audit_model(folder: Path, config: ModelConfig) -> ManifestEntry:
     report = audit_zoo_model(folder, config, AUDIT_PRESET, radii=radii, surrogates=surrogates, store=store)
     content = render.serialise(report)
     write_atomically(folder / AUDIT, content)
-    store.discard()
     entry = describe(config, report, config_sha256=sha256(serialise(config)), report_sha256=sha256(content))
     known = read_manifest().find(config.name)
     if known is not None and known.weights.sha256 == entry.weights.sha256:
         entry = entry.published_at(known.weights.repo, known.weights.revision)
     write_card(entry)
     replace_in_manifest(entry)
+    store.discard()
     return entry
 
 

@@ -40,12 +40,12 @@ _STRONGER = """\
 ## The same models under stronger attacks
 
 Accuracy in percent, at the paper's radius and at that which the field uses for the data set. PGD is the paper's,
-white-box. Its five attacks together are those made on the model itself, on its surrogates and on single members; the
-preset `full` is AutoAttack's standard set and more. The last two count an image as standing only if it withstood every
-attack up to that radius. Where PGD stands far above them, it tells how well an ensemble hides its gradients, and not
-how robust it is.
+white-box. The paper's audit makes its five attacks on the model itself, on its surrogates and on single members, and
+checks on itself with longer ones, on 200 of the images; the preset `full` is AutoAttack's standard set and more. Both
+count an image as standing only if it withstood every attack up to that radius. Where PGD stands far above them, it
+tells how well an ensemble hides its gradients, and not how robust it is. The verdict is on the largest radius.
 """
-_FIGURES = ("epsilon", "clean", "PGD", "the five together", "preset `full`")
+_FIGURES = ("epsilon", "clean", "PGD", "the paper's audit", "preset `full`")
 _TRANSFER = """\
 ## How attacks transfer between the members
 
@@ -76,11 +76,11 @@ def measure_model(name: str) -> None:
         "paper": {"radii": RADII[:-1], "surrogates": sorted(known.intersection(surrogate_names(recipe)))},
         "full": {"radii": [own_radius] if own_radius < EPSILON else []},
     }
+    store = PartialResults(folder.path / PARTIAL)
     for preset in _PRESETS:
-        store = PartialResults(folder.path / PARTIAL)
         report = audit_zoo_model(folder.path, folder.config, preset, epsilon=EPSILON, store=store, **settings[preset])
         write_atomically(_path(folder, preset), render.serialise(report))
-        store.discard()
+    store.discard()
 
 
 def results_page() -> str:
@@ -131,7 +131,8 @@ def _rows(model: Measured) -> Iterator[list[str]]:
     for point in sorted(full.curve or [only], key=lambda point: point.epsilon):
         figures = [model.run.accuracy(attack, "white-box", point.epsilon) for attack in ("PGD", WORST_CASE)]
         cells = [model.run.report.clean_accuracy.value, *figures, point.robust_accuracy.value]
-        yield [f"`{full.model}`", f"{point.epsilon:.3g}", *map(_percent, cells), full.verdict]
+        verdict = full.verdict if point.epsilon == full.threat.epsilon else "-"
+        yield [f"`{full.model}`", f"{point.epsilon:.3g}", *map(_percent, cells), verdict]
 
 
 def _transfer_table(model: Measured) -> Iterator[str]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from smdguard.architectures.layered import FirstConvolution, GroupedLinear, LayeredNetwork
+from smdguard.errors import InvalidInputError
 
 
 class WideLeNet5(LayeredNetwork):
@@ -19,6 +20,9 @@ class WideLeNet5(LayeredNetwork):
         num_classes: K.
         **settings: See LayeredNetwork.
 
+    Raises:
+        InvalidInputError: The images are smaller.
+
     Reference:
         Ding, Wang, Jin, "AdverTorch v0.1: An Adversarial Robustness Toolbox based on PyTorch", 2019.
     """
@@ -28,6 +32,8 @@ class WideLeNet5(LayeredNetwork):
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, **settings: Any) -> None:
         super().__init__(image_shape, num_classes, **settings)
         channels, height, width = image_shape
+        if min(height, width) < 4:
+            raise InvalidInputError(f"the wide LeNet-5 takes images of at least 4 x 4 pixels, not {height} x {width}")
         groups = self.num_members
         self.conv1 = FirstConvolution(channels, groups * 32, kernel_size=3, padding=1)
         self.conv2 = nn.Conv2d(groups * 32, groups * 64, kernel_size=3, padding=1, groups=groups)

@@ -1,5 +1,6 @@
 """Folders of the user's own images: classes, sizes, statistics, and the halves that are held out."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +53,18 @@ def test_a_folder_describes_itself(flowers: Path) -> None:
     assert dataset.std == pytest.approx(trained.std(axis=(0, 1, 2)), abs=1e-6)
     tested = torch.from_numpy(pictures(4, 11)).permute(0, 3, 1, 2)
     assert torch.equal(data.test.images[data.test.labels == 1], tested)
+
+
+def test_hidden_files_are_no_images(flowers: Path) -> None:
+    expected, _ = load_image_folder(flowers)
+    (flowers / "train" / CLASSES[0] / ".DS_Store").write_bytes(b"Bud1")
+    assert load_image_folder(flowers)[0] == expected
+
+
+def test_a_class_whose_name_is_no_text_is_refused(flowers: Path) -> None:
+    (flowers / "train" / CLASSES[0]).rename(os.fsdecode(os.fsencode(flowers / "train") + b"/ros\xe9"))
+    with pytest.raises(InvalidInputError, match="cannot name a class; its name is no readable text"):
+        load_image_folder(flowers)
 
 
 def test_images_come_in_the_size_that_is_asked_for(flowers: Path) -> None:

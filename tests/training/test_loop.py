@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from smdguard.architectures import LeNet5
@@ -187,6 +188,52 @@ def test_a_damaged_checkpoint_is_named(data: TrainingData, tmp_path: Path) -> No
         train(recipe, data, tmp_path, device=CPU)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda tensors: {name: each for name, each in tensors.items() if not name.startswith("optimizer.3.")},
+            "19 of 20 w",
+        ),
+        (lambda tensors: {**tensors, "optimizer.99.step": torch.zeros(())}, "list index out of range"),
+    ],
+    ids=["part-of-the-optimiser", "a-weight-too-many"],
+)
+def test_a_checkpoint_of_something_else_is_one_line(
+    data: TrainingData, tmp_path: Path, change: Callable[..., dict[str, Tensor]], message: str
+) -> None:
+    recipe = recipe_for("naive-lenet-mnist", **SHORT)
+    with pytest.raises(Interruption):
+        train(recipe, data, tmp_path, device=CPU, report=interrupt)
+    with safe_open(tmp_path / FILE_NAME, framework="pt") as file:
+        header = file.metadata()
+    save_file(change(load_file(tmp_path / FILE_NAME)), tmp_path / FILE_NAME, header)
+    with pytest.raises(IntegrityError, match=f"is not a checkpoint of this training: .*{message}.*; remove it"):
+        train(recipe, data, tmp_path, device=CPU)
+
+
+def test_random_numbers_of_another_device_are_told(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_for("naive-lenet-mnist", **SHORT)
+    monkeypatch.setattr(loop, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(loop, "_STEPS_BETWEEN_REPORTS", 1)
+
+    def stop(epoch: int, step: int, *_: object) -> None:
+        if (epoch, step) == (1, 2):
+            raise Interruption
+
+    with pytest.raises(Interruption):
+        train(recipe, data, tmp_path, device=CPU, report=stop)
+    with safe_open(tmp_path / FILE_NAME, framework="pt") as file:
+        header = file.metadata()
+    tensors = load_file(tmp_path / FILE_NAME)
+    tensors["generator.0"] = torch.zeros(16, dtype=torch.uint8)  # As large as a GPU's.
+    save_file(tensors, tmp_path / FILE_NAME, {**header, "device": "cuda"})
+    with pytest.raises(InvalidInputError, match=r"left within an epoch on cuda, .* go on with --device cuda$"):
+        train(recipe, data, tmp_path, device=CPU)
+
+
 def test_a_checkpoint_fits_weights_in_any_memory_layout(tmp_path: Path) -> None:
     ensembles, optimizers = [], []
     for _ in range(2):
@@ -317,6 +364,16 @@ def test_memory_that_runs_out_later_costs_no_checkpoint(
     train(recipe, data, tmp_path / "failed", device=CPU)
     train(recipe, data, tmp_path / "whole", device=CPU)
     assert_equal_bits(tmp_path / "failed", tmp_path / "whole")
+
+
+def test_memory_that_runs_out_between_epochs_is_told(data: TrainingData, tmp_path: Path) -> None:
+    def measure(*_: object) -> dict[str, float]:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(
+        TrainingOutOfMemoryError, match=r"^there is no memory to evaluate the ensemble after an epoch; "
+    ):
+        train(recipe_for("naive-lenet-mnist", **SHORT), data, tmp_path, device=CPU, measure=measure)
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(

@@ -39,6 +39,26 @@ def frozen(image_shape, num_classes):
 def too_many(image_shape, num_classes):
     return dropping(image_shape, num_classes + 1)
 
+def all_frozen(image_shape, num_classes):
+    return LeNet5(image_shape, num_classes).requires_grad_(False)
+
+def detached(image_shape, num_classes):
+    network = LeNet5(image_shape, num_classes)
+    forward = network.forward
+    network.forward = lambda images: forward(images).detach()
+    return network
+
+made = []
+
+def shared(image_shape, num_classes):
+    made.append(LeNet5(image_shape, num_classes))
+    return made[0]
+
+def tied(image_shape, num_classes):
+    network = LeNet5(image_shape, num_classes)
+    network.again = network.fc3
+    return network
+
 def nothing(image_shape, num_classes):
     raise ValueError("no idea")
 
@@ -128,6 +148,10 @@ def test_distillation_needs_layers_and_says_so_before_any_training(own: str, met
             "own_networks:nothing",
             r"own_networks:nothing does not work for images \(1, 28, 28\) of 10 classes: ValueError: no idea",
         ),
+        ("own_networks:all_frozen", "own_networks:all_frozen gives a LeNet5 without a weight that can be trained"),
+        ("own_networks:detached", "own_networks:detached gives a LeNet5 without a weight that can be trained"),
+        ("own_networks:shared", "own_networks:shared gives members that share weights"),
+        ("own_networks:tied", "own_networks:tied gives members that share weights"),
         ("own_networks:too_many", r"must turn 2 images into logits \(2, 10\), but gave shape \(2, 11\)"),
     ],
 )

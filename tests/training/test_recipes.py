@@ -103,6 +103,16 @@ def test_adversaries_take_the_radius_of_the_data_set_or_the_papers() -> None:
         ({"parameters": {"wieght": 2}}, "smd has no parameter 'wieght'; it has weight, saliency"),
         ({"parameters": {"weight": "much"}}, "smd: weight: .*not 'much'"),
         ({"parameters": {"saliency": "gradient"}}, "smd: saliency: .*not 'gradient'"),
+        ({"parameters": {"weight": "nan"}}, "smd: weight: .*finite.*not 'nan'"),
+        ({"method": "dverge", "parameters": {"num_steps": 0}}, "dverge: num_steps: .*greater than 0, not 0"),
+        ({"method": "smd-plus", "parameters": {"epsilon": 2}}, "smd-plus: epsilon: .*less than or equal to 1, not 2"),
+        ({"method": "gal", "parameters": {"noise_probability": 7}}, "gal: noise_probability: .*not 7"),
+        (
+            {"adversary": "eat", "adversary_parameters": {"epsilon": 3}},
+            "eat: epsilon: .*less than or equal to 1, not 3",
+        ),
+        ({"adversary": "pgd", "adversary_parameters": {"warm_up": 1.5}}, "pgd: warm_up: .*not 1.5"),
+        ({"seed": 2**63}, "no such recipe: seed: "),
         ({"adversary_parameters": {"epsilon": 0.1}}, "choose pgd or eat"),
         ({"adversary": "pgd", "holdouts": ("x",)}, "choose eat"),
     ],
@@ -143,3 +153,4 @@ def test_command_line_errors_are_one_line(arguments: list[str], status: int, mes
     result = CliRunner().invoke(main, ["run", *arguments, *paths])
     assert result.exit_code == status
     assert message in result.output
+    assert len(result.output.splitlines()) == 1 or status == 2

@@ -269,6 +269,16 @@ def test_an_audit_is_made_again_when_its_surrogates_are_there(tmp_path: Path, mo
     assert made_up.calls == [f"audit {naive} {naive}-s1"]
 
 
+def test_an_audit_that_cannot_be_read_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_up = MadeUp(monkeypatch)
+    swept(tmp_path, plan(methods=["naive"]), num_audit_images=5)
+    (naive,) = {call.split()[1] for call in made_up.calls if call.startswith("audit")}
+    (tmp_path / naive / "audit.json").write_text("{}")
+    made_up.calls.clear()
+    swept(tmp_path, plan(methods=["naive"]), num_audit_images=5)
+    assert [call.split()[:2] for call in made_up.calls] == [["audit", naive]]
+
+
 def test_another_recipe_in_the_folder_is_a_failure(whole: Path) -> None:
     longer = TWO[0].model_copy(update={"num_epochs": 3})
     failures = swept(whole, [longer]).failures

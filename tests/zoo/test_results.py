@@ -1,5 +1,6 @@
 """RESULTS.md says what the audits that are kept for it say."""
 
+from collections.abc import MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,10 +72,29 @@ def test_audits_are_the_papers_and_full_at_the_radius_of_the_data_set(zoo: list[
     assert {each["epsilon"] for each in zoo} == {0.3}
 
 
+def test_an_audit_that_was_cut_off_goes_on_from_the_preset_before(
+    zoo: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, kept = "smd-lenet-mnist", []
+
+    def cut_off(*arguments: Any, store: MutableMapping[str, bytes], **_: Any) -> AuditReport:
+        if arguments[2] == "full":
+            raise KeyboardInterrupt
+        kept.append(dict(store))
+        store["shard"] = b"result"
+        return RUNS[name].report
+
+    monkeypatch.setattr(results, "audit_zoo_model", cut_off)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            measure_model(name)
+    assert kept == [{}, {"shard": b"result"}]
+
+
 def test_page_sets_stronger_attacks_beside_the_papers(zoo: list[dict[str, Any]]) -> None:
     page = results_page()
     # At 0.1 the made-up figures have come a third of the way from the clean accuracy to that at 0.3.
-    assert "| `smd-lenet-fashion-mnist` | 0.1 | 90.0 | 70.0 | 65.0 | 3.0 | fragile |" in page
+    assert "| `smd-lenet-fashion-mnist` | 0.1 | 90.0 | 70.0 | 65.0 | 3.0 | - |" in page
     assert "| `smd-lenet-fashion-mnist` | 0.3 | 90.0 | 30.0 | 15.0 | 3.0 | fragile |" in page
     assert "| `smd-lenet-mnist` | 0.3 | 99.0 | 0.0 | 0.0 | 3.0 | fragile |" in page
     assert "Table 1: 3 members, white-box" in page

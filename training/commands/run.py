@@ -22,7 +22,14 @@ from training.objectives import ADVERSARIES
 from training.origins import identify
 from training.processes import launched
 from training.recipes import NAIVE, SCRATCH, Recipe, names_dataset, recipe_for
-from training.start import require_divisible
+from training.start import require_divisible, require_fitting
+
+
+def _named_values(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    for parameter in given:
+        if "=" not in parameter:
+            raise click.BadParameter(f"{parameter!r} is not of the form NAME=VALUE")
+    return dict(parameter.split("=", 1) for parameter in given)
 
 
 @click.command()
@@ -52,14 +59,29 @@ from training.start import require_divisible
     help="Shift images by up to four pixels and mirror them; default: on cifar10 only.",
 )
 @click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder that becomes the model.")
-@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data (the paper: 50, and 200 on CIFAR-10).")
-@click.option("--schedule", type=click.Choice(["constant", "one-cycle"]), help="Learning rate over time.")
+@click.option(
+    "--epochs",
+    "num_epochs",
+    type=click.IntRange(min=1),
+    help="Passes over the data (the paper: 50, and 200 on CIFAR-10).",
+)
+@click.option(
+    "--schedule",
+    "learning_rate_schedule",
+    type=click.Choice(["constant", "one-cycle"]),
+    help="Learning rate over time.",
+)
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Largest one; default: 0.001.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images a step; default: 128.")
 @click.option("--seed", type=click.IntRange(min=0))
-@click.option("--members", type=click.IntRange(2, 8))
+@click.option("--members", "num_members", type=click.IntRange(2, 8))
 @click.option(
-    "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="One of the method's, such as weight=2."
+    "--parameter",
+    "parameters",
+    multiple=True,
+    callback=_named_values,
+    metavar="NAME=VALUE",
+    help="One of the method's, such as weight=2.",
 )
 @click.option(
     "--init",
@@ -67,11 +89,12 @@ from training.start import require_divisible
     help="What to start from: a naive ensemble, trained first for as many epochs (the default of dverge and smd-plus), "
     "fresh weights, or a model of the zoo or folder.",
 )
-@click.option("--adversarial", type=click.Choice(list(ADVERSARIES)), help="Train on adversarial images.")
+@click.option("--adversarial", "adversary", type=click.Choice(list(ADVERSARIES)), help="Train on adversarial images.")
 @click.option(
     "--adversarial-parameter",
     "adversary_parameters",
     multiple=True,
+    callback=_named_values,
     metavar="NAME=VALUE",
     help="One of its adversary's, such as epsilon=0.2, num_steps=1 or, for pgd, warm_up=0.5.",
 )
@@ -82,7 +105,12 @@ from training.start import require_divisible
     metavar="MODEL",
     help="An ensemble to craft images on for eat, once for each; otherwise three naive ones are trained first.",
 )
-@click.option("--calibration", type=click.IntRange(min=0), help="Training images held out for the suspicion score.")
+@click.option(
+    "--calibration",
+    "num_calibration_images",
+    type=click.IntRange(min=0),
+    help="Training images held out for the suspicion score.",
+)
 @click.option(
     "--evaluate-every",
     type=click.IntRange(min=1),
@@ -102,27 +130,16 @@ from training.start import require_divisible
 def run(
     name: str,
     data_root: Path,
-    architecture: str | None,
-    image_size: int | None,
-    augmentation: bool | None,
     output: Path,
-    epochs: int | None,
-    schedule: str | None,
-    learning_rate: float | None,
-    batch_size: int | None,
-    seed: int | None,
-    members: int | None,
-    calibration: int | None,
+    image_size: int | None,
     evaluate_every: int | None,
     device: str,
     parallel: Parallel,
     resume: bool,
     download: bool,
-    parameters: tuple[str, ...],
     init: str | None,
-    adversarial: str | None,
-    adversary_parameters: tuple[str, ...],
     holdouts: tuple[str, ...],
+    **changes: Any,
 ) -> None:
     """Train the ensemble that NAME stands for, such as smd-lenet-mnist.
 
@@ -137,26 +154,12 @@ def run(
         division = Division(processes, parallel)
         processes.once(partial(_require_fresh, output, resume))
         origins = dict(identify(model) for model in holdouts)
-        changes: dict[str, Any] = {
-            "architecture": architecture,
-            "augmentation": augmentation,
-            "num_epochs": epochs,
-            "learning_rate_schedule": schedule,
-            "learning_rate": learning_rate,
-            "batch_size": batch_size,
-            "seed": seed,
-            "num_members": members,
-            "num_calibration_images": calibration,
-            "parameters": dict(map(_name_and_value, parameters)),
-            "adversary": adversarial,
-            "adversary_parameters": dict(map(_name_and_value, adversary_parameters)),
-            "holdouts": tuple(origins) or None,
-            "init": init,
-        }
+        changes |= {"holdouts": tuple(origins) or None, "init": init}
         if init not in (None, NAIVE, SCRATCH):
             changes["init"], folder = identify(init)
             origins[changes["init"]] = folder
-        changes = {key: value for key, value in changes.items() if value is not None}
+        # The other options are fields of the recipe.
+        changes = {field: value for field, value in changes.items() if value is not None}
         if names_dataset(name):
             if image_size is not None:
                 raise click.UsageError(f"--image-size is for images of your own; those that {name} names have a size")
@@ -172,7 +175,8 @@ def run(
         else:
             recipe, data = _of_image_folder(name, changes, data_root, image_size)
         require_divisible(recipe, data, division)
-        if calibration != 0 and len(data.calibration.images) < MIN_CALIBRATION_IMAGES:
+        require_fitting(recipe, origins)
+        if changes.get("num_calibration_images") != 0 and len(data.calibration.images) < MIN_CALIBRATION_IMAGES:
             click.echo(
                 f"{len(data.calibration.images)} calibration images are too few for a suspicion score, which takes "
                 f"{MIN_CALIBRATION_IMAGES}; see --calibration",
@@ -225,13 +229,6 @@ def _train(
             origins=origins,
             division=division,
         )
-
-
-def _name_and_value(parameter: str) -> tuple[str, str]:
-    name, equals, value = parameter.partition("=")
-    if not equals:
-        raise click.BadParameter(f"{parameter!r} is not of the form NAME=VALUE")
-    return name, value
 
 
 def _require_fresh(output: Path, resume: bool) -> None:

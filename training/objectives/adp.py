@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from pydantic import FiniteFloat
 from torch import Tensor
 from torch.nn import functional
 
@@ -28,8 +29,8 @@ class PredictionDiversity:
         Pang, Xu, Du, Chen, Zhu, "Improving Adversarial Robustness via Promoting Ensemble Diversity", 2019, Eqs. 3-4.
     """
 
-    alpha: float = 2.0
-    beta: float = 0.5
+    alpha: FiniteFloat = 2.0
+    beta: FiniteFloat = 0.5
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """See Objective."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from smdguard.attacks import PGD
@@ -12,7 +13,7 @@ from smdguard.threat import ThreatModel
 from training.batch import Batch
 from training.distributed import UNDIVIDED, Division
 from training.modes import evaluating
-from training.objectives.objective import Objective
+from training.objectives.objective import Objective, Radius, Share
 
 
 class Adversary(Protocol):
@@ -51,13 +52,10 @@ class SelfAttack:
         Eq. 2.1.
     """
 
-    epsilon: float = 0.3
-    num_steps: int = 10
-    step_ratio: float = 0.25
-    warm_up: float = 0.3
-
-    def __post_init__(self) -> None:
-        _attack_of(self)  # It checks its settings.
+    epsilon: Radius = 0.3
+    num_steps: PositiveInt = 10
+    step_ratio: PositiveFloat = 0.25
+    warm_up: Share = 0.3
 
     def __call__(self, batch: Batch) -> Batch:
         """See Adversary."""
@@ -82,12 +80,9 @@ class HoldOutAttack:
         2018, section 3.4.
     """
 
-    epsilon: float = 0.1
-    num_steps: int = 10
-    step_ratio: float = 0.1
-
-    def __post_init__(self) -> None:
-        _attack_of(self)  # It checks its settings.
+    epsilon: Radius = 0.1
+    num_steps: PositiveInt = 10
+    step_ratio: PositiveFloat = 0.1
 
     def __call__(self, batch: Batch) -> Batch:
         """See Adversary."""

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 import torch
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
 from smdguard.threat import ThreatModel
 from training.batch import Batch
 from training.distillation import distil
+from training.objectives.objective import Radius
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,9 @@ class VulnerabilityDiversity:
         Yang et al., "DVERGE: Diversifying Vulnerabilities for Enhanced Robust Generation of Ensembles", 2020, Eq. 5.
     """
 
-    epsilon: float = 0.35
-    num_steps: int = 10
-    step_ratio: float = 0.1
+    epsilon: Radius = 0.35
+    num_steps: PositiveInt = 10
+    step_ratio: PositiveFloat = 0.1
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """See Objective."""

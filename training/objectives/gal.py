@@ -3,9 +3,11 @@
 from dataclasses import dataclass, replace
 
 import torch
+from pydantic import FiniteFloat
 from torch import Tensor
 
 from training.batch import Batch
+from training.objectives.objective import Share
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,9 @@ class GradientDiversity:
         Kariyappa, Qureshi, "Improving Adversarial Robustness of Ensembles with Diversity Training", 2019, Eq. 9.
     """
 
-    weight: float = 0.5
-    noise: float = 0.045
-    noise_probability: float = 0.5
+    weight: FiniteFloat = 0.5
+    noise: Share = 0.045
+    noise_probability: Share = 0.5
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """See Objective."""

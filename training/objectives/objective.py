@@ -1,10 +1,16 @@
 """What the training loop asks of an objective."""
 
-from typing import Protocol
+from typing import Annotated, Protocol
 
+from pydantic import Field
 from torch import Tensor
 
 from training.batch import Batch
+
+Radius = Annotated[float, Field(gt=0, le=1)]
+"""In the L-infinity norm, on the [0, 1] scale."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Objective(Protocol):

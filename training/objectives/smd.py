@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pydantic import FiniteFloat
 from torch import Tensor
 
 from smdguard.saliency import SaliencySource
@@ -20,7 +21,7 @@ class SaliencyDiversity:
         Bogun, Kostadinov, Borth, "Saliency Diversified Deep Ensemble for Robustness to Adversaries", 2022, Eq. 3.
     """
 
-    weight: float = 1.0
+    weight: FiniteFloat = 1.0
     saliency: SaliencySource = "probability"
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:

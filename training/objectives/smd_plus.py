@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pydantic import FiniteFloat
 from torch import Tensor
 
 from smdguard.saliency import SaliencySource
@@ -24,7 +25,7 @@ class VulnerabilityAndSaliencyDiversity(VulnerabilityDiversity):
         (SMD+).
     """
 
-    weight: float = 1.0
+    weight: FiniteFloat = 1.0
     saliency: SaliencySource = "probability"
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
