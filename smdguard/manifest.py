@@ -196,6 +196,12 @@ class ManifestEntry(_Record):
         """The worst case at the audit's radius; None where the model was not audited."""
         return next((evaluation for evaluation in self.evaluations if evaluation.attack == WORST_CASE), None)
 
+    @property
+    def curve(self) -> list[Evaluation]:
+        """The worst case at each radius of the audit, from the smallest on."""
+        worst_cases = (evaluation for evaluation in self.evaluations if evaluation.attack == WORST_CASE)
+        return sorted(worst_cases, key=lambda evaluation: evaluation.threat.epsilon)
+
     def published_at(self, repo: str | None, revision: str | None) -> ManifestEntry:
         """The entry with another place on the Hub for its files; None where they are on this machine alone."""
         place = {"repo": repo, "revision": revision}

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from training.markdown import table
@@ -48,12 +49,30 @@ def paper_tables(runs: Sequence[FinishedRun]) -> str:
     ]
     overview = [[_title(number, reading), *map(str, _counts(runs, rows, reading))] for number, reading, rows in tables]
     sections = [
-        f"## {_title(number, reading)}\n\n" + table(_HEADER, [_cells(runs, row, reading) for row in rows])
+        f"## {_title(number, reading)}\n\n" + table(_HEADER, [_written(runs, row, reading) for row in rows])
         for number, reading, rows in tables
         if any(runs_of(runs, row.kind, reading) for row in rows)
     ]
     head = "# The paper's results and ours\n"
     return "\n".join([head, _LEGEND, table(["table", *(f"`{mark}`" for mark in MARKS)], overview), *sections])
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """A figure of ours beside the paper's; see mark."""
+
+    ours: Spread | None
+    paper: float
+    paper_deviation: float | None
+
+    @property
+    def mark(self) -> Mark:
+        return mark(self.ours, self.paper, self.paper_deviation)
+
+    @property
+    def text(self) -> str:
+        written = "pending" if self.ours is None else f"`{self.mark}` {_figure(self.ours)}"
+        return f"{written} ({self.paper:.1f})"
 
 
 def mark(ours: Spread | None, paper: float, paper_deviation: float | None) -> Mark:
@@ -92,46 +111,34 @@ def _title(number: int, reading: Reading) -> str:
 
 def _counts(runs: Sequence[FinishedRun], rows: Iterable[PaperRow], reading: Reading) -> list[int]:
     """Cells of each mark."""
-    marks = Counter(
-        mark(ours, row.accuracy_percent[column], (deviations_of(row) or {}).get(column))
-        for row in rows
-        for column, ours in _figures(runs, row, reading).items()
-    )
+    marks = Counter(cell.mark for row in rows for cell in _cells(runs_of(runs, row.kind, reading), row, reading))
     return [marks[mark] for mark in MARKS]
 
 
-def _cells(runs: Sequence[FinishedRun], row: PaperRow, reading: Reading) -> list[str]:
+def _written(runs: Sequence[FinishedRun], row: PaperRow, reading: Reading) -> list[str]:
     """The row as it is printed."""
-    deviations = deviations_of(row) or {}
-    cells = [
-        _cell(ours, row.accuracy_percent[column], deviations.get(column))
-        for column, ours in _figures(runs, row, reading).items()
-    ]
     finished = runs_of(runs, row.kind, reading)
     worst = spread(finished, WORST_CASE, reading, row.epsilon)
     return [
         DATASETS[row.dataset],
         METHODS[row.method],
-        *cells,
-        "pending" if worst is None else _written(worst),
+        *(cell.text for cell in _cells(finished, row, reading)),
+        "pending" if worst is None else _figure(worst),
         str(len(finished)),
         _distinct(run.recipe.num_epochs for run in finished),
         _distinct(run.report.num_images for run in finished),
     ]
 
 
-def _figures(runs: Sequence[FinishedRun], row: PaperRow, reading: Reading) -> dict[str, Spread | None]:
-    """Ours for each cell of the row."""
-    finished = runs_of(runs, row.kind, reading)
-    return {column: spread(finished, name, reading, row.epsilon) for column, name in COLUMNS.items()}
+def _cells(finished: Sequence[FinishedRun], row: PaperRow, reading: Reading) -> list[_Cell]:
+    deviations = deviations_of(row) or {}
+    return [
+        _Cell(spread(finished, name, reading, row.epsilon), row.accuracy_percent[column], deviations.get(column))
+        for column, name in COLUMNS.items()
+    ]
 
 
-def _cell(ours: Spread | None, paper: float, paper_deviation: float | None) -> str:
-    written = "pending" if ours is None else f"`{mark(ours, paper, paper_deviation)}` {_written(ours)}"
-    return f"{written} ({paper:.1f})"
-
-
-def _written(ours: Spread) -> str:
+def _figure(ours: Spread) -> str:
     return f"{ours.mean:.1f}" if ours.deviation is None else f"{ours.mean:.1f} ± {ours.deviation:.1f}"
 
 

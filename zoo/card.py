@@ -5,7 +5,7 @@ from typing import Any
 
 import jinja2
 
-from smdguard.manifest import WORST_CASE, Evaluation, ManifestEntry, ModelConfig
+from smdguard.manifest import WORST_CASE, ManifestEntry, ModelConfig
 from zoo.preview import is_preview, usual_num_epochs
 
 _TEMPLATE = jinja2.Template(
@@ -43,7 +43,7 @@ image; no attack's figure is lower, and an adversary may choose.
 
 | radius | worst-case accuracy |
 | ---: | ---: |
-{% for evaluation in curve -%}
+{% for evaluation in entry.curve -%}
 | {{ "%.4g" | format(evaluation.threat.epsilon) }} | {{ percent(evaluation.robust_accuracy) }} |
 {% endfor %}
 | attack at {{ "%.4g" | format(worst.threat.epsilon) }} | accuracy |
@@ -100,23 +100,17 @@ wrong answer does harm. The figures hold for the attacks that were run; another 
 
 def model_card(entry: ManifestEntry, config: ModelConfig) -> str:
     """The card of an entry in Markdown, with the metadata that the Hub renders."""
-    worst_cases = [evaluation for evaluation in entry.evaluations if evaluation.attack == WORST_CASE]
     context: dict[str, Any] = {
         "entry": entry,
         "config": config,
         "dataset": entry.training.dataset,
-        "worst": worst_cases[0],
-        "curve": sorted(worst_cases, key=_radius),
+        "worst": entry.worst_case,
         "attacks": [evaluation for evaluation in entry.evaluations if evaluation.attack != WORST_CASE],
         "percent": _percent,
         "in_brackets": _in_brackets,
         "usual_num_epochs": usual_num_epochs(entry.name) if is_preview(entry.name) else None,
     }
     return _TEMPLATE.render(context)
-
-
-def _radius(evaluation: Evaluation) -> float:
-    return evaluation.threat.epsilon
 
 
 def _percent(share: float, decimals: int = 1) -> str:

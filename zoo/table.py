@@ -1,6 +1,6 @@
 """The zoo as a table in Markdown, for the README."""
 
-from smdguard.manifest import WORST_CASE, Manifest, ManifestEntry
+from smdguard.manifest import Manifest, ManifestEntry
 from training.markdown import table
 
 _HEADER = ("model", "trained on", "epochs", "clean", "worst case", "verdict")
@@ -12,16 +12,13 @@ def zoo_table(manifest: Manifest) -> str:
 
 
 def _row(entry: ManifestEntry) -> list[str]:
-    curve = sorted(
-        (evaluation for evaluation in entry.evaluations if evaluation.attack == WORST_CASE),
-        key=lambda evaluation: evaluation.threat.epsilon,
-    )
-    points = ", ".join(f"{point.robust_accuracy:.1%} at {point.threat.epsilon:.3g}" for point in curve)
+    points = ", ".join(f"{point.robust_accuracy:.1%} at {point.threat.epsilon:.3g}" for point in entry.curve)
+    worst = entry.curve[-1]
     return [
         f"`{entry.name}`",
         entry.training.dataset,
         str(entry.training.num_epochs),
-        f"{curve[-1].clean_accuracy:.1%}",
-        f"{curve[-1].threat.norm}: {points}",
+        f"{worst.clean_accuracy:.1%}",
+        f"{worst.threat.norm}: {points}",
         entry.verdict,
     ]
