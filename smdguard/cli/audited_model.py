@@ -146,9 +146,7 @@ def _foreign(
     on_device: Any = model.to(place) if isinstance(model, nn.Module) else model
     num_classes = _num_classes(name, on_device, torch.zeros(2, *image_shape, device=place))
     folders = class_names(data)
-    if labels is None:
-        by_index = all(folder.isdecimal() for folder in folders)
-        labels = tuple(map(str, range(num_classes))) if by_index else folders
+    labels = _labels_of(folders, labels, num_classes)
     if len(labels) != num_classes:
         raise InvalidInputError(
             f"{name} tells {num_classes} classes apart, but {data} holds {len(labels)} folders; name each folder by "
@@ -156,6 +154,16 @@ def _foreign(
         )
     nothing, one = (0.0,) * image_shape[0], (1.0,) * image_shape[0]
     return AuditedModel(name, on_device, Dataset(data.name, labels, image_shape, nothing, one, DEFAULT_EPSILON), place)
+
+
+def _labels_of(folders: tuple[str, ...], known: tuple[str, ...] | None, num_classes: int) -> tuple[str, ...]:
+    """The classes in their order: as the model names them, by number, or as their folders are called."""
+    if all(folder.isdecimal() for folder in folders):
+        return known or tuple(map(str, range(num_classes)))
+    # ImageNet's folders have identifiers of WordNet, whose order is that of the classes.
+    if known is None or (len(folders) == len(known) and not set(folders) & set(known)):
+        return folders
+    return known
 
 
 def _num_classes(name: str, model: Callable[[Tensor], Any], images: Tensor) -> int:

@@ -208,9 +208,12 @@ class _Choice:
     DEFAULT = _Weights()
 
 
-def test_torchvision_models_get_their_normalisation(
-    smdguard: Run, halves: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("names", [("left", "right"), ("0", "1"), ("n01440764", "n02123045")])
+def test_torchvision_models_get_their_normalisation_and_their_classes(
+    smdguard: Run, halves: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, str]
 ) -> None:
+    for old, new in zip(("left", "right"), names, strict=True):
+        (halves / "images" / old).rename(halves / "images" / new)
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
     side = torch.cat([torch.ones(4), -torch.ones(4)]).repeat(24)
     model[1].weight.data = torch.stack([side, -side])
