@@ -85,7 +85,7 @@ def list_zoo() -> list[dict[str, Any]]:
                 "worst_case_accuracy": worst and worst.robust_accuracy,
                 "epsilon": worst and worst.threat.epsilon,
                 "verdict": entry.verdict,
-                "num_bytes": entry.weights.num_bytes,
+                "num_bytes": sum(file.num_bytes for file in (entry.weights, entry.onnx) if file),
                 "where": _origin(entry),
             }
         )

@@ -35,7 +35,8 @@ def test_json_has_the_promised_keys(smdguard: Run, tiny_zoo: Path) -> None:
         "smd-lenet-mnist-s1": True,
     }
     first = document["models"][0]
-    size = (tiny_zoo / "models" / "naive-lenet-mnist" / "model.safetensors").stat().st_size
+    folder = tiny_zoo / "models" / "naive-lenet-mnist"
+    size = sum((folder / file).stat().st_size for file in ("model.safetensors", "model.onnx"))
     assert (first["dataset"], first["num_members"], first["num_bytes"]) == ("mnist", 3, size)
     assert (first["where"], first["verdict"]) == ("checkout", "fragile")
 
