@@ -246,9 +246,9 @@ class AuditReport:
     """Everything an audit found; see the fields' own types.
 
     `verdict_reason` says the verdict in one sentence; `transfer` is how PGD carries over between the members, and
-    `further_transfers` how other attacks do; `versions` names the software; `seconds` is wall-clock time since
-    the last start; `impossible` are the attacks that the model does not allow; `partial` says that the audit was stopped
-    before all attacks were made.
+    `further_transfers` how other attacks do; `versions` names the software; `seconds` is wall-clock time since the last
+    start; `impossible` are the attacks that the model does not allow; `partial` says that the audit was stopped before
+    all attacks were made.
     """
 
     model: str
