@@ -2,16 +2,13 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import islice, repeat
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy
 import torch
-from torch import Tensor
 
 from smdguard.datasets import LabelledImages
 from smdguard.ensemble import Ensemble
@@ -20,11 +17,12 @@ from smdguard.manifest import ModelConfig, read_record
 from smdguard.model_folder import CONFIG
 from training.batch import Batch
 from training.checkpoint import FILE_NAME, Progress, restore_checkpoint, save_checkpoint, what_is_kept
-from training.data import TrainingData, batches, num_batches
+from training.data import TrainingData, num_batches
 from training.distributed import UNDIVIDED, Division
+from training.draws import EpochDraws
 from training.evaluation import clean_accuracy
 from training.finish import write_model
-from training.out_of_memory import TrainingOutOfMemoryError, largest_fitting, within_memory
+from training.out_of_memory import no_memory_for_a_step, no_memory_to_evaluate, within_memory
 from training.recipes import Recipe
 from training.start import claim, initial_ensembles, require_divisible
 from training.step import Stepper
@@ -54,9 +52,7 @@ def train(
 ) -> ModelConfig:
     """Train an ensemble, from the folder's checkpoint where there is one, and leave it there as a model.
 
-    Every draw of an epoch comes from generators seeded by (seed, epoch). A checkpoint within an epoch holds the states
-    of those that the objective and the members draw from, and the images' order is drawn again up to there; so a
-    resumed training ends, on one CPU, with the same weights bit for bit.
+    A resumed training ends, on one CPU, with the same weights bit for bit; see EpochDraws.
 
     Args:
         recipe: What to train and how.
@@ -106,12 +102,12 @@ def _train_epochs(
         while len(progress.epochs) < recipe.num_epochs:
             terms, seconds = within_memory(
                 partial(_train_one_epoch, recipe, stepper, data.train, folder, progress, report),
-                partial(_out_of_memory, recipe, stepper, data.train, folder),
+                partial(no_memory_for_a_step, recipe, stepper, data.train, folder),
             )
             line: dict[str, Any] = {"epoch": len(progress.epochs) + 1, "seconds": round(seconds, 2), **terms}
             line |= within_memory(
                 partial(_evaluate, stepper.ensemble, data, partial(measure, stepper.ensemble, line["epoch"], seconds)),
-                partial(_out_of_memory_to_evaluate, folder),
+                partial(no_memory_to_evaluate, folder),
             )
             progress = Progress([*progress.epochs, line])
             _save(folder, stepper, progress)
@@ -125,24 +121,18 @@ def _train_one_epoch(
     """The steps of an epoch that are left; returns each term's mean over all its steps, and how long those took."""
     epoch, num_steps, saved = len(progress.epochs), num_batches(data, recipe.batch_size), time.monotonic()
     started = saved - progress.seconds
-    order, second_order, draws, epoch_seed, draws_of_members = _seeds_of_epoch(recipe.seed, epoch)
-    generators = _generators(data.images.device, (draws, draws_of_members), progress.generators)
-    first_pass, second_pass = (
-        islice(_one_pass(recipe, data, stepper.division, seed), progress.num_steps, None)
-        for seed in (order, second_order)
-    )
-    log = TermLog(progress)
+    draws, log = EpochDraws(recipe, data, stepper.division, progress), TermLog(progress)
     stepper.ensemble.train()
-    for step, (images, labels) in enumerate(first_pass, start=progress.num_steps):
+    for step, (images, labels) in enumerate(draws.first_pass, start=progress.num_steps):
         num_done, num_all = epoch * num_steps + step, recipe.num_epochs * num_steps
         batch = Batch(
             ensemble=stepper.part,
             images=images,
             labels=labels,
             progress=num_done / num_all,
-            epoch_seed=epoch_seed,
-            generator=generators[0],
-            second_pass=second_pass,
+            epoch_seed=draws.seed,
+            generator=draws.generator,
+            second_pass=draws.second_pass,
             holdouts=stepper.holdouts,
             division=stepper.division,
         )
@@ -152,37 +142,11 @@ def _train_one_epoch(
             report(epoch, step + 1, num_steps, log.means())
         is_due = time.monotonic() - saved >= _SECONDS_BETWEEN_CHECKPOINTS and not is_last
         if stepper.division.everyone.agree(is_due):
-            states = tuple(generator.get_state() for generator in generators)
             saved = time.monotonic()
             stepper.gather()
-            _save(folder, stepper, Progress(progress.epochs, step + 1, log.sums(), saved - started, states))
+            _save(folder, stepper, Progress(progress.epochs, step + 1, log.sums(), saved - started, draws.states))
     stepper.gather()
     return log.means(), time.monotonic() - started
-
-
-def _one_pass(recipe: Recipe, data: LabelledImages, division: Division, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """This process's share of each batch."""
-    generator = torch.Generator().manual_seed(seed)
-    for images, labels in batches(data, recipe.batch_size, generator, augmentation=recipe.augmentation):
-        yield division.share(images), division.share(labels)
-
-
-def _seeds_of_epoch(seed: int, epoch: int) -> list[int]:
-    """Five independent random numbers of an epoch, each below 2^63."""
-    return [int(word >> 1) for word in numpy.random.SeedSequence([seed, epoch]).generate_state(5, numpy.uint64)]
-
-
-def _generators(
-    device: torch.device, seeds: tuple[int, int], states: tuple[Tensor, ...]
-) -> tuple[torch.Generator, torch.Generator]:
-    """Those that the objective and that the members draw from, seeded, or in the states that a checkpoint has kept."""
-    of_members = torch.cuda.default_generators[device.index] if device.type == "cuda" else torch.default_generator
-    generators = torch.Generator(device), of_members
-    for generator, seed in zip(generators, seeds, strict=True):
-        generator.manual_seed(seed)
-    for generator, state in zip(generators, states, strict=False):
-        generator.set_state(state)
-    return generators
 
 
 def _finish(recipe: Recipe, ensemble: Ensemble, data: TrainingData, folder: Path, progress: Progress) -> None:
@@ -198,44 +162,8 @@ def _save(folder: Path, stepper: Stepper, progress: Progress) -> None:
     stepper.division.everyone.once(write)
 
 
-def _out_of_memory(recipe: Recipe, stepper: Stepper, data: LabelledImages, folder: Path) -> TrainingOutOfMemoryError:
-    """What to say when a step did not fit; the trial steps spoil the weights in memory, not the checkpoint."""
-
-    def try_step(num_images: int) -> None:
-        images, labels = next(batches(data, num_images, torch.Generator(), augmentation=False))
-        batch = Batch(
-            ensemble=stepper.ensemble,
-            images=images,
-            labels=labels,
-            progress=0.0,
-            epoch_seed=0,
-            generator=torch.Generator(images.device),
-            second_pass=repeat((images, labels)),
-            holdouts=stepper.holdouts,
-        )
-        stepper.take(batch, learning_rate=0.0)
-
-    if stepper.division.everyone.count > 1:  # The others take no part in trial steps.
-        fits = "start anew with a smaller --batch-size or more processes"
-    elif fitting := largest_fitting(try_step, recipe.batch_size):
-        fits = f"one of {fitting} fits: start anew with --batch-size {fitting}"
-    else:
-        fits = "not even one image fits"
-    return TrainingOutOfMemoryError(
-        f"there is no memory for a step of {recipe.batch_size} images; {fits}, or free memory and go on with --resume "
-        f"({what_is_kept(folder)})"
-    )
-
-
 def _evaluate(ensemble: Ensemble, data: TrainingData, measure: Callable[[], Mapping[str, float]]) -> dict[str, float]:
     return {"clean_accuracy": clean_accuracy(ensemble, data.test), **measure()}
-
-
-def _out_of_memory_to_evaluate(folder: Path) -> TrainingOutOfMemoryError:
-    return TrainingOutOfMemoryError(
-        f"there is no memory to evaluate the ensemble after an epoch; free memory and go on with --resume "
-        f"({what_is_kept(folder)})"
-    )
 
 
 def _write_metrics(folder: Path, progress: Progress) -> None:

@@ -4,18 +4,26 @@ import gc
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from itertools import repeat
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 from smdguard.auditing.batching import is_out_of_memory
+from smdguard.datasets import LabelledImages
 from smdguard.errors import SmdguardError
+from training.batch import Batch
+from training.checkpoint import what_is_kept
+from training.data import batches
+from training.recipes import Recipe
+from training.step import Stepper
 
 Result = TypeVar("Result")
 
 
 class TrainingOutOfMemoryError(SmdguardError):
-    """A step of the training does not fit into memory."""
+    """A step of the training, or what is measured between epochs, does not fit into memory."""
 
 
 def within_memory(work: Callable[[], Result], explain: Callable[[], Exception]) -> Result:
@@ -33,7 +41,46 @@ def within_memory(work: Callable[[], Result], explain: Callable[[], Exception]) 
     raise explain()
 
 
-def largest_fitting(try_step: Callable[[int], object], batch_size: int) -> int:
+def no_memory_for_a_step(
+    recipe: Recipe, stepper: Stepper, data: LabelledImages, folder: Path
+) -> TrainingOutOfMemoryError:
+    """What to say when a step did not fit; the trial steps spoil the weights in memory, not the checkpoint."""
+
+    def try_step(num_images: int) -> None:
+        images, labels = next(batches(data, num_images, torch.Generator(), augmentation=False))
+        batch = Batch(
+            ensemble=stepper.ensemble,
+            images=images,
+            labels=labels,
+            progress=0.0,
+            epoch_seed=0,
+            generator=torch.Generator(images.device),
+            second_pass=repeat((images, labels)),
+            holdouts=stepper.holdouts,
+        )
+        stepper.take(batch, learning_rate=0.0)
+
+    if stepper.division.everyone.count > 1:  # The others take no part in trial steps.
+        fits = "start anew with a smaller --batch-size or more processes"
+    elif fitting := _largest_fitting(try_step, recipe.batch_size):
+        fits = f"one of {fitting} fits: start anew with --batch-size {fitting}"
+    else:
+        fits = "not even one image fits"
+    return TrainingOutOfMemoryError(
+        f"there is no memory for a step of {recipe.batch_size} images; {fits}, or free memory and go on with --resume "
+        f"({what_is_kept(folder)})"
+    )
+
+
+def no_memory_to_evaluate(folder: Path) -> TrainingOutOfMemoryError:
+    """What to say when the ensemble could not be evaluated after an epoch."""
+    return TrainingOutOfMemoryError(
+        f"there is no memory to evaluate the ensemble after an epoch; free memory and go on with --resume "
+        f"({what_is_kept(folder)})"
+    )
+
+
+def _largest_fitting(try_step: Callable[[int], object], batch_size: int) -> int:
     """The first of batch_size / 2, batch_size / 4, ... images that a trial step fits with; 0 if not even one does."""
     while batch_size := batch_size // 2:
         with suppress(TrainingOutOfMemoryError):
