@@ -40,19 +40,19 @@ class Ensemble(nn.Module):
         return (images - self.mean) / self.std
 
     def member_logits(self, images: Tensor) -> Tensor:
-        """Logits of every member (M, B, K).
+        """Logits of every member (M, B, K), of at least 32 bits whatever the members compute in.
 
         Args:
             images: In [0, 1]; (B, C, H, W) shown to all members, or (M, B, C, H, W) with a batch for each.
         """
         normalised = self.normalise(images)
         if self._side_by_side is not None:
-            return self._side_by_side(self.members, normalised)
+            return _of_32_bits(self._side_by_side(self.members, normalised))
         batches = normalised if images.dim() == 5 else [normalised] * len(self.members)
-        return torch.stack([member(batch) for member, batch in zip(self.members, batches, strict=True)])
+        return _of_32_bits(torch.stack([member(batch) for member, batch in zip(self.members, batches, strict=True)]))
 
     def member_features(self, images: Tensor, layer: int) -> Tensor:
-        """Features of every member at a layer, before their activation (M, B, ...).
+        """Features of every member at a layer, before their activation (M, B, ...), of at least 32 bits.
 
         Args:
             images: As in member_logits.
@@ -61,7 +61,7 @@ class Ensemble(nn.Module):
         Raises:
             InvalidInputError: The members cannot be looked into.
         """
-        return self._layered()(self.members, self.normalise(images), layer)
+        return _of_32_bits(self._layered()(self.members, self.normalise(images), layer))
 
     @property
     def num_layers(self) -> int:
@@ -85,3 +85,8 @@ class Ensemble(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] -> log-probabilities of the ensemble (B, K)."""
         return average_log_probabilities(self.member_log_probabilities(images))
+
+
+def _of_32_bits(output: Tensor) -> Tensor:
+    """The output in 32 bits where it has fewer, which are too few for logarithms and differences."""
+    return output.float() if output.dtype in (torch.bfloat16, torch.float16) else output

@@ -59,6 +59,10 @@ class Objective(_Record):
     adversarial_training: dict[str, float | int | str | bool] | None = None
 
 
+Precision = Literal["float32", "bfloat16"]
+"""What the members' convolutions and matrix products are computed in while they are trained."""
+
+
 class Training(_Record):
     """How a model was trained."""
 
@@ -70,6 +74,7 @@ class Training(_Record):
     learning_rate_schedule: str
     weight_decay: float = Field(ge=0)
     augmentation: bool
+    precision: Precision = "float32"
     num_calibration_images: int = Field(ge=0)
     commit: str | None = None
 

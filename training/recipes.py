@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from smdguard.architectures import ARCHITECTURES
 from smdguard.datasets import DATASETS, Dataset, find_dataset
 from smdguard.errors import InvalidInputError
-from smdguard.manifest import first_fault
+from smdguard.manifest import Precision, first_fault
 from training.members import builder_of, require_trainable
 from training.objectives import ADVERSARIES, OBJECTIVES, AdversarialTraining, Objective
 from training.parameters import DISTILLING, Settings, complete, shows_photographs
@@ -54,6 +54,7 @@ class Recipe(BaseModel):
     learning_rate_schedule: Schedule = "constant"
     weight_decay: float = Field(default=1e-4, ge=0)
     augmentation: bool = False
+    precision: Precision = "float32"
     num_calibration_images: int = Field(default=5000, ge=0)
 
     @property

@@ -27,6 +27,9 @@ class Stepper:
     ) -> None:
         self.ensemble, self.holdouts, self.division = ensemble, holdouts, division
         self.part = division.part(ensemble)
+        self._mixed_precision = torch.autocast(
+            ensemble.mean.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"
+        )
         self._objective = recipe.build_objective()
         self.optimizer = torch.optim.Adam(
             _trained(ensemble), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
@@ -37,7 +40,8 @@ class Stepper:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.zero_grad()
-        terms = self._objective(batch)
+        with self._mixed_precision:
+            terms = self._objective(batch)
         # Naming the weights keeps the pass from also computing the images' gradients.
         torch.stack(list(terms.values())).sum().backward(inputs=_trained(self.part))
         terms = {name: term.detach() for name, term in terms.items()}

@@ -78,6 +78,7 @@ Adversarial training: every step learns from images that were attacked before\
 {{ entry.training.num_epochs }} epochs, seed {{ entry.training.seed }}, batches of {{ config.training.batch_size }}, \
 Adam with a {{ config.training.learning_rate_schedule }} learning rate of {{ config.training.learning_rate }}, weight \
 decay {{ config.training.weight_decay }}\
+{% if config.training.precision != "float32" %}, products in {{ config.training.precision }}{% endif %}\
 {% if entry.training.commit %}, code at commit {{ entry.training.commit[:12] }}{% endif %}.
 {{ "{:,}".format(config.training.num_calibration_images) }} training images were held out. On all test images of the \
 data set the clean accuracy is {{ percent(config.clean_accuracy, 2) }}.

@@ -11,7 +11,7 @@ from smdguard.catalogue import read_manifest, read_test_subset
 from smdguard.companions import default_surrogates
 from smdguard.datasets import balanced_subset, find_dataset, parse_subset
 from smdguard.export import to_onnx
-from smdguard.files import sha256, write_atomically, zoo_folder
+from smdguard.files import read, sha256, write_atomically, zoo_folder
 from smdguard.golden import ATOL, NUM_IMAGES, make_golden
 from smdguard.guard import load
 from smdguard.hub import find_model
@@ -80,7 +80,7 @@ def audit_model(folder: Path, config: ModelConfig) -> ManifestEntry:
     report = audit_zoo_model(folder, config, AUDIT_PRESET, radii=radii, surrogates=surrogates, store=store)
     content = render.serialise(report)
     write_atomically(folder / AUDIT, content)
-    entry = describe(config, report, config_sha256=sha256(serialise(config)), report_sha256=sha256(content))
+    entry = describe(config, report, config_sha256=sha256(read(folder / CONFIG)), report_sha256=sha256(content))
     known = read_manifest().find(config.name)
     if known is not None and known.weights.sha256 == entry.weights.sha256:
         entry = entry.published_at(known.weights.repo, known.weights.revision)

@@ -10,7 +10,7 @@ import torch
 
 from smdguard.backends.torch import torch_device
 from smdguard.dataset_folders import TEST_SHARE, has_test_half
-from smdguard.manifest import ModelConfig
+from smdguard.manifest import ModelConfig, Precision
 from training.commands.progress import TrainingBar
 from training.data import TrainingData, load_training_data
 from training.distributed import Division, Parallel
@@ -73,6 +73,12 @@ def _named_values(ctx: click.Context, option: click.Parameter, given: tuple[str,
 )
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Largest one; default: 0.001.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images a step; default: 128.")
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    help="bfloat16 computes convolutions and matrix products in fewer bits, which takes about half the time where the "
+    "device has instructions for it; default: float32.",
+)
 @click.option("--seed", type=click.IntRange(min=0))
 @click.option("--members", "num_members", type=click.IntRange(2, 8))
 @click.option(
