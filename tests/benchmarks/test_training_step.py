@@ -1,6 +1,7 @@
 """A training step of each method against the naive one, and against a plain loop over the members."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from smdguard.backends.torch import build_ensemble
 from smdguard.datasets import LabelledImages
 from smdguard.ensemble import Ensemble
-from smdguard.manifest import Architecture, Input
+from smdguard.manifest import Architecture, Input, Precision
 from tests.benchmarks.plain import PlainLeNet
 from training.checkpoint import Progress
 from training.loop import _train_one_epoch
@@ -68,9 +69,12 @@ def test_plain_loop(benchmark, data: LabelledImages) -> None:
 
 
 @pytest.mark.benchmark(group=f"a training step, ResNet-20 x 3, batch {BATCH_SIZE}")
+@pytest.mark.parametrize("precision", get_args(Precision))
 @pytest.mark.parametrize("method", ["naive", "smd"])
-def test_residual_step(benchmark, method: str, photographs: LabelledImages, tmp_path: Path) -> None:
-    recipe = recipe_for(f"{method}-resnet20-cifar10")
+def test_residual_step(
+    benchmark, method: str, precision: Precision, photographs: LabelledImages, tmp_path: Path
+) -> None:
+    recipe = recipe_for(f"{method}-resnet20-cifar10", precision=precision)
     stepper = Stepper(recipe, fresh_residual_ensemble(), [])
     arguments = recipe, stepper, photographs, tmp_path, Progress(), lambda *_: None
     benchmark.pedantic(_train_one_epoch, args=arguments, rounds=5, warmup_rounds=1)
