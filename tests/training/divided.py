@@ -24,7 +24,7 @@ from smdguard.architectures.layered import FirstConvolution
 from smdguard.backends.torch import build_ensemble
 from smdguard.manifest import Architecture, Input
 from tests.training.conftest import TinyNetwork, random_images
-from training import loop, processes
+from training import draws, loop, processes
 from training.__main__ import main as training
 from training.batch import Batch
 from training.commands import run
@@ -171,7 +171,7 @@ def exact(folder: Path) -> None:
         (folder / f"sent-{everyone.rank}.json").write_text(json.dumps(sent))
 
         torch.set_default_dtype(torch.float64)
-        loop.batches = double_batches
+        draws.batches = double_batches
         data, origins = small_data(), {"given": folder / "alone" / "naive"}
         everyone.once(lambda: train(recipe_of("naive"), data, origins["given"], device=CPU))
         for parallel, case in DIVIDED:
