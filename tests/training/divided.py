@@ -143,15 +143,16 @@ def bytes_of_a_step(method: str, division: Division, batch_size: int = 128) -> C
     """What the step of three LeNets hands to torch.distributed, in 32-bit floats."""
     architecture = Architecture(name="lenet", num_members=3, num_classes=10)
     ensemble = build_ensemble(architecture, Input(channels=1, height=28, width=28, mean=(0.1,), std=(0.3,)))
-    stepper = Stepper(recipe_for(f"{method}-lenet-mnist"), ensemble, [], division)
+    stepper = Stepper(recipe_for(f"{method}-lenet-mnist", init=SCRATCH), ensemble, [], division)
+    images, labels = division.share(torch.rand(batch_size, 1, 28, 28)), division.share(torch.arange(batch_size) % 10)
     batch = Batch(
         ensemble=stepper.part,
-        images=division.share(torch.rand(batch_size, 1, 28, 28)),
-        labels=division.share(torch.arange(batch_size) % 10),
+        images=images,
+        labels=labels,
         progress=0.0,
         epoch_seed=0,
         generator=torch.Generator(),
-        second_pass=iter([]),
+        second_pass=iter([(images.flip(0), labels)]),
         division=division,
     )
     with counted() as found:
@@ -166,7 +167,7 @@ def exact(folder: Path) -> None:
         sent = {
             f"{parallel} {method}": bytes_of_a_step(method, division)
             for parallel, division in divisions.items()
-            for method in ("naive", "smd")
+            for method in ("naive", "smd", "dverge")
         }
         (folder / f"sent-{everyone.rank}.json").write_text(json.dumps(sent))
 

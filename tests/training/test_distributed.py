@@ -215,6 +215,9 @@ def test_what_is_sent_is_what_the_page_says(scenes: Path) -> None:
             # The two processes have two members and one; messages are of one size.
             "members naive": {"all_gather": 2 * logits + lengths // 2},
             "members smd": {"all_gather": 2 * (logits + maps) + lengths},
+            "data dverge": {"all_reduce": 3 * weights + 4},
+            # Each member is shown the distilled images of the two others.
+            "members dverge": {"all_gather": 2 * (2 * logits + maps) + lengths},
         }
 
 
