@@ -76,7 +76,7 @@ def _named_values(ctx: click.Context, option: click.Parameter, given: tuple[str,
 @click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
-    help="bfloat16 computes convolutions and matrix products in fewer bits, which takes about half the time where the "
+    help="bfloat16 computes convolutions and matrix products in fewer bits, which pays for larger networks where the "
     "device has instructions for it; default: float32.",
 )
 @click.option("--seed", type=click.IntRange(min=0))
