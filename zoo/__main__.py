@@ -19,7 +19,7 @@ from zoo.picture import FILE as PICTURE
 from zoo.picture import accuracy_picture
 from zoo.publish import publish_model
 from zoo.results import FILE as RESULTS
-from zoo.results import measure_model, results_page
+from zoo.results import measure_model, not_measured, results_page
 from zoo.table import zoo_table
 from zoo.verify import verify_entry
 
@@ -80,8 +80,11 @@ def picture(model: str, baseline: str) -> None:
 @main.command()
 @click.argument("names", nargs=-1)
 def measure(names: tuple[str, ...]) -> None:
-    """Audit models of the zoo (all, if none is named) as the paper did, and with the preset full, for RESULTS.md."""
-    for name in names or [entry.name for entry in read_manifest().models]:
+    """Audit models of the zoo as the paper did, and with the preset full, for RESULTS.md.
+
+    Without NAMES those that were not measured as they are now.
+    """
+    for name in names or not_measured():
         measure_model(name)
         click.echo(name)
 

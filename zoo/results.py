@@ -83,21 +83,26 @@ def measure_model(name: str) -> None:
     store.discard()
 
 
+def not_measured() -> list[str]:
+    """Names of the zoo's models that measure_model did not finish with, as they are now."""
+    folders = [find_model(entry.name) for entry in read_manifest().models]
+    return [folder.name for folder in folders if not all(_path(folder, preset).exists() for preset in _PRESETS)]
+
+
 def results_page() -> str:
     """RESULTS.md, in Markdown; models that were not measured as they are now are named in it.
 
     Raises:
         IntegrityError: An audit is damaged.
     """
-    folders = [find_model(entry.name) for entry in read_manifest().models]
-    missing = [f"`{folder.name}`" for folder in folders if not _is_measured(folder)]
-    measured = [_read(folder) for folder in folders if _is_measured(folder)]
+    missing = not_measured()
+    measured = [_read(find_model(entry.name)) for entry in read_manifest().models if entry.name not in missing]
     runs = [model.run for model in measured]
     rows = [row for model in measured for row in _rows(model)]
     return "\n".join(
         [
             _ORIGIN,
-            *([f"Not measured yet: {', '.join(missing)}.\n"] if missing else []),
+            *([f"Not measured yet: {', '.join(f'`{name}`' for name in missing)}.\n"] if missing else []),
             paper_tables(runs),
             _FINDINGS.read_text(),
             f"{_RADII}\n{radii_table(runs)}",
@@ -106,10 +111,6 @@ def results_page() -> str:
             *(transfer for model in measured for transfer in _transfer_table(model)),
         ]
     )
-
-
-def _is_measured(folder: ModelFolder) -> bool:
-    return all(_path(folder, preset).exists() for preset in _PRESETS)
 
 
 def _read(folder: ModelFolder) -> Measured:

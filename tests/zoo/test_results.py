@@ -118,6 +118,10 @@ def test_other_weights_were_not_measured(zoo: list[dict[str, Any]], tmp_path: Pa
     assert "Not measured yet: `smd-lenet-mnist`.\n" in page
     assert "| `smd-lenet-mnist` |" not in page
     assert "| `smd-lenet-fashion-mnist` |" in page
+    zoo.clear()
+    assert CliRunner().invoke(main, ["measure"]).output == "smd-lenet-mnist\n"
+    assert {each["name"] for each in zoo} == {"smd-lenet-mnist"}
+    assert "Not measured yet" not in results_page()
 
 
 def test_command_writes_the_page(zoo: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
