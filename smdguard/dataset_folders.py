@@ -1,6 +1,7 @@
 """Data sets on disk: torchvision's, and folders of images with a folder for each class."""
 
 import os
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,10 @@ Half = Literal["train", "test"]
 
 # Of a folder of images that come without a test half, this share becomes one.
 TEST_SHARE = 0.2
+
+# Desktops and notebooks leave hidden files and folders everywhere.
+_VISIBLE = "[!.]*"
+_IMAGES = f"{_VISIBLE}/{_VISIBLE}"
 
 
 def load_split(dataset: Dataset, root: Path, half: Half, *, download: bool = False) -> LabelledImages:
@@ -83,13 +88,17 @@ def class_folder(root: Path, half: Half = "test") -> Path:
     folder = root / half if _holds_classes(root / half) else root
     if half == "train" and folder == root and has_test_half(root):
         raise InvalidInputError(f"{root} holds images to test on, but none to train on; add {root}/train/CLASS/IMAGE")
-    if not _holds_classes(folder):
-        raise InvalidInputError(f"{folder} holds no images; it must hold CLASS/IMAGE, a folder for each class")
+    _require_classes(folder)
     return folder
 
 
+def _require_classes(folder: Path) -> None:
+    if not _holds_classes(folder):
+        raise InvalidInputError(f"{folder} holds no images; it must hold CLASS/IMAGE, a folder for each class")
+
+
 def _holds_classes(folder: Path) -> bool:
-    return any(file.is_file() for file in folder.glob("*/[!.]*"))
+    return any(file.is_file() for file in folder.glob(_IMAGES))
 
 
 def class_names(root: Path, half: Half = "test") -> tuple[str, ...]:
@@ -98,11 +107,15 @@ def class_names(root: Path, half: Half = "test") -> tuple[str, ...]:
     Raises:
         InvalidInputError: There are none, or a name is no text.
     """
-    names = sorted(path.name for path in class_folder(root, half).iterdir() if path.is_dir())
+    names = _classes(class_folder(root, half))
     for name in names:
         if not name.isprintable():
             raise InvalidInputError(f"the folder {name!r} in {root} cannot name a class; its name is no readable text")
     return tuple(names)
+
+
+def _classes(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob(_VISIBLE) if path.is_dir())
 
 
 def first_image_shape(root: Path, half: Half = "test") -> tuple[int, int, int]:
@@ -111,32 +124,35 @@ def first_image_shape(root: Path, half: Half = "test") -> tuple[int, int, int]:
     Raises:
         InvalidInputError: There is none, or it cannot be read.
     """
-    # Desktops leave hidden files everywhere.
-    first = min(file for file in class_folder(root, half).glob("*/[!.]*") if file.is_file())
+    first = min(file for file in class_folder(root, half).glob(_IMAGES) if file.is_file())
     image = decode(read(first, error=ImageError), str(first))
     return 1 if image.mode == "L" else 3, image.height, image.width
 
 
 def _from_image_folder(folder: Path, dataset: Dataset, half: Half | None = None) -> LabelledImages:
     """The images in the folders of the classes, all or those of a half."""
-    from torchvision.datasets import ImageFolder
+    from torchvision.datasets.folder import IMG_EXTENSIONS, has_file_allowed_extension, make_dataset
 
+    def is_image(path: str) -> bool:
+        return fnmatch(Path(path).name, _VISIBLE) and has_file_allowed_extension(path, IMG_EXTENSIONS)
+
+    _require_classes(folder)
+    classes = {name: _class_index(name, folder, dataset) for name in _classes(folder)}
     try:
-        source = ImageFolder(str(folder))
+        samples = make_dataset(str(folder), classes, is_valid_file=is_image)
     except FileNotFoundError as error:
         raise InvalidInputError(f"{folder}: {error}") from error
-    classes = torch.tensor([_class_index(name, folder, dataset) for name in source.classes])
     shape = ImageShape(*dataset.image_shape)
 
     def pixels(path: str) -> Tensor:
         image = prepare(decode(read(Path(path), error=ImageError), path), shape, "resize", source=path)
         return torch.from_numpy((image * 255).round().astype(numpy.uint8))
 
-    samples = source.samples if half is None else _half_of(source.samples, folder, half)
+    samples = samples if half is None else _half_of(samples, folder, half)
     images = torch.empty((len(samples), *shape), dtype=torch.uint8)
     for image, (path, _) in zip(images, samples, strict=True):
         image.copy_(pixels(path))
-    return LabelledImages(images, classes[torch.tensor([index for _, index in samples])])
+    return LabelledImages(images, torch.tensor([index for _, index in samples]))
 
 
 def _half_of(samples: list[tuple[str, int]], folder: Path, half: Half) -> list[tuple[str, int]]:

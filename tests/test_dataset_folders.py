@@ -80,6 +80,9 @@ def test_folder_named_after_no_class_is_refused(tmp_path: Path) -> None:
 
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "test" / "0").mkdir(parents=True)
+    with pytest.raises(InvalidInputError, match=r"test holds no images; it must hold CLASS/IMAGE"):
+        load_split(MNIST, tmp_path, "test")
+    write(tmp_path / "test" / "1", "a.png", 0)
     with pytest.raises(InvalidInputError, match="test: Found no valid file for the classes 0"):
         load_split(MNIST, tmp_path, "test")
 

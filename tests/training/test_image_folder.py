@@ -55,10 +55,14 @@ def test_a_folder_describes_itself(flowers: Path) -> None:
     assert torch.equal(data.test.images[data.test.labels == 1], tested)
 
 
-def test_hidden_files_are_no_images(flowers: Path) -> None:
-    expected, _ = load_image_folder(flowers)
+def test_hidden_files_are_no_images_and_hidden_folders_no_classes(flowers: Path) -> None:
+    expected, data = load_image_folder(flowers)
     (flowers / "train" / CLASSES[0] / ".DS_Store").write_bytes(b"Bud1")
-    assert load_image_folder(flowers)[0] == expected
+    (flowers / "train" / CLASSES[0] / "._0.png").write_bytes(b"what a Mac knows of it")
+    write(flowers / "train" / ".ipynb_checkpoints", pictures(20, 0))
+    described, again = load_image_folder(flowers)
+    assert described == expected
+    assert torch.equal(again.train.images, data.train.images)
 
 
 def test_a_class_whose_name_is_no_text_is_refused(flowers: Path) -> None:
