@@ -1,5 +1,8 @@
 """APGD and targeted APGD on models whose optimal perturbation is known."""
 
+from collections.abc import Callable
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,20 +12,15 @@ from torch import Tensor, nn
 from smdguard.attacks import APGD, Attack, TargetedAPGD
 from smdguard.attacks.apgd import _checkpoints
 from smdguard.attacks.attack import is_fooled
-from smdguard.attacks.losses import LossName, margin
+from smdguard.attacks.losses import LossName, margin, rising
 from smdguard.threat import Norm, ThreatModel
+from tests.attacks.crafting import craft, craft_watched
 from tests.attacks.known_models import curved_model, grey_images, linear_model
 
 ATTACKS: list[Attack] = [
     *(APGD(loss=loss, num_steps=20) for loss in ("ce", "cw", "dlr")),
     TargetedAPGD(num_steps=20, num_target_classes=2),
 ]
-
-
-def craft(
-    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, threat: ThreatModel, seed: int = 0
-) -> Tensor:
-    return attack(model, images, labels, threat, generator=torch.Generator().manual_seed(seed))
 
 
 def largest_rise(model: nn.Sequential, norm: Norm) -> Tensor:
@@ -98,13 +96,7 @@ def test_an_image_does_not_depend_on_how_the_others_fare(attack: Attack) -> None
 def test_early_stop_keeps_the_first_success() -> None:
     model, images = curved_model(), grey_images(12)
     labels, threat = model(images).argmax(dim=1), ThreatModel(norm="linf", epsilon=0.1)
-    seen: list[Tensor] = []
-
-    def watched(candidates: Tensor) -> Tensor:
-        seen.append(candidates.detach().clone())
-        return model(candidates)
-
-    adversarial = craft(APGD(), watched, images[:1], labels[:1], threat)  # type: ignore[arg-type]
+    adversarial, seen = craft_watched(APGD(), model, images[:1], labels[:1], threat)
     successes = [candidate for candidate in seen if is_fooled(model(candidate), labels[:1])]
     assert len(successes) == 1
     assert torch.equal(adversarial, successes[0])
@@ -184,6 +176,67 @@ def test_restarts_only_help() -> None:
     once = is_fooled(model(craft(APGD(num_steps=3), model, images, labels, threat)), labels)
     often = is_fooled(model(craft(APGD(num_steps=3, num_restarts=5), model, images, labels, threat)), labels)
     assert (often | ~once).all()
+    assert often.sum() > once.sum()
+
+
+def test_without_early_stop_the_best_restart_counts_for_each_image() -> None:
+    model, images = curved_model(), grey_images(40)
+    labels, threat = model(images).argmax(dim=1), ThreatModel(epsilon=0.04)
+    reached = [
+        margin(model(craft(attack, model, images, labels, threat)), labels)
+        for attack in (APGD(loss="cw", num_steps=3, num_restarts=n, early_stop=False) for n in (1, 2, 5))
+    ]
+    assert (reached[0] <= reached[1]).all()
+    assert (reached[1] <= reached[2]).all()
+    assert (reached[0] < reached[2]).any()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("loss", ["ce", "cw"])
+def test_visits_the_points_of_the_published_algorithm(norm: Norm, loss: LossName) -> None:
+    model, images = curved_model(), grey_images(8)
+    labels, threat = model(images).argmax(dim=1), ThreatModel(norm=norm, epsilon=0.08)
+    for image, label in zip(images.split(1), labels.split(1), strict=True):
+        attack = APGD(num_steps=40, loss=loss, early_stop=False)
+        adversarial, seen = craft_watched(attack, model, image, label, threat)
+
+        def climbed(point: Tensor, label: Tensor = label) -> Tensor:
+            return rising(loss, model(point), label)
+
+        expected = published_walk(climbed, seen[0], image, threat, num_steps=40)
+        torch.testing.assert_close(torch.cat(seen), torch.cat(expected), rtol=0, atol=1e-10)
+        assert torch.equal(adversarial, max(seen, key=lambda point: climbed(point).item()))
+
+
+def published_walk(
+    function: Callable[[Tensor], Tensor], start: Tensor, image: Tensor, threat: ThreatModel, *, num_steps: int
+) -> list[Tensor]:
+    """The points of Algorithm 1 of Croce and Hein, 2020, for one image; of at most 0.75 of the steps the authors' code
+    speaks where the paper has fewer."""
+
+    def step_from(point: Tensor, size: float) -> Tensor:
+        leaf = point.clone().requires_grad_()
+        gradient = torch.autograd.grad(function(leaf).sum(), leaf)[0]
+        return threat.project(image, point + size * threat.ascent_direction(gradient))
+
+    points, checkpoints, last_checkpoint = [start], _checkpoints(num_steps), 0
+    size, current, before, best = 2 * threat.epsilon, start, start, start
+    best_at_checkpoint, just_halved = -float("inf"), True
+    for number in range(1, num_steps + 1):
+        ahead, inertia = step_from(current, size), 0.25 if number > 1 else 0
+        mixed = current + (1 - inertia) * (ahead - current) + inertia * (current - before)
+        before, current = current, threat.project(image, mixed)
+        points.append(current)
+        best = max(best, current, key=lambda point: function(point).item())
+        if number in checkpoints:
+            values = [function(point).item() for point in points[last_checkpoint:]]
+            rises = sum(later > earlier for earlier, later in pairwise(values))
+            no_progress = not just_halved and function(best).item() <= best_at_checkpoint
+            just_halved = rises <= 0.75 * (number - last_checkpoint) or no_progress
+            if just_halved:
+                size, current = size / 2, best
+            last_checkpoint, best_at_checkpoint = number, function(best).item()
+    return points
 
 
 def test_checkpoints_of_a_hundred_steps_are_the_papers() -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from smdguard.attacks import BIM, FGSM, MIM, PGD, RFGSM, Attack, Transfer
 from smdguard.attacks.attack import is_fooled
 from smdguard.threat import ThreatModel
+from tests.attacks.crafting import craft, craft_watched
 
 ATTACKS = [FGSM, RFGSM, BIM, PGD, MIM]
 ITERATIVE = [BIM, PGD, MIM]
@@ -25,12 +26,6 @@ def linear_model(num_classes: int = 2, scale: float = 1.0) -> nn.Module:
 def grey_images(num_images: int = 6) -> Tensor:
     """Images so far from black and white that the box does not bind."""
     return 0.5 + 0.1 * torch.rand(num_images, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-
-
-def craft(
-    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, threat: ThreatModel, seed: int = 0
-) -> Tensor:
-    return attack(model, images, labels, threat, generator=torch.Generator().manual_seed(seed))
 
 
 def margin_of(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -91,15 +86,15 @@ def test_same_seed_same_result_and_inputs_untouched(attack: Attack) -> None:
 
 @pytest.mark.parametrize("kind", ITERATIVE, ids=lambda k: k.name)
 def test_early_stop_keeps_the_first_success(kind: type) -> None:
-    model, images = linear_model(), grey_images()
-    labels = model(images).argmax(dim=1)
-    threat = ThreatModel(norm="linf", epsilon=0.5)
-    first = craft(kind(), model, images, labels, threat)
-    last = craft(kind(early_stop=False), model, images, labels, threat)
-    fooled = is_fooled(model(first), labels)
-    assert torch.equal(fooled, is_fooled(model(last), labels))
-    assert fooled.any()
-    assert (margin_of(model, first, labels)[fooled] > margin_of(model, last, labels)[fooled]).any()
+    model, images = linear_model(), grey_images(1)
+    labels, threat = model(images).argmax(dim=1), ThreatModel(norm="linf", epsilon=0.5)
+    # More steps than are needed, because the model is not asked about the last point.
+    adversarial, seen = craft_watched(kind(num_steps=30), model, images, labels, threat)
+    fooling = [candidate for candidate in seen if is_fooled(model(candidate), labels)]
+    assert len(fooling) == 1
+    assert torch.equal(adversarial, fooling[0])
+    pushed = craft(kind(num_steps=30, early_stop=False), model, images, labels, threat)
+    assert margin_of(model, pushed, labels) < margin_of(model, adversarial, labels)
 
 
 @pytest.mark.parametrize("kind", [FGSM, BIM, MIM], ids=lambda k: k.name)

@@ -1,18 +1,22 @@
 """The attack made for ensembles, on ensembles whose weak member is known."""
 
+from math import exp
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from smdguard.attacks import Attack, MemberReweighing
+from smdguard.attacks import MemberReweighing
 from smdguard.attacks.attack import is_fooled
 from smdguard.attacks.losses import margin
 from smdguard.attacks.member_reweighing import blend, member_weights
 from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError
 from smdguard.threat import Norm, ThreatModel
+from tests.attacks.crafting import craft
+from tests.attacks.known_models import grey_images
 
 ATTACK = MemberReweighing(num_steps=20)
 
@@ -30,17 +34,6 @@ def linear_ensemble(scale: float = 1.0, spread: float = 0.5, num_classes: int = 
         member.weight.data = scale * (common + spread * offset)
         member.bias.data = -0.5 * member.weight.data.sum(dim=1)
     return ensemble_of(*(nn.Sequential(nn.Flatten(), member) for member in members))
-
-
-def grey_images(num_images: int) -> Tensor:
-    generator = torch.Generator().manual_seed(1)
-    return 0.4 + 0.2 * torch.rand(num_images, 1, 4, 4, dtype=torch.float64, generator=generator)
-
-
-def craft(
-    attack: Attack, model: nn.Module, images: Tensor, labels: Tensor, threat: ThreatModel, seed: int = 0
-) -> Tensor:
-    return attack(model, images, labels, threat, generator=torch.Generator().manual_seed(seed))
 
 
 def test_weights_are_the_derivative_of_the_ensembles_decision() -> None:
@@ -64,6 +57,18 @@ def test_weights_are_the_derivative_of_the_ensembles_decision() -> None:
 def test_members_that_are_wrong_already_weigh_nothing() -> None:
     logits = torch.tensor([[[0.0, 3.0]], [[4.0, 0.0]]])
     assert member_weights(logits, torch.tensor([0])).flatten().tolist() == [0, 1]
+
+
+def test_blend_by_hand() -> None:
+    # The surest member leads by 20, which is too much for a softmax to be alive: all logits are halved.
+    logits = torch.tensor([[[20.0, 0.0]], [[3.0, 0.0]]], dtype=torch.float64)
+    output = torch.tensor([[-0.5, -2.5]], dtype=torch.float64)
+    odds = [1 / (1 + exp(10)), 1 / (1 + exp(1.5))]
+    # With two classes a member's influence is that of its probability p: p (1 - p) (1 / (1 - P) + 1 / P).
+    first, second = (p * (1 - p) / sum(q * (1 - q) for q in odds) for p in odds)
+    expected = [0.25 * -0.5 / 2 + 0.75 * (first * 10 + second * 1.5), 0.25 * -2.5 / 2]
+    blended = blend(logits, output, torch.tensor([0]), 0.75)
+    torch.testing.assert_close(blended, torch.tensor([expected], dtype=torch.float64))
 
 
 def test_all_members_wrong_leaves_the_ensemble_to_be_climbed() -> None:

@@ -12,6 +12,7 @@ from smdguard.attacks.attack import is_fooled
 from smdguard.attacks.losses import margin
 from smdguard.attacks.square import _double_pyramids, _Draw
 from smdguard.threat import Norm, ThreatModel
+from tests.attacks.crafting import craft
 
 
 def linear_model(num_channels: int = 1, size: int = 8) -> nn.Sequential:
@@ -27,12 +28,6 @@ def linear_model(num_channels: int = 1, size: int = 8) -> nn.Sequential:
 def grey_images(num_images: int, num_channels: int = 1, size: int = 8) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return 0.4 + 0.2 * torch.rand(num_images, num_channels, size, size, dtype=torch.float64, generator=generator)
-
-
-def craft(
-    attack: Square, model: nn.Module, images: Tensor, labels: Tensor, threat: ThreatModel, seed: int = 0
-) -> Tensor:
-    return attack(model, images, labels, threat, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize(("norm", "share"), [("linf", 0.85), ("l2", 0.45)])
