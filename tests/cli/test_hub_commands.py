@@ -5,7 +5,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,13 +148,11 @@ def test_verify_asks_for_the_golden_outputs(
 # The environment, in processes of their own, for the Hub's client reads it when it is imported.
 
 
-def test_dead_network_is_one_line_within_seconds(hub_environment: dict[str, str], distant_model: Repository) -> None:
+def test_dead_network_is_one_line(hub_environment: dict[str, str], distant_model: Repository) -> None:
     with socket.socket() as probe:  # Bound, but not listening.
         probe.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{probe.getsockname()[1]}"
-        start = time.monotonic()
         answer = run_process("pull", f"org/x@{'0' * 40}", env={**hub_environment, "HF_ENDPOINT": endpoint})
-    assert time.monotonic() - start < 5
     assert (answer.returncode, answer.stdout) == (1, "")
     (line,) = answer.stderr.splitlines()
     assert line.startswith(f"Error: {endpoint} cannot be asked for {CONFIG} of org/x@000")
