@@ -252,7 +252,8 @@ def test_hub_that_never_answers_is_not_waited_for(
     monkeypatch.setattr(remote, "_ANSWER_SECONDS", 0.2)
     hub_server.answers[CONFIG] = lambda handler: time.sleep(1)
     assert "no answer within 0.2 seconds" in refusal(name, HubError)
-    assert len(hub_server.requests) == 1
+    # None if the client was not even ready to ask by then; never another attempt.
+    assert len(hub_server.requests) <= 1
 
 
 def test_name_lookup_that_hangs_is_not_waited_for(model: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
