@@ -16,12 +16,14 @@ from smdguard.attacks import PGD, Attack, Model
 from smdguard.attacks.attack import is_fooled
 from smdguard.attacks.losses import cross_entropy_direction
 from smdguard.auditing.outcomes import is_gap, percent
+from smdguard.auditing.statistics import interval
 from smdguard.report import Finding
 from smdguard.threat import ThreatModel
 
 # So few that the probes take a tenth of a quick audit of 1,000 images.
 NUM_PROBED = 200
 FEW_STEPS, MANY_STEPS, LAST_STEPS = 10, 40, 10
+NUM_ALONE = 16
 MAX_UNBOUNDED_SHARE = 0.1
 MIN_SHARE = 0.05
 MAX_LATE_GAIN = 0.1
@@ -36,8 +38,13 @@ def probe_rows(num_images: int, device: torch.device, num_probed: int = NUM_PROB
 
 
 def probe_input(model: Model, images: Tensor, labels: Tensor) -> list[Finding]:
-    """What clean images tell: does the model answer twice alike, and does it normalise twice?"""
-    return [*_random_output(model, images), *_normalised_twice(model, images, labels)]
+    """What clean images tell: are the answers each image's own and always the same, and what are they worth?"""
+    random = list(_random_output(model, images))
+    return [
+        *(random or _depends_on_batch(model, images)),
+        *_normalised_twice(model, images, labels),
+        *_no_better_than_chance(model, images, labels),
+    ]
 
 
 def probe_gradient_attacks(
@@ -64,15 +71,16 @@ def probe_gradient_attacks(
         The findings, and which of the images stand against the long run as well.
     """
     unbounded = list(_stands_at_any_distance(model, images, labels, threat, generator))
-    trace = _Trace(model, labels)
+    trace = _Trace(model, images, labels)
     end = TRACED(trace, images, labels, threat, generator=generator)
     with torch.no_grad():
         trace(end)
+        fooled = is_fooled(model(trace.fooling), labels)
     few_steps = any(
         getattr(attack, "num_steps", 1) <= FEW_STEPS for attack in attacks if attack.requires == "gradients"
     )
     last_iterate = any(not getattr(attack, "early_stop", True) for attack in attacks)
-    after = standing & trace.standing(MANY_STEPS)
+    after = standing & ~fooled
     findings = [
         *unbounded,
         *_attacks_too_weak(standing, after),
@@ -87,17 +95,22 @@ def probe_gradient_attacks(
 class _Trace:
     """Asks the model on behalf of an attack and writes down how each image fares from step to step.
 
-    `right` and `loss` have one tensor (B,) for the start and one after each step.
+    `right` and `loss` have one tensor (B,) for the start and one after each step; `fooling` is each image where it
+    first fooled the model, or as it was.
     """
 
-    def __init__(self, model: Model, labels: Tensor) -> None:
+    def __init__(self, model: Model, images: Tensor, labels: Tensor) -> None:
         self._model, self._labels = model, labels
         self.right: list[Tensor] = []
         self.loss: list[Tensor] = []
+        self.fooling, self._standing = images.clone(), torch.ones_like(labels, dtype=torch.bool)
 
     def __call__(self, images: Tensor) -> Tensor:
         logits = self._model(images)
-        self.right.append(~is_fooled(logits.detach(), self._labels))
+        fooled = is_fooled(logits.detach(), self._labels)
+        first, self._standing = fooled & self._standing, ~fooled & self._standing
+        self.fooling[first] = images.detach()[first]
+        self.right.append(~fooled)
         self.loss.append(cross_entropy_direction(logits.detach(), self._labels))
         return logits
 
@@ -121,7 +134,39 @@ def _random_output(model: Model, images: Tensor) -> Iterator[Finding]:
             "figure here is one draw, and an adversary may ask again. Make the model deterministic, or average its "
             "outputs over many draws inside the model and audit that."
         )
-        yield Finding(RANDOM_OUTPUT, "medium", message, {"share": share})
+        yield Finding(RANDOM_OUTPUT, "high", message, {"share": share})
+
+
+def _depends_on_batch(model: Model, images: Tensor) -> Iterator[Finding]:
+    """Does an image get another answer alone than among others?"""
+    few = images[:NUM_ALONE]
+    with torch.no_grad():
+        together = model(images)[: len(few)]
+        alone = torch.cat([model(image) for image in few.split(1)])
+    # Kernels for batches of other sizes round otherwise, in half precision by a few thousandths.
+    scale = together.abs().amax(dim=1).clamp_min(1)
+    share = _share((together - alone).abs().amax(dim=1) > 1e-2 * scale)
+    if share > 0:
+        message = (
+            f"Of {len(few)} images {percent(share)} get other outputs alone than together with others. Attacks change "
+            "all images of a batch at once, so no figure here holds for an image by itself. Look for statistics that "
+            "are taken over the batch, such as those of batch normalisation in training mode."
+        )
+        yield Finding("depends_on_batch", "high", message, {"share": share})
+
+
+def _no_better_than_chance(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:
+    with torch.no_grad():
+        outputs = model(images)
+    clean, chance = interval(~is_fooled(outputs, labels)), 1 / outputs.shape[1]
+    # Where all are right they are too few to tell, which the verdict says.
+    if clean.low <= chance and clean.value < 1:
+        message = (
+            f"On {len(images)} clean images the model is right on {percent(clean.value)}, which is not clearly more "
+            f"than the {percent(chance)} of guessing: what does not look at the image withstands every change of it."
+        )
+        evidence = {"clean_accuracy": clean.value, "chance": chance}
+        yield Finding("no_better_than_chance", "high", message, evidence)
 
 
 def _normalised_twice(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:
@@ -170,15 +215,18 @@ def _stands_at_any_distance(
 
 
 def _attacks_too_weak(before: Tensor, after: Tensor) -> Iterator[Finding]:
-    """Does one plain attack fool many images that all attacks of the audit left standing?"""
+    """Does one plain attack fool images, or even many, that all attacks of the audit left standing?"""
+    evidence = {"attacks": _share(before), "with_probe": _share(after)}
+    message = (
+        f"All attacks of the audit together leave {percent(evidence['attacks'])} of {len(before)} images standing; PGD "
+        f"with {MANY_STEPS} steps, made on these to check on them, leaves {percent(evidence['with_probe'])}, which "
+        "counts in the worst case. "
+    )
     if is_gap(after, before):
-        evidence = {"attacks": _share(before), "with_probe": _share(after)}
-        message = (
-            f"All attacks of the audit together leave {percent(evidence['attacks'])} of {len(before)} images standing; "
-            f"PGD with {MANY_STEPS} steps, made on these to check on them, leaves {percent(evidence['with_probe'])}. "
-            "The attacks are too weak for this model, and the worst case is too high. Use the preset standard."
-        )
+        message += "The attacks are too weak for this model, and the worst case is too high. Choose stronger ones."
         yield Finding("attacks_too_weak", "high", message, evidence)
+    elif evidence["with_probe"] < evidence["attacks"]:
+        yield Finding("attacks_too_weak", "note", message + "Stronger attacks may find more.", evidence)
 
 
 def _too_few_steps(trace: _Trace) -> Iterator[Finding]:

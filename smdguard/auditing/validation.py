@@ -1,5 +1,6 @@
 """Wrong use, caught before time is spent on it."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,11 +59,18 @@ def check_model(model: Model, images: Tensor, labels: Tensor, name: str = "the m
     """Try a model on a few images.
 
     Raises:
-        InvalidInputError: It is in training mode or fails, its output is not (B, K) finite values, or a label is no
-            class.
+        InvalidInputError: It is in training mode, or its batch normalisation is, or it fails, its output is not (B, K)
+            finite values, or a label is no class.
     """
     if isinstance(model, nn.Module) and model.training:
         raise InvalidInputError(f"{name} is in training mode; call model.eval() first")
+    if isinstance(model, nn.Module) and any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in model.modules()
+    ):
+        raise InvalidInputError(
+            f"{name} has batch normalisation in training mode, which lets images change each other's answers; call "
+            "model.eval() last"
+        )
     few = images[:2]
     try:
         with torch.no_grad():
@@ -128,7 +136,9 @@ def checked_epsilons(epsilons: Sequence[float], threat: ThreatModel) -> list[flo
     Raises:
         InvalidInputError: A radius is negative or above the threat model's.
     """
-    for epsilon in epsilons:
-        if not 0 <= epsilon <= threat.epsilon:
-            raise InvalidInputError(f"every epsilon must lie between 0 and {threat.epsilon:g}, not {epsilon:g}")
-    return sorted({*epsilons, threat.epsilon})
+    # A radius such as 3 * 0.1 is meant to be 0.3.
+    radii = [threat.epsilon if math.isclose(epsilon, threat.epsilon) else epsilon for epsilon in epsilons]
+    for radius in radii:
+        if not 0 <= radius <= threat.epsilon:
+            raise InvalidInputError(f"every epsilon must lie between 0 and {threat.epsilon:g}, not {radius:g}")
+    return sorted({*radii, threat.epsilon})

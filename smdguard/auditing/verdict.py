@@ -43,6 +43,8 @@ def judge(
             "the model is right on none of the clean images, so there is nothing to attack: look at the labels' order "
             "and at the normalisation."
         )
+    if threat.epsilon == 0:
+        return "unreliable", "a radius of 0 allows no change of an image, so nothing was attacked."
     if worst.value == 0:
         return "fragile", fallen
     if misled := _misled([outcome for outcome in outcomes if outcome.epsilon == threat.epsilon], health):

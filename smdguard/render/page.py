@@ -14,7 +14,7 @@ from smdguard.report import AuditReport, Interval, SaliencyMaps
 from smdguard.threat import ThreatModel
 
 _HEADLINES = {
-    "robust": "Robust against every attack tried",
+    "robust": "Robust: most stand against every attack tried",
     "fragile": "Fragile: it can be fooled",
     "unreliable": "Unreliable: do not trust the figure",
 }

@@ -155,11 +155,10 @@ def test_a_model_that_hides_its_scores_is_not_robust(attacks: list[Attack] | str
     assert report.verdict == "unreliable"
 
 
-@pytest.mark.parametrize("epsilon", [0.0, 0.02])
-def test_a_few_images_that_stand_are_too_few_to_tell(epsilon: float) -> None:
+def test_a_few_images_that_stand_are_too_few_to_tell() -> None:
     images, labels, radius = stripes()
     held = (radius > 0.02).nonzero().flatten()[:3]
-    report = audit(stripes_model(), images[held], labels[held], ThreatModel("linf", epsilon), attacks=[FGSM()])
+    report = audit(stripes_model(), images[held], labels[held], ThreatModel("linf", 0.02), attacks=[FGSM()])
     assert (report.worst_case.robust_accuracy.value, report.verdict) == (1, "unreliable")
     assert "too few" in report.verdict_reason
 
@@ -227,4 +226,4 @@ def test_attacks_too_weak_for_the_model_are_not_called_a_success() -> None:
     assert finding.evidence["attacks"] > 0.6
     assert finding.evidence["with_probe"] >= weak.worst_case.robust_accuracy.value
     strong = audit(guard.ensemble, subset.scaled(), subset.labels, threat, attacks=[PGD(num_steps=60, step_ratio=0.1)])
-    assert "attacks_too_weak" not in checks(strong)
+    assert ("attacks_too_weak", "high") not in [(finding.check, finding.severity) for finding in strong.findings]

@@ -171,7 +171,7 @@ def test_probed_images_are_different_ones_that_there_are(num_probed: int) -> Non
 
 def trace(right: Tensor, loss: Tensor | None = None) -> _Trace:
     """Of a planted history: (steps + 1, B)."""
-    planted = _Trace(lambda images: images, torch.zeros(right.shape[1]))
+    planted = _Trace(lambda images: images, torch.zeros(right.shape[1], 2), torch.zeros(right.shape[1]))
     planted.right, planted.loss = list(right), list(torch.zeros(right.shape) if loss is None else loss)
     return planted
 

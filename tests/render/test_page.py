@@ -98,7 +98,7 @@ def test_page_holds_every_part_of_a_full_report(pages: dict[str, str]) -> None:
 
 
 SENTENCES = {
-    "robust": {"Robust against every attack tried", "No attack tried halves the accuracy"},
+    "robust": {"Robust: most stand against every attack tried", "No attack tried halves the accuracy"},
     "fragile": {"Fragile: it can be fooled", "Whoever can alter the images can choose many of the answers"},
     "unreliable": {"Unreliable: do not trust the figure", "The audit cannot tell how strong the model is"},
 }

@@ -1,0 +1,102 @@
+"""Figures that flatter a model are not believed: answers that are not its own, at random, by chance, or unattacked."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import smdguard as sg
+from smdguard.auditing.probes import probe_input
+from smdguard.errors import InvalidInputError
+
+
+def images_and_labels(num_classes: int = 4) -> tuple[Tensor, Tensor]:
+    """Each class lights up a pixel of its own."""
+    labels = torch.arange(40) % num_classes
+    images = 0.2 * torch.rand(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    images.view(40, -1)[torch.arange(40), labels] += 0.7
+    return images, labels
+
+
+def classify(images: Tensor) -> Tensor:
+    return 10 * images.flatten(1)[:, :4]
+
+
+def checks(model: object, images: Tensor, labels: Tensor) -> list[tuple[str, str]]:
+    return [(finding.check, finding.severity) for finding in probe_input(model, images, labels)]  # type: ignore[arg-type]
+
+
+def test_nothing_is_found_on_a_sound_model() -> None:
+    assert checks(classify, *images_and_labels()) == []
+
+
+def test_answers_that_depend_on_the_other_images_are_found() -> None:
+    images, labels = images_and_labels()
+    assert checks(lambda batch: classify(batch) - classify(batch).mean(dim=0), images, labels) == [
+        ("depends_on_batch", "high")
+    ]
+
+
+def test_answers_at_random_are_not_taken_for_ones_that_depend_on_the_batch() -> None:
+    images, labels = images_and_labels()
+    assert checks(lambda batch: classify(batch) + torch.randn(len(batch), 4), images, labels) == [
+        ("random_output", "high")
+    ]
+
+
+def test_a_model_that_always_gives_one_answer_is_no_better_than_chance_and_not_robust() -> None:
+    images, labels = images_and_labels()
+    constant = torch.tensor([1.0, 0.0, 0.0, 0.0])
+
+    def model(batch: Tensor) -> Tensor:
+        return constant + 1e-3 * classify(batch)
+
+    assert checks(model, images, labels) == [("no_better_than_chance", "high")]
+    report = sg.audit(model, images, labels, sg.ThreatModel(epsilon=0.1), attacks=[sg.PGD()])
+    assert (report.worst_case.robust_accuracy.value, report.verdict) == (0.25, "unreliable")
+
+
+def test_a_few_images_that_are_all_right_are_no_chance() -> None:
+    images, labels = images_and_labels(2)
+    assert checks(lambda batch: classify(batch)[:, :2], images[:2], labels[:2]) == []
+
+
+def test_images_that_only_the_check_on_the_attacks_fools_are_told_of_where_they_are_few() -> None:
+    images, labels = images_and_labels()
+
+    def model(batch: Tensor) -> Tensor:
+        # Of one image the gradient at the image itself, which is all that one step sees, leads the wrong way.
+        outputs, clean = classify(batch), (batch == images[0]).flatten(1).all(dim=1, keepdim=True)
+        return torch.where(clean, outputs.detach() - (outputs - outputs.detach()), outputs)
+
+    report = sg.audit(model, images, labels, sg.ThreatModel(epsilon=0.45), attacks=[sg.FGSM()])
+    (finding,) = [finding for finding in report.findings if finding.check == "attacks_too_weak"]
+    assert finding.severity == "note"
+    assert finding.evidence["attacks"] - finding.evidence["with_probe"] == pytest.approx(1 / 40)
+
+
+def test_batch_normalisation_in_training_mode_is_refused() -> None:
+    images, labels = images_and_labels()
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 4)).eval()
+    model[0].train()
+    with pytest.raises(InvalidInputError, match="batch normalisation in training mode"):
+        sg.audit(model, images, labels, sg.ThreatModel(epsilon=0.1), attacks=[sg.FGSM()])
+
+
+def test_nothing_is_robust_at_a_radius_of_zero() -> None:
+    images, labels = images_and_labels()
+    report = sg.audit(classify, images, labels, sg.ThreatModel(epsilon=0.0), attacks=[sg.PGD()])
+    assert (report.worst_case.robust_accuracy.value, report.verdict) == (1.0, "unreliable")
+    assert "a radius of 0 allows no change" in report.verdict_reason
+
+
+def test_successes_of_the_check_count_only_where_the_model_says_so_when_asked_plainly() -> None:
+    images, labels = images_and_labels()
+
+    def model(batch: Tensor) -> Tensor:
+        # Whoever asks for gradients is told another class.
+        outputs = classify(batch)
+        wrong = nn.functional.one_hot(outputs.argmax(dim=1), 4) * torch.is_grad_enabled()
+        return outputs - 100 * wrong
+
+    report = sg.audit(model, images, labels, sg.ThreatModel(epsilon=0.01), attacks=[sg.PGD()])
+    assert report.worst_case.robust_accuracy.value == 1.0
