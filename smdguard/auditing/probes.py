@@ -14,7 +14,7 @@ from torch import Tensor
 
 from smdguard.attacks import PGD, Attack, Model
 from smdguard.attacks.attack import is_fooled
-from smdguard.attacks.losses import cross_entropy_direction
+from smdguard.attacks.losses import cross_entropy_direction, margin
 from smdguard.auditing.outcomes import is_gap, percent
 from smdguard.auditing.statistics import interval
 from smdguard.report import Finding
@@ -24,6 +24,7 @@ from smdguard.threat import ThreatModel
 NUM_PROBED = 200
 FEW_STEPS, MANY_STEPS, LAST_STEPS = 10, 40, 10
 NUM_ALONE = 16
+NUM_BISECTED, NUM_BISECTIONS, MAX_JUMP = 50, 20, 0.1
 MAX_UNBOUNDED_SHARE = 0.1
 MIN_SHARE = 0.05
 MAX_LATE_GAIN = 0.1
@@ -41,7 +42,7 @@ def probe_input(model: Model, images: Tensor, labels: Tensor) -> list[Finding]:
     """What clean images tell: are the answers each image's own and always the same, and what are they worth?"""
     random = list(_random_output(model, images))
     return [
-        *(random or _depends_on_batch(model, images)),
+        *(random or [*_depends_on_batch(model, images), *_scores_jump(model, images, labels)]),
         *_normalised_twice(model, images, labels),
         *_no_better_than_chance(model, images, labels),
     ]
@@ -153,6 +154,35 @@ def _depends_on_batch(model: Model, images: Tensor) -> Iterator[Finding]:
             "are taken over the batch, such as those of batch normalisation in training mode."
         )
         yield Finding("depends_on_batch", "high", message, {"share": share})
+
+
+def _scores_jump(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:
+    """Do the scores tell that the decision is near, or does it change all at once?
+
+    On the line from each image to one that the model answers otherwise, down to the point where the answer changes.
+    """
+    images, labels = images[:NUM_BISECTED], labels[:NUM_BISECTED]
+    with torch.no_grad():
+        outputs = model(images)
+        answers, clean = outputs.argmax(dim=1), margin(outputs, labels)
+        others = (answers[:, None] != answers).int()
+        rows = ((answers == labels) & others.any(dim=1)).nonzero().flatten()
+        if not len(rows):
+            return
+        right, wrong, labels = images[rows], images[others[rows].argmax(dim=1)], labels[rows]
+        for _ in range(NUM_BISECTIONS):
+            middle = (right + wrong) / 2
+            fooled = is_fooled(model(middle), labels).view(-1, 1, 1, 1)
+            right, wrong = torch.where(fooled, right, middle), torch.where(fooled, middle, wrong)
+        jumps = (margin(model(wrong), labels) - margin(model(right), labels)) / clean[rows].abs()
+    jump = jumps.median().item()
+    if jump > MAX_JUMP:
+        message = (
+            f"Where the model's answer changes, its scores jump by {percent(jump)} of the lead that a clean image's "
+            "class has, between points that no eye tells apart. They do not show how near another answer is, "
+            "so attacks that follow them go astray. Take the decision out of the model, and audit what it decides by."
+        )
+        yield Finding("scores_jump", "high", message, {"jump": jump})
 
 
 def _no_better_than_chance(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:

@@ -43,6 +43,26 @@ def test_answers_at_random_are_not_taken_for_ones_that_depend_on_the_batch() -> 
     ]
 
 
+def test_a_decision_that_its_scores_do_not_show_is_found_and_what_follows_them_not_believed() -> None:
+    images, labels = images_and_labels()
+    decoy = torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
+
+    def model(batch: Tensor) -> Tensor:
+        return 60.0 * nn.functional.one_hot(classify(batch.detach()).argmax(dim=1), 4) + batch.flatten(1) @ decoy
+
+    assert checks(model, images, labels) == [("scores_jump", "high")]
+    report = sg.audit(model, images, labels, sg.ThreatModel(epsilon=0.45), attacks=[sg.PGD(), sg.APGD(), sg.Square()])
+    honest = sg.audit(classify, images, labels, sg.ThreatModel(epsilon=0.45), attacks=[sg.PGD()])
+    assert honest.worst_case.robust_accuracy.value == 0
+    assert report.verdict != "robust"
+
+
+def test_scores_of_a_quantised_input_and_of_a_steep_model_do_not_jump() -> None:
+    images, labels = images_and_labels()
+    assert checks(lambda batch: classify((255 * batch).round() / 255), images, labels) == []
+    assert checks(lambda batch: 1e4 * classify(batch), images, labels) == []
+
+
 def test_a_model_that_always_gives_one_answer_is_no_better_than_chance_and_not_robust() -> None:
     images, labels = images_and_labels()
     constant = torch.tensor([1.0, 0.0, 0.0, 0.0])
