@@ -14,11 +14,12 @@ from smdguard.auditing.duration import measure_pace, seconds_at_most
 from smdguard.auditing.exhibits import gather_exhibits
 from smdguard.auditing.fingerprint import fingerprint
 from smdguard.auditing.gradients import GradientHealth, gradient_health
+from smdguard.auditing.input_probes import RANDOM_OUTPUT, probe_input
 from smdguard.auditing.members import member_transfer
 from smdguard.auditing.outcomes import Outcome, worst_case
 from smdguard.auditing.plan import Plan, plan_attacks
 from smdguard.auditing.preset_names import PresetName
-from smdguard.auditing.probes import RANDOM_OUTPUT, TRACED, probe_gradient_attacks, probe_input, probe_rows
+from smdguard.auditing.probes import TRACED, probe_gradient_attacks, probe_rows
 from smdguard.auditing.suspicion import suspicion_under_attack
 from smdguard.auditing.validation import (
     check_attacks,

@@ -9,6 +9,7 @@ from torch import Tensor
 from smdguard.attacks import Model
 from smdguard.attacks.losses import cross_entropy_direction
 from smdguard.auditing.batching import ask, is_out_of_memory
+from smdguard.auditing.statistics import share_of
 
 MAX_BROKEN_GRADIENTS = 0.01
 # A step too short to leave the piece of a network that the gradient is of, from points so near that they are like the
@@ -66,7 +67,7 @@ def gradient_health(model: Model, images: Iterable[Tensor], labels: Iterable[Ten
         noise = NEARBY * (2 * torch.rand(batch.shape, generator=generator) - 1)
         misleading.append(~_rises(model, (batch + noise.to(batch.device)).clamp(0, 1), truth))
     parts = (zero, not_finite, random, misleading)
-    return GradientHealth(*(torch.cat(part).double().mean().item() for part in parts))
+    return GradientHealth(*(share_of(torch.cat(part)) for part in parts))
 
 
 def _rises(model: Model, images: Tensor, labels: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from smdguard.attacks import Attack
-from smdguard.auditing.statistics import paired_p_value
+from smdguard.auditing.statistics import paired_p_value, share_of
 from smdguard.report import Access
 
 MIN_GAP = 0.05
@@ -37,7 +37,7 @@ class Outcome:
     @property
     def robust_accuracy(self) -> float:
         """Share of the images still standing."""
-        return self.standing.double().mean().item()
+        return share_of(self.standing)
 
     @property
     def uses_gradients(self) -> bool:
@@ -79,7 +79,7 @@ def p_value(rival: Tensor, other: Tensor) -> float:
 
 def is_gap(rival: Tensor, other: Tensor) -> bool:
     """Whether the first leaves at least five points less standing, by more than chance on the same images."""
-    gap = other.double().mean().item() - rival.double().mean().item()
+    gap = share_of(other) - share_of(rival)
     return gap >= MIN_GAP and p_value(rival, other) < MAX_P_VALUE
 
 

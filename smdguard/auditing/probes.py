@@ -1,4 +1,4 @@
-"""Findings that need a few runs of their own, on a small part of the images.
+"""Findings on an audit's attacks that need a few runs of their own, on a small part of the images.
 
 References:
     Athalye, Carlini, Wagner, "Obfuscated Gradients Give a False Sense of Security", 2018.
@@ -14,38 +14,24 @@ from torch import Tensor
 
 from smdguard.attacks import PGD, Attack, Model
 from smdguard.attacks.attack import is_fooled
-from smdguard.attacks.losses import cross_entropy_direction, margin
+from smdguard.attacks.losses import cross_entropy_direction
 from smdguard.auditing.outcomes import is_gap, percent
-from smdguard.auditing.statistics import interval
+from smdguard.auditing.statistics import share_of
 from smdguard.report import Finding
 from smdguard.threat import ThreatModel
 
 # So few that the probes take a tenth of a quick audit of 1,000 images.
 NUM_PROBED = 200
 FEW_STEPS, MANY_STEPS, LAST_STEPS = 10, 40, 10
-NUM_ALONE = 16
-NUM_BISECTED, NUM_BISECTIONS, MAX_JUMP = 50, 20, 0.1
 MAX_UNBOUNDED_SHARE = 0.1
 MIN_SHARE = 0.05
 MAX_LATE_GAIN = 0.1
 UNBOUNDED, TRACED = PGD(num_steps=2 * FEW_STEPS), PGD(num_steps=MANY_STEPS, early_stop=False)
-RANDOM_OUTPUT = "random_output"
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def probe_rows(num_images: int, device: torch.device, num_probed: int = NUM_PROBED) -> Tensor:
     """Places of at most `num_probed` images, spread evenly."""
     return torch.linspace(0, num_images - 1, min(num_images, num_probed), device=device).round().long()
-
-
-def probe_input(model: Model, images: Tensor, labels: Tensor) -> list[Finding]:
-    """What clean images tell: are the answers each image's own and always the same, and what are they worth?"""
-    random = list(_random_output(model, images))
-    return [
-        *(random or [*_depends_on_batch(model, images), *_scores_jump(model, images, labels)]),
-        *_normalised_twice(model, images, labels),
-        *_no_better_than_chance(model, images, labels),
-    ]
 
 
 def probe_gradient_attacks(
@@ -120,110 +106,6 @@ class _Trace:
         return torch.stack(self.right[: num_steps + 1]).all(dim=0)
 
 
-def _share(mask: Tensor) -> float:
-    return mask.double().mean().item()
-
-
-def _random_output(model: Model, images: Tensor) -> Iterator[Finding]:
-    with torch.no_grad():
-        first, second = model(images), model(images)
-    scale = first.abs().amax(dim=1).clamp_min(1)
-    share = _share((first - second).abs().amax(dim=1) > 1e-3 * scale)
-    if share > 0:
-        message = (
-            f"Asked twice about the same images, the model gives other outputs for {percent(share)} of them. Every "
-            "figure here is one draw, and an adversary may ask again. Make the model deterministic, or average its "
-            "outputs over many draws inside the model and audit that."
-        )
-        yield Finding(RANDOM_OUTPUT, "high", message, {"share": share})
-
-
-def _depends_on_batch(model: Model, images: Tensor) -> Iterator[Finding]:
-    """Does an image get another answer alone than among others?"""
-    few = images[:NUM_ALONE]
-    with torch.no_grad():
-        together = model(images)[: len(few)]
-        alone = torch.cat([model(image) for image in few.split(1)])
-    # Kernels for batches of other sizes round otherwise, in half precision by a few thousandths.
-    scale = together.abs().amax(dim=1).clamp_min(1)
-    share = _share((together - alone).abs().amax(dim=1) > 1e-2 * scale)
-    if share > 0:
-        message = (
-            f"Of {len(few)} images {percent(share)} get other outputs alone than together with others. Attacks change "
-            "all images of a batch at once, so no figure here holds for an image by itself. Look for statistics that "
-            "are taken over the batch, such as those of batch normalisation in training mode."
-        )
-        yield Finding("depends_on_batch", "high", message, {"share": share})
-
-
-def _scores_jump(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:
-    """Do the scores tell that the decision is near, or does it change all at once?
-
-    On the line from each image to one that the model answers otherwise, down to the point where the answer changes.
-    """
-    images, labels = images[:NUM_BISECTED], labels[:NUM_BISECTED]
-    with torch.no_grad():
-        outputs = model(images)
-        answers, clean = outputs.argmax(dim=1), margin(outputs, labels)
-        others = (answers[:, None] != answers).int()
-        rows = ((answers == labels) & others.any(dim=1)).nonzero().flatten()
-        if not len(rows):
-            return
-        right, wrong, labels = images[rows], images[others[rows].argmax(dim=1)], labels[rows]
-        for _ in range(NUM_BISECTIONS):
-            middle = (right + wrong) / 2
-            fooled = is_fooled(model(middle), labels).view(-1, 1, 1, 1)
-            right, wrong = torch.where(fooled, right, middle), torch.where(fooled, middle, wrong)
-        jumps = (margin(model(wrong), labels) - margin(model(right), labels)) / clean[rows].abs()
-    jump = jumps.median().item()
-    if jump > MAX_JUMP:
-        message = (
-            f"Where the model's answer changes, its scores jump by {percent(jump)} of the lead that a clean image's "
-            "class has, between points that no eye tells apart. They do not show how near another answer is, "
-            "so attacks that follow them go astray. Take the decision out of the model, and audit what it decides by."
-        )
-        yield Finding("scores_jump", "high", message, {"jump": jump})
-
-
-def _no_better_than_chance(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:
-    with torch.no_grad():
-        outputs = model(images)
-    clean, chance = interval(~is_fooled(outputs, labels)), 1 / outputs.shape[1]
-    # Where all are right they are too few to tell, which the verdict says.
-    if clean.low <= chance and clean.value < 1:
-        message = (
-            f"On {len(images)} clean images the model is right on {percent(clean.value)}, which is not clearly more "
-            f"than the {percent(chance)} of guessing: what does not look at the image withstands every change of it."
-        )
-        evidence = {"clean_accuracy": clean.value, "chance": chance}
-        yield Finding("no_better_than_chance", "high", message, evidence)
-
-
-def _normalised_twice(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:
-    """Undo one normalisation: does the accuracy rise?"""
-
-    def right(candidates: Tensor) -> Tensor:
-        with torch.no_grad():
-            return ~is_fooled(model(candidates), labels)
-
-    constants = [(images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3)))]
-    if images.shape[1] == 3:
-        mean, std = IMAGENET
-        constants.append((images.new_tensor(mean), images.new_tensor(std)))
-    before = right(images)
-    for mean, std in constants:
-        after = right((images * std.view(-1, 1, 1) + mean.view(-1, 1, 1)).clamp(0, 1))
-        if is_gap(before, after):
-            evidence = {"as_given": _share(before), "undone": _share(after)}
-            message = (
-                f"The model is right on {percent(evidence['as_given'])} of {len(images)} clean images, and on "
-                f"{percent(evidence['undone'])} where one normalisation is undone beforehand. It seems to normalise "
-                "twice. Leave one of the two out and audit again."
-            )
-            yield Finding("normalised_twice", "high", message, evidence)
-            return
-
-
 def _stands_at_any_distance(
     model: Model, images: Tensor, labels: Tensor, threat: ThreatModel, generator: torch.Generator
 ) -> Iterator[Finding]:
@@ -232,7 +114,7 @@ def _stands_at_any_distance(
     unbounded = dataclasses.replace(threat, epsilon=radius)
     adversarial = UNBOUNDED(model, images, labels, unbounded, generator=generator)
     with torch.no_grad():
-        clean, share = (_share(~is_fooled(model(each), labels)) for each in (images, adversarial))
+        clean, share = (share_of(~is_fooled(model(each), labels)) for each in (images, adversarial))
     # Of what is right when clean: whoever always gives the same answer is right on few images, and stays so.
     if share > MAX_UNBOUNDED_SHARE * clean:
         message = (
@@ -246,7 +128,7 @@ def _stands_at_any_distance(
 
 def _attacks_too_weak(before: Tensor, after: Tensor) -> Iterator[Finding]:
     """Does one plain attack fool images, or even many, that all attacks of the audit left standing?"""
-    evidence = {"attacks": _share(before), "with_probe": _share(after)}
+    evidence = {"attacks": share_of(before), "with_probe": share_of(after)}
     message = (
         f"All attacks of the audit together leave {percent(evidence['attacks'])} of {len(before)} images standing; PGD "
         f"with {MANY_STEPS} steps, made on these to check on them, leaves {percent(evidence['with_probe'])}, which "
@@ -262,7 +144,7 @@ def _attacks_too_weak(before: Tensor, after: Tensor) -> Iterator[Finding]:
 def _too_few_steps(trace: _Trace) -> Iterator[Finding]:
     few, many = trace.standing(FEW_STEPS), trace.standing(MANY_STEPS)
     if is_gap(many, few):
-        evidence = {"few_steps": _share(few), "many_steps": _share(many)}
+        evidence = {"few_steps": share_of(few), "many_steps": share_of(many)}
         message = (
             f"PGD leaves {percent(evidence['few_steps'])} standing after {FEW_STEPS} steps and "
             f"{percent(evidence['many_steps'])} after {MANY_STEPS}. The figures of attacks with so few steps are too "
@@ -274,7 +156,7 @@ def _too_few_steps(trace: _Trace) -> Iterator[Finding]:
 def _more_steps_do_worse(trace: _Trace) -> Iterator[Finding]:
     few, many = trace.right[FEW_STEPS], trace.right[MANY_STEPS]
     if is_gap(few, many):
-        evidence = {"few_steps": _share(few), "many_steps": _share(many)}
+        evidence = {"few_steps": share_of(few), "many_steps": share_of(many)}
         message = (
             f"Where PGD ends, {percent(evidence['few_steps'])} are classified rightly after {FEW_STEPS} steps and "
             f"{percent(evidence['many_steps'])} after {MANY_STEPS}: more steps do worse. The gradients do not lead to "
@@ -288,7 +170,7 @@ def _loss_still_rising(trace: _Trace) -> Iterator[Finding]:
     standing = trace.standing(MANY_STEPS)
     start, before, end = trace.loss[0], trace.loss[-1 - LAST_STEPS], trace.loss[-1]
     late = standing & (end - before > MAX_LATE_GAIN * (end - start)) & (end > start)
-    share = _share(late)
+    share = share_of(late)
     if share >= MIN_SHARE:
         message = (
             f"On {percent(share)} of {len(standing)} images, which PGD with {MANY_STEPS} steps does not fool, the loss "
@@ -300,7 +182,7 @@ def _loss_still_rising(trace: _Trace) -> Iterator[Finding]:
 
 def _success_lost_on_the_way(trace: _Trace) -> Iterator[Finding]:
     lost = trace.right[FEW_STEPS] & ~trace.standing(FEW_STEPS)
-    share = _share(lost)
+    share = share_of(lost)
     if share >= MIN_SHARE:
         message = (
             f"PGD with {FEW_STEPS} steps passes an adversarial image on its way and ends at one that is classified "

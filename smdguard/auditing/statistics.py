@@ -29,6 +29,11 @@ def interval(successes: Tensor) -> Interval:
     return wilson_interval(int(successes.sum()), len(successes))
 
 
+def share_of(mask: Tensor) -> float:
+    """The share of the true entries: bool (B,)."""
+    return mask.double().mean().item()
+
+
 def paired_p_value(num_only_first: int, num_only_second: int) -> float:
     """One-sided exact McNemar test: the probability of at least `num_only_first` if both were equally likely.
 

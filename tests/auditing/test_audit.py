@@ -34,6 +34,11 @@ def test_curve_of_a_linear_model_is_exact_and_ends_at_the_worst_case() -> None:
     assert report.curve[-1].robust_accuracy == report.worst_case.robust_accuracy
 
 
+def test_three_times_a_tenth_is_the_radius_0_3() -> None:
+    report = run(stripes_model(), epsilon=0.3, epsilons=[0.1 * step for step in range(1, 4)])
+    assert [point.epsilon for point in report.curve] == [0.1, 0.2, 0.3]
+
+
 @pytest.mark.parametrize("preset", ["quick", "standard"])
 def test_worst_case_never_exceeds_any_attack_or_the_clean_accuracy(preset: str) -> None:
     images, labels, _ = stripes(60)

@@ -1,11 +1,13 @@
 """Figures that flatter a model are not believed: answers that are not its own, at random, by chance, or unattacked."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 import smdguard as sg
-from smdguard.auditing.probes import probe_input
+from smdguard.auditing.input_probes import probe_input
 from smdguard.errors import InvalidInputError
 
 
@@ -43,18 +45,42 @@ def test_answers_at_random_are_not_taken_for_ones_that_depend_on_the_batch() -> 
     ]
 
 
-def test_a_decision_that_its_scores_do_not_show_is_found_and_what_follows_them_not_believed() -> None:
-    images, labels = images_and_labels()
-    decoy = torch.randn(16, 4, generator=torch.Generator().manual_seed(0))
+def hard(decide: Callable[[Tensor], Tensor], decoy: Tensor) -> Callable[[Tensor], Tensor]:
+    """Tells the decision alone, and beside it a slope (pixels, K) that has nothing to do with it."""
 
     def model(batch: Tensor) -> Tensor:
-        return 60.0 * nn.functional.one_hot(classify(batch.detach()).argmax(dim=1), 4) + batch.flatten(1) @ decoy
+        outputs = decide(batch.detach())
+        return 60.0 * nn.functional.one_hot(outputs.argmax(dim=1), outputs.shape[1]) + batch.flatten(1) @ decoy
 
+    return model
+
+
+def test_a_decision_that_the_scores_do_not_show_is_found_in_whatever_order_the_classes_come() -> None:
+    images, labels = images_and_labels()
+    model = hard(classify, torch.randn(16, 4, generator=torch.Generator().manual_seed(0)))
     assert checks(model, images, labels) == [("scores_jump", "high")]
-    report = sg.audit(model, images, labels, sg.ThreatModel(epsilon=0.45), attacks=[sg.PGD(), sg.APGD(), sg.Square()])
-    honest = sg.audit(classify, images, labels, sg.ThreatModel(epsilon=0.45), attacks=[sg.PGD()])
-    assert honest.worst_case.robust_accuracy.value == 0
-    assert report.verdict != "robust"
+    # So many of each class, one class after another, as a folder has them.
+    order = labels.argsort(stable=True).repeat_interleave(5)
+    assert checks(model, images[order], labels[order]) == [("scores_jump", "high")]
+
+
+def test_a_figure_that_attacks_along_a_decoy_leave_is_not_believed() -> None:
+    generator = torch.Generator().manual_seed(0)
+    prototypes = 0.5 + 0.1 * torch.randn(2, 64, generator=generator).sign()
+    labels = torch.arange(60) % 2
+    images = (prototypes[labels] + 0.02 * torch.randn(60, 64, generator=generator)).view(60, 1, 8, 8)
+
+    def honest(batch: Tensor) -> Tensor:
+        return 20 * (batch.flatten(1) - prototypes.mean(dim=0)) @ (prototypes - prototypes.mean(dim=0)).T
+
+    decoy = 2 * torch.randn(64, 2, generator=torch.Generator().manual_seed(1))
+    threat, attacks = sg.ThreatModel(epsilon=0.25), [sg.PGD(), sg.APGD()]
+    assert sg.audit(honest, images, labels, threat, attacks=attacks).worst_case.robust_accuracy.value == 0
+    report = sg.audit(hard(honest, decoy), images, labels, threat, attacks=attacks)
+    assert report.worst_case.robust_accuracy.value == 1
+    # No other check of the audit speaks against the figure.
+    assert [finding.check for finding in report.findings] == ["scores_jump"]
+    assert report.verdict == "unreliable"
 
 
 def test_scores_of_a_quantised_input_and_of_a_steep_model_do_not_jump() -> None:

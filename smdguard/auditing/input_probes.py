@@ -1,0 +1,136 @@
+"""Findings on a model that a few questions about clean images bring, before any attack.
+
+Reference:
+    Carlini, Athalye, Papernot, Brendel, Rauber, Tsipras, Goodfellow, Madry, Kurakin, "On Evaluating Adversarial
+    Robustness", 2019.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from smdguard.attacks import Model
+from smdguard.attacks.attack import is_fooled
+from smdguard.attacks.losses import margin
+from smdguard.auditing.outcomes import is_gap, percent
+from smdguard.auditing.probes import probe_rows
+from smdguard.auditing.statistics import interval, share_of
+from smdguard.report import Finding
+
+NUM_ALONE = 16
+NUM_BISECTED, NUM_BISECTIONS, MAX_JUMP = 50, 20, 0.1
+RANDOM_OUTPUT = "random_output"
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def probe_input(model: Model, images: Tensor, labels: Tensor) -> list[Finding]:
+    """What clean images tell: are the answers each image's own and always the same, and what are they worth?"""
+    random = list(_random_output(model, images))
+    return [
+        *(random or [*_depends_on_batch(model, images), *_scores_jump(model, images, labels)]),
+        *_normalised_twice(model, images, labels),
+        *_no_better_than_chance(model, images, labels),
+    ]
+
+
+def _random_output(model: Model, images: Tensor) -> Iterator[Finding]:
+    with torch.no_grad():
+        first, second = model(images), model(images)
+    scale = first.abs().amax(dim=1).clamp_min(1)
+    share = share_of((first - second).abs().amax(dim=1) > 1e-3 * scale)
+    if share > 0:
+        message = (
+            f"Asked twice about the same images, the model gives other outputs for {percent(share)} of them. Every "
+            "figure here is one draw, and an adversary may ask again. Make the model deterministic, or average its "
+            "outputs over many draws inside the model and audit that."
+        )
+        yield Finding(RANDOM_OUTPUT, "high", message, {"share": share})
+
+
+def _depends_on_batch(model: Model, images: Tensor) -> Iterator[Finding]:
+    """Does an image get another answer alone than among others?"""
+    rows = probe_rows(len(images), images.device, NUM_ALONE)
+    few = images[rows]
+    with torch.no_grad():
+        together = model(images)[rows]
+        alone = torch.cat([model(image) for image in few.split(1)])
+    # Kernels for batches of other sizes round otherwise, in half precision by a few thousandths.
+    scale = together.abs().amax(dim=1).clamp_min(1)
+    share = share_of((together - alone).abs().amax(dim=1) > 1e-2 * scale)
+    if share > 0:
+        message = (
+            f"Of {len(few)} images {percent(share)} get other outputs alone than together with others. Attacks change "
+            "all images of a batch at once, so no figure here holds for an image by itself. Look for statistics that "
+            "are taken over the batch, such as those of batch normalisation in training mode."
+        )
+        yield Finding("depends_on_batch", "high", message, {"share": share})
+
+
+def _scores_jump(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:
+    """Do the scores tell that the decision is near, or does it change all at once?
+
+    On the line from each image to one that the model answers otherwise, down to the point where the answer changes.
+    """
+    rows = probe_rows(len(images), images.device, NUM_BISECTED)
+    images, labels = images[rows], labels[rows]
+    with torch.no_grad():
+        outputs = model(images)
+        answers, clean = outputs.argmax(dim=1), margin(outputs, labels)
+        others = (answers[:, None] != answers).int()
+        rows = ((answers == labels) & others.any(dim=1)).nonzero().flatten()
+        if not len(rows):
+            return
+        right, wrong, labels = images[rows], images[others[rows].argmax(dim=1)], labels[rows]
+        for _ in range(NUM_BISECTIONS):
+            middle = (right + wrong) / 2
+            fooled = is_fooled(model(middle), labels).view(-1, 1, 1, 1)
+            right, wrong = torch.where(fooled, right, middle), torch.where(fooled, middle, wrong)
+        jumps = (margin(model(wrong), labels) - margin(model(right), labels)) / clean[rows].abs()
+    jump = jumps.nanmedian().item()
+    if jump > MAX_JUMP:
+        message = (
+            f"Where the model's answer changes, its scores jump by {percent(jump)} of the lead that a clean image's "
+            "class has, between points that no eye tells apart. They do not show how near another answer is, "
+            "so attacks that follow them go astray. Take the decision out of the model, and audit what it decides by."
+        )
+        yield Finding("scores_jump", "high", message, {"jump": jump})
+
+
+def _normalised_twice(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:
+    """Undo one normalisation: does the accuracy rise?"""
+
+    def right(candidates: Tensor) -> Tensor:
+        with torch.no_grad():
+            return ~is_fooled(model(candidates), labels)
+
+    constants = [(images.mean(dim=(0, 2, 3)), images.std(dim=(0, 2, 3)))]
+    if images.shape[1] == 3:
+        mean, std = IMAGENET
+        constants.append((images.new_tensor(mean), images.new_tensor(std)))
+    before = right(images)
+    for mean, std in constants:
+        after = right((images * std.view(-1, 1, 1) + mean.view(-1, 1, 1)).clamp(0, 1))
+        if is_gap(before, after):
+            evidence = {"as_given": share_of(before), "undone": share_of(after)}
+            message = (
+                f"The model is right on {percent(evidence['as_given'])} of {len(images)} clean images, and on "
+                f"{percent(evidence['undone'])} where one normalisation is undone beforehand. It seems to normalise "
+                "twice. Leave one of the two out and audit again."
+            )
+            yield Finding("normalised_twice", "high", message, evidence)
+            return
+
+
+def _no_better_than_chance(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:
+    with torch.no_grad():
+        outputs = model(images)
+    clean, chance = interval(~is_fooled(outputs, labels)), 1 / outputs.shape[1]
+    # Where all are right they are too few to tell, which the verdict says.
+    if clean.low <= chance and clean.value < 1:
+        message = (
+            f"On {len(images)} clean images the model is right on {percent(clean.value)}, which is not clearly more "
+            f"than the {percent(chance)} of guessing: what does not look at the image withstands every change of it."
+        )
+        evidence = {"clean_accuracy": clean.value, "chance": chance}
+        yield Finding("no_better_than_chance", "high", message, evidence)
