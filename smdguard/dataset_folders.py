@@ -45,6 +45,7 @@ def load_split(dataset: Dataset, root: Path, half: Half, *, download: bool = Fal
         return _from_image_folder(class_folder(root, "train"), dataset, half)
     for folder in (root / dataset.folder / half, root / half):
         if folder.is_dir():
+            _require_classes(folder)
             return _from_image_folder(folder, dataset)
     from torchvision import datasets
 
@@ -136,7 +137,6 @@ def _from_image_folder(folder: Path, dataset: Dataset, half: Half | None = None)
     def is_image(path: str) -> bool:
         return fnmatch(Path(path).name, _VISIBLE) and has_file_allowed_extension(path, IMG_EXTENSIONS)
 
-    _require_classes(folder)
     classes = {name: _class_index(name, folder, dataset) for name in _classes(folder)}
     try:
         samples = make_dataset(str(folder), classes, is_valid_file=is_image)
