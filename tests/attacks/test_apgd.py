@@ -211,8 +211,10 @@ def test_visits_the_points_of_the_published_algorithm(norm: Norm, loss: LossName
 def published_walk(
     function: Callable[[Tensor], Tensor], start: Tensor, image: Tensor, threat: ThreatModel, *, num_steps: int
 ) -> list[Tensor]:
-    """The points of Algorithm 1 of Croce and Hein, 2020, for one image; of at most 0.75 of the steps the authors' code
-    speaks where the paper has fewer."""
+    """The points of Algorithm 1 of Croce and Hein, 2020, for one image.
+
+    A step size is halved where at most 0.75 of the steps rose, as in the authors' code; the paper has fewer.
+    """
 
     def step_from(point: Tensor, size: float) -> Tensor:
         leaf = point.clone().requires_grad_()
