@@ -112,7 +112,7 @@ def _runs(plan: Plan, num_times: int, num_shards: int) -> Iterator[tuple[Attack,
             yield attack, plan.model, shards * plan.num_members
     yield from ((attack, plan.model, 1) for attack in plan.on_suspicion)
     if any(attack.requires == "gradients" for attack in direct):
-        yield probes.UNBOUNDED, plan.model, 1
+        yield from ((attack, plan.model, 1) for attack in probes.UNBOUNDED)
         yield probes.TRACED, plan.model, num_times // num_shards
 
 

@@ -122,7 +122,7 @@ def audit(
         store={} if store is None else store,
         advance=_Counter(progress, plan.num_runs(len(assignment.radii)) * -(-len(images) // SHARD_SIZE)).advance,
     )
-    evidence = Evidence(clean=workshop.standing(model, images, labels), health=_gradient_health(plan, workshop))
+    evidence = Evidence(clean=workshop.standing(model, images, labels), health=_gradient_health(plan, workshop, threat))
     if announce is not None:
         seconds = workshop.batching.run(lambda: _seconds_at_most(plan, workshop, assignment))
         if seconds is not None:
@@ -134,13 +134,13 @@ def audit(
     return compose_report(assignment, evidence)
 
 
-def _gradient_health(plan: Plan, workshop: Workshop) -> GradientHealth | None:
+def _gradient_health(plan: Plan, workshop: Workshop, threat: ThreatModel) -> GradientHealth | None:
     """None where there are no gradients."""
     if not plan.has_gradients:
         return None
     model = workshop.batching.wrap(plan.model)
     shards = workshop.images.split(SHARD_SIZE), workshop.labels.split(SHARD_SIZE)
-    return workshop.batching.run(lambda: gradient_health(model, *shards))
+    return workshop.batching.run(lambda: gradient_health(model, *shards, threat))
 
 
 def _seconds_at_most(plan: Plan, workshop: Workshop, assignment: Assignment) -> float | None:

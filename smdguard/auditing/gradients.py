@@ -10,11 +10,11 @@ from smdguard.attacks import Model
 from smdguard.attacks.losses import cross_entropy_direction
 from smdguard.auditing.batching import ask, is_out_of_memory
 from smdguard.auditing.statistics import share_of
+from smdguard.threat import ThreatModel
 
 MAX_BROKEN_GRADIENTS = 0.01
-# A step too short to leave the piece of a network that the gradient is of, from points so near that they are like the
-# image and yet none that a defence can know of beforehand.
-MAX_MISLEADING_GRADIENTS, STEP, NEARBY = 0.05, 0.001, 0.05
+# A step too short to leave the piece of a network that the gradient is of.
+MAX_MISLEADING_GRADIENTS, STEP = 0.05, 0.001
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class GradientHealth:
         zero: It is zero.
         not_finite: It is infinite or not a number.
         random: It is another one when asked again.
-        misleading: A small step along it, from a random point near the image, does not raise the loss.
+        misleading: A small step along it, from a random point in the image's ball, does not raise the loss.
     """
 
     zero: float
@@ -53,8 +53,13 @@ def has_gradients(model: Model, images: Tensor) -> bool:
         return output.requires_grad and torch.autograd.grad(output.sum(), leaf, allow_unused=True)[0] is not None
 
 
-def gradient_health(model: Model, images: Iterable[Tensor], labels: Iterable[Tensor]) -> GradientHealth:
-    """Look at the input gradients of clean images, given in batches, twice, and once at those of points near them."""
+def gradient_health(
+    model: Model, images: Iterable[Tensor], labels: Iterable[Tensor], threat: ThreatModel
+) -> GradientHealth:
+    """Look twice at the input gradients of clean images, given in batches, and once at a random point of each ball.
+
+    No defence can know of that point beforehand, and attacks pass through the like.
+    """
     zero, not_finite, random, misleading = [], [], [], []
     generator = torch.Generator().manual_seed(0)
     for batch, truth in zip(images, labels, strict=True):
@@ -64,8 +69,8 @@ def gradient_health(model: Model, images: Iterable[Tensor], labels: Iterable[Ten
         zero.append(largest == 0)
         not_finite.append(~first.flatten(1).isfinite().all(dim=1))
         random.append(difference > 1e-3 * largest)
-        noise = NEARBY * (2 * torch.rand(batch.shape, generator=generator) - 1)
-        misleading.append(~_rises(model, (batch + noise.to(batch.device)).clamp(0, 1), truth))
+        start = threat.random_start(batch.cpu(), generator).to(batch.device)
+        misleading.append(~_rises(model, start, truth))
     parts = (zero, not_finite, random, misleading)
     return GradientHealth(*(share_of(torch.cat(part)) for part in parts))
 
@@ -74,7 +79,8 @@ def _rises(model: Model, images: Tensor, labels: Tensor) -> Tensor:
     """Whether a small step along each image's gradient raises its loss: bool (B,)."""
     ahead = (images + STEP * loss_gradient(model, images, labels).sign()).clamp(0, 1)
     with torch.no_grad():
-        before, after = (cross_entropy_direction(model(each), labels) for each in (images, ahead))
+        # In 64 bits, which tell the losses of logits near zero apart.
+        before, after = (cross_entropy_direction(model(each).double(), labels) for each in (images, ahead))
     return after > before
 
 

@@ -43,8 +43,9 @@ def _paper() -> Preset:
 
 
 def _quick() -> Preset:
-    """One step, ten steps of what transfers best, each image's first success kept, and short runs of two stronger."""
-    return Preset((FGSM(), MIM()), (APGD(num_steps=20), MemberReweighing(num_steps=20, member_shares=(0.5,))))
+    """One step, ten steps of what transfers best, each image's first success kept, and short runs of three stronger."""
+    reweighing = MemberReweighing(num_steps=20, member_shares=(0.5,))
+    return Preset((FGSM(), MIM()), (APGD(num_steps=20), reweighing, Square(num_queries=100)))
 
 
 def _standard() -> Preset:
@@ -80,7 +81,7 @@ PRESETS: dict[PresetName, Callable[[], Preset]] = {
 
 
 def find_preset(attacks: PresetName | Sequence[Attack], *, has_gradients: bool) -> Preset:
-    """The preset of that name, on a model without gradients with a gradient-free attack; or just these attacks.
+    """The preset of that name, on a model without gradients with at least 1,000 queries; or just these attacks.
 
     Raises:
         InvalidInputError: There is no preset of that name.
@@ -90,9 +91,10 @@ def find_preset(attacks: PresetName | Sequence[Attack], *, has_gradients: bool) 
     if attacks not in PRESETS:
         raise InvalidInputError(f"unknown preset {attacks!r}; known are {', '.join(PRESETS)}")
     preset = PRESETS[attacks]()
-    if has_gradients or any(attack.requires == "scores" for attack in preset.pursuits):
+    alone = Square(num_queries=1000)
+    if has_gradients or any(getattr(attack, "num_queries", 0) >= alone.num_queries for attack in preset.pursuits):
         return preset
-    return replace(preset, pursuits=(*preset.pursuits, Square(num_queries=1000)))
+    return replace(preset, pursuits=(*preset.pursuits, alone))
 
 
 def impossible_attacks(preset: Preset, *, has_gradients: bool, has_members: bool) -> dict[Attack, Impossible]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from smdguard.attacks import BIM, PGD, Transfer
 from smdguard.auditing.gradients import GradientHealth
-from smdguard.auditing.outcomes import MAX_P_VALUE, Outcome, comparison, is_gap, p_value, percent, strongest
+from smdguard.auditing.outcomes import MAX_P_VALUE, MIN_GAP, Outcome, comparison, is_gap, p_value, percent, strongest
 from smdguard.report import Finding, Interval
 
 GRADIENT_MASKING = "gradient_masking"
@@ -105,8 +105,9 @@ def _indirect_beats_white_box(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
     indirect = [outcome for outcome in outcomes if not outcome.uses_gradients]
     if direct and indirect:
         best, rival = strongest(direct), strongest(indirect)
-        chance = p_value(rival.standing, best.standing)
-        if chance < MAX_P_VALUE:
+        chance, gap = p_value(rival.standing, best.standing), best.robust_accuracy - rival.robust_accuracy
+        # On few images a wide gap may be chance, and is worth a word all the same.
+        if chance < MAX_P_VALUE or gap >= MIN_GAP:
             message = (
                 f"{comparison(rival, best)}. {rival.attack.name} does without the model's gradients here: attacks "
                 "along them miss something. Go by the worst case, and add stronger attacks."

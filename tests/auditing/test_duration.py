@@ -131,8 +131,8 @@ def test_seconds_count_surrogates_and_probes() -> None:
     direct, transferred = seconds(plan_of(FGSM())), seconds(plan_of(FGSM(), surrogates={"other": Counting()}))
     assert direct is not None
     assert transferred == direct + 1000 + 1
-    # Probes make PGD with 20 and with 40 steps.
-    assert direct == (100 + 1) + (20 * 100 + 1) + (40 * 100 + 1)
+    # Probes make PGD and BIM with 20 steps, and PGD with 40.
+    assert direct == (100 + 1) + 2 * (20 * 100 + 1) + (40 * 100 + 1)
 
 
 class Foreign:

@@ -7,11 +7,15 @@ from torch import Tensor, nn
 from smdguard.attacks import FGSM, PGD, Attack, Square
 from smdguard.auditing import audit
 from smdguard.auditing.gradients import gradient_health
+from smdguard.auditing.preset_names import PresetName
+from smdguard.auditing.presets import find_preset
 from smdguard.catalogue import read_test_subset
 from smdguard.datasets import balanced_subset, parse_subset
 from smdguard.guard import load
 from smdguard.threat import ThreatModel
-from tests.auditing.stripes import InPlace, checks, run, stripes, stripes_model, trained_model
+from tests.auditing.stripes import ATTACKS, InPlace, checks, run, stripes, stripes_model, trained_model
+
+NEAR = ThreatModel("linf", 0.05)
 
 
 class Quantised(nn.Module):
@@ -84,7 +88,7 @@ class StraightThrough(nn.Module):
 @pytest.mark.parametrize("defence", [Misleading, Shattered, Noisy])
 def test_gradients_along_which_the_loss_does_not_rise_are_found(defence: type[nn.Module]) -> None:
     images, labels, _ = stripes()
-    assert gradient_health(defence(trained_model()).eval(), [images], [labels]).misleading > 0.2
+    assert gradient_health(defence(trained_model()).eval(), [images], [labels], NEAR).misleading > 0.2
     report = run(defence(trained_model()).eval(), epsilon=0.01)
     assert "gradient_masking" in checks(report)
     assert report.verdict == "unreliable"
@@ -94,9 +98,52 @@ def test_gradients_along_which_the_loss_does_not_rise_are_found(defence: type[nn
 def test_gradients_that_can_be_followed_raise_no_alarm(defence: type[nn.Module]) -> None:
     images, labels, _ = stripes()
     model = defence(trained_model())
-    health = gradient_health(lambda each: model(each.clone()), [images], [labels])
+    health = gradient_health(lambda each: model(each.clone()), [images], [labels], NEAR)
     assert health.misleading < 0.02
     assert not health.broken
+
+
+class MisleadsWithin(nn.Module):
+    """Turns the gradient round at points that are no further than a radius from a clean image."""
+
+    def __init__(self, model: nn.Module, clean: Tensor, radius: float) -> None:
+        super().__init__()
+        self.model, self.clean, self.radius = model, clean, radius
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.model(images)
+        distance = (images.detach().flatten(1)[:, None] - self.clean.flatten(1)).abs().amax(dim=2).amin(dim=1)
+        turned = logits.detach() - (logits - logits.detach())
+        return torch.where((distance <= self.radius)[:, None], turned, logits)
+
+
+@pytest.mark.parametrize(("epsilon", "misleading"), [(0.005, 1.0), (0.01, 1.0), (0.05, 0.0)])
+def test_gradients_are_looked_at_as_far_from_the_images_as_the_adversary_may_go(
+    epsilon: float, misleading: float
+) -> None:
+    images, labels, _ = stripes()
+    model = MisleadsWithin(stripes_model(), images, 0.02)
+    health = gradient_health(model, [images], [labels], ThreatModel("linf", epsilon))
+    assert health.misleading == misleading
+
+
+def test_logits_near_zero_are_not_taken_for_misleading_ones() -> None:
+    images, labels, _ = stripes()
+    model = trained_model()
+    assert gradient_health(lambda each: 1e-5 * model(each), [images], [labels], NEAR).misleading < 0.02
+
+
+def test_a_classifier_by_distance_whose_gradients_vanish_far_away_is_no_defect() -> None:
+    images, labels, _ = stripes()
+
+    def classify(each: Tensor) -> Tensor:
+        centres = torch.stack([images[labels == label].mean(dim=0) for label in (0, 1)])
+        squares = (each[:, None] - centres).square().sum(dim=(2, 3, 4))
+        return (-squares).exp()
+
+    report = audit(classify, images, labels, NEAR, attacks=ATTACKS)
+    assert "stands_at_any_distance" not in checks(report)
+    assert "gradient_masking" not in checks(report)
 
 
 @pytest.mark.parametrize("defence", [Quantised, SaturatedProbabilities, Noisy])
@@ -153,6 +200,12 @@ def test_a_model_that_hides_its_scores_is_not_robust(attacks: list[Attack] | str
     assert "no_gradients" in checks(report)
     assert report.worst_case.robust_accuracy.value > 0.6
     assert report.verdict == "unreliable"
+
+
+@pytest.mark.parametrize("preset", ["quick", "standard", "full", "paper"])
+def test_where_there_are_no_gradients_every_preset_asks_at_least_a_thousand_times(preset: PresetName) -> None:
+    pursuits = find_preset(preset, has_gradients=False).pursuits
+    assert max(attack.num_queries for attack in pursuits if isinstance(attack, Square)) >= 1000
 
 
 def test_a_few_images_that_stand_are_too_few_to_tell() -> None:

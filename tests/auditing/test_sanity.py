@@ -1,5 +1,6 @@
 """Findings on planted outcomes and traces, and no false alarm on a plain and on an adversarially trained model."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -69,6 +70,14 @@ def test_query_attack_that_beats_gradients_is_found_and_by_a_little_noted() -> N
     assert much == [("indirect_beats_white_box", "high")]
     assert findings(outcome(PGD(), 100), outcome(Square(), 92, pursued=True)) == [("indirect_beats_white_box", "note")]
     assert findings(outcome(PGD(), 100), outcome(Square(), 97, pursued=True)) == []
+
+
+def test_query_attack_that_does_far_better_on_few_images_is_noted_though_it_may_be_chance() -> None:
+    few, fewer = (
+        dataclasses.replace(outcome(attack, num), standing=torch.arange(20) < num)
+        for attack, num in ((PGD(), 18), (Square(), 17))
+    )
+    assert findings(few, fewer) == [("indirect_beats_white_box", "note")]
 
 
 def judged(

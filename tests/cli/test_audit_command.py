@@ -72,7 +72,7 @@ def test_every_attack_is_made_on_model_surrogate_and_members(document: dict[str,
     def made(access: str) -> list[tuple[str, str]]:
         return [(row["name"], row["source"]) for row in document["attacks"] if row["access"] == access]
 
-    everywhere, on_the_model = ["FGSM", "MIM"], ["APGD-CE", "MORA"]
+    everywhere, on_the_model = ["FGSM", "MIM"], ["APGD-CE", "MORA", "Square"]
     assert made("black-box") == [(name, str(tiny_folder)) for name in everywhere]
     assert made("white-box") == [(name, str(tiny_folder)) for name in everywhere + on_the_model]
     assert made("member") == [("PGD", f"member {index}") for index in range(3)]
