@@ -137,5 +137,6 @@ def _check_adversarial(attack: Attack, images: Tensor, adversarial: Tensor, thre
     tolerance = 1e-6 if threat.norm == "linf" else 1e-5 * max(1.0, threat.epsilon)
     if not (excess <= tolerance and outside <= 0):
         raise InvalidInputError(
-            f"{attack!r} left the threat model: {excess:.3g} outside the ball, {max(outside, 0.0):.3g} outside [0, 1]"
+            f"{attack!r} left the threat model: {max(excess, 0.0):.3g} outside the ball, "
+            f"{max(outside, 0.0):.3g} outside [0, 1]"
         )

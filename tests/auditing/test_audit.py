@@ -1,13 +1,14 @@
 """Audits of models whose robustness is known."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy
 import pytest
 import torch
 from torch import Tensor, nn
 
-from smdguard.attacks import APGD, BIM, FAB, FGSM, Square, TargetedAPGD, Transfer
+from smdguard.attacks import APGD, BIM, FAB, FGSM, PGD, Square, TargetedAPGD, Transfer
 from smdguard.attacks.losses import cross_entropy_direction
 from smdguard.auditing import audit
 from smdguard.ensemble import Ensemble
@@ -95,6 +96,29 @@ def test_members_are_fooled_best_by_what_was_made_on_them() -> None:
     assert any(result.name == "MORA" for result in report.attacks)
 
 
+class Brightness(nn.Module):
+    """The second class is what is brighter than the data set's mean, in some rows."""
+
+    def __init__(self, rows: slice) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def forward(self, images: Tensor) -> Tensor:
+        bright = images[:, :, self.rows].mean(dim=(1, 2, 3))
+        return torch.stack([-bright, bright], dim=1)
+
+
+def test_transfer_matrix_has_a_row_for_each_member_that_was_attacked_and_a_column_for_each_that_was_asked() -> None:
+    labels = torch.arange(40) % 2
+    images = (0.45 + 0.1 * labels).view(-1, 1, 1, 1).expand(-1, 1, 6, 6)
+    members = [Brightness(slice(0, 2)), Brightness(slice(0, 6))]
+    ensemble = Ensemble(members, mean=[0.5], std=[0.25]).eval()
+    report = audit(ensemble, images, labels, ThreatModel("linf", 0.1), attacks=[PGD()])
+    # What fools the member that looks at two rows leaves the others as they were; what fools the other changes all.
+    assert report.transfer is not None
+    assert report.transfer.members == ((0.0, 1.0), (0.0, 0.0))
+
+
 def test_paper_preset_makes_each_of_its_attacks_on_each_member() -> None:
     report = run(Ensemble([stripes_model() for _ in range(2)], mean=[0.0], std=[1.0]).eval(), attacks="paper")
     assert report.transfer is not None
@@ -171,6 +195,21 @@ class Wandering:
 def test_an_attack_that_cheats_is_refused(offset: float) -> None:
     with pytest.raises(InvalidInputError, match="left the threat model"):
         run(stripes_model(), epsilon=0.1, attacks=[Wandering(offset)])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("returned", [lambda images: images[:1], lambda images: images[:, :, 1:]])
+def test_an_attack_that_returns_other_images_is_refused(
+    returned: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Wandering, "__call__", lambda self, model, images, *_, **__: returned(images))
+    with pytest.raises(InvalidInputError, match=r"turned images \(250, 1, 6, 6\) into"):
+        run(stripes_model(), attacks=[Wandering(0.0)])  # type: ignore[list-item]
+
+
+def test_an_attack_that_leaves_the_box_within_the_ball_is_refused() -> None:
+    images, labels = torch.full((4, 1, 6, 6), 0.95), torch.zeros(4, dtype=torch.long)
+    with pytest.raises(InvalidInputError, match=r"0 outside the ball, 0\.04\d* outside \[0, 1\]"):
+        audit(stripes_model(), images, labels, ThreatModel("linf", 0.09), attacks=[Wandering(0.09)])  # type: ignore[list-item]
 
 
 def fooled_on_the_way(images: Tensor) -> Tensor:

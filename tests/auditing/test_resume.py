@@ -105,7 +105,7 @@ def test_suspicion_goes_on_where_it_was_cut_short(monkeypatch: pytest.MonkeyPatc
     assert run(store=Refusing(store), **options) == expected
 
 
-@pytest.mark.parametrize("change", ["model", "images", "seed", "surrogate", "epsilon"])
+@pytest.mark.parametrize("change", ["model", "images", "labels", "seed", "surrogate", "epsilon"])
 def test_what_decides_the_result_is_part_of_the_key(change: str) -> None:
     store: dict[str, bytes] = {}
     images, labels = data()
@@ -115,7 +115,7 @@ def test_what_decides_the_result_is_part_of_the_key(change: str) -> None:
     audit(
         ensemble(1) if change == "model" else ensemble(),
         images + 0.01 if change == "images" else images,
-        labels,
+        labels.index_fill(0, torch.tensor([519]), 0) if change == "labels" else labels,
         threat,
         attacks=[PGD()],
         seed=1 if change == "seed" else 0,
@@ -124,6 +124,20 @@ def test_what_decides_the_result_is_part_of_the_key(change: str) -> None:
     )
     assert before
     assert len(set(store) - before) >= len(before)
+
+
+def test_each_shard_has_random_draws_of_its_own() -> None:
+    """Images that are alike, in shards of 250, get other noise."""
+    noises = []
+
+    class Noted(PGD):
+        def __call__(self, model, images, labels, threat, *, generator):  # type: ignore[no-untyped-def]
+            noises.append(torch.rand(3, generator=generator))
+            return images
+
+    run(attacks=[Noted()], num_images=500)
+    by_shard = noises[:2]
+    assert not torch.equal(*by_shard)
 
 
 def test_results_of_other_programs_are_computed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from smdguard.attacks import BIM, FGSM, MIM, PGD, RFGSM, Attack, Square, Transfer
 from smdguard.auditing import audit
 from smdguard.auditing.gradients import GradientHealth
-from smdguard.auditing.outcomes import Outcome, comparison
+from smdguard.auditing.outcomes import Outcome, comparison, worst_case
 from smdguard.auditing.probes import (
     FEW_STEPS,
     MANY_STEPS,
@@ -158,6 +158,25 @@ def test_an_attack_on_what_others_left_is_not_credited_with_what_they_did() -> N
     assert comparison(outcome(Square(), 80, pursued=True), others) == (
         "white-box attacks leave 50.0 % standing, and Square, made on those, leaves 40.0 %"
     )
+
+
+def test_what_fell_in_a_smaller_ball_has_fallen_in_a_larger_one_and_not_the_other_way_round() -> None:
+    small, large = (
+        dataclasses.replace(outcome(PGD(), 0), epsilon=radius, standing=torch.arange(4) != fallen)
+        for radius, fallen in ((0.05, 0), (0.1, 1))
+    )
+    clean = torch.arange(4) != 3
+    assert worst_case([large, small], clean, 0.1).tolist() == [False, False, True, False]
+    assert worst_case([large, small], clean, 0.05).tolist() == [False, True, True, False]
+    assert worst_case([large, small], clean, 0.01).tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("share", "limit"), [("zero", 0.01), ("not_finite", 0.01), ("random", 0.01), ("misleading", 0.05)]
+)
+def test_gradients_are_broken_where_more_than_so_many_cannot_be_followed(share: str, limit: float) -> None:
+    assert not dataclasses.replace(USABLE, **{share: limit}).broken
+    assert dataclasses.replace(USABLE, **{share: limit + 0.001}).broken
 
 
 def test_random_start_that_beats_the_clean_start_is_found() -> None:
