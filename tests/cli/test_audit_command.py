@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from click.testing import Result
 from PIL import Image
+from torch import Tensor
 
-from smdguard import render
+from smdguard import auditing, render
 from smdguard.auditing import PRESETS
 from smdguard.cli.progress import in_words
 from smdguard.datasets import DATASETS
+from smdguard.report import AuditReport
+from smdguard.threat import ThreatModel
 
 Run = Callable[..., Result]
 OneLine = Callable[..., str]
@@ -99,6 +102,27 @@ def test_same_seed_gives_the_same_figures(smdguard: Run, tiny_folder: Path, docu
     arguments = ["--model", tiny_folder, "--surrogate", tiny_folder, "--num-images", 20, "--preset", "quick"]
     again = json.loads(smdguard("audit", *arguments, "--device", "cpu", "--json").stdout)
     assert {**again, "seconds": 0} == {**document, "seconds": 0}
+
+
+def test_what_is_asked_for_and_what_the_model_says_of_itself_reach_the_audit(
+    smdguard: Run, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def noted(model: object, images: Tensor, labels: Tensor, threat: ThreatModel, **options: Any) -> AuditReport:
+        asked.update(options, threat=threat, num_images=len(images), classes=labels.unique().tolist())
+        return audit(model, images, labels, threat, **options)  # type: ignore[arg-type]
+
+    audit = auditing.audit
+    monkeypatch.setattr(auditing, "audit", noted)
+    options = ("--seed", 7, "--epsilons", "0:0.1:0.05", "--attacks", "mim, fgsm", "--num-images", 20)
+    document = json.loads(smdguard("audit", "--model", tiny_folder, *options, "--device", "cpu", "--json").stdout)
+    threshold = json.loads((tiny_folder / "config.json").read_text())["suspicion"]["threshold"]
+    assert (asked["seed"], document["seed"]) == (7, 7)
+    assert asked["suspicion_threshold"] == document["suspicion"]["threshold"] == threshold
+    assert (asked["threat"], asked["epsilons"]) == (ThreatModel("linf", 0.1), pytest.approx([0, 0.05, 0.1]))
+    assert [attack.name for attack in asked["attacks"]] == ["FGSM", "MIM"]
+    assert (asked["num_images"], asked["classes"]) == (20, list(range(10)))
 
 
 FAST = ("--num-images", 10, "--attacks", "FGSM", "--device", "cpu")
@@ -232,25 +256,25 @@ def test_what_cannot_be_audited_is_one_clear_line(one_line: OneLine, tiny_folder
     assert message in one_line("audit", "--model", tiny_folder, *arguments)
 
 
-USAGE = [
-    ["--epsilons", "0:0.3"],
-    ["--epsilons", "0.3:0:0.1"],
-    ["--epsilons", "0:0.3:0"],
-    ["--epsilons", "0:1:1e-9"],
-    ["--epsilons", "nan:nan:nan"],
-    ["--epsilon", "large"],
-    ["--norm", "l1"],
-    ["--preset", "slow"],
-    ["--num-images", "0"],
-    ["--seed", "-1"],
-    ["--download"],
-    ["image.png"],
-]
+USAGE = {
+    "--epsilons 0:0.3": "'0:0.3' is not of the form START:STOP:STEP",
+    "--epsilons 0.3:0:0.1": "'0.3:0:0.1' must rise from 0 or more in at most 1000 steps",
+    "--epsilons 0:0.3:0": "'0:0.3:0' must rise",
+    "--epsilons 0:1:1e-9": "'0:1:1e-9' must rise",
+    "--epsilons nan:nan:nan": "'nan:nan:nan' must rise",
+    "--epsilon large": "'large' is not a valid float",
+    "--norm l1": "'l1' is not one of",
+    "--preset slow": "'slow' is not one of",
+    "--num-images 0": "0 is not in the range x>=1",
+    "--seed -1": "-1 is not in the range x>=0",
+    "--download": "--download needs --data",
+    "image.png": "unexpected extra argument (image.png)",
+}
 
 
-@pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
-def test_wrong_usage_has_status_2(one_line: OneLine, arguments: list[str]) -> None:
-    one_line("audit", *arguments, status=2)
+@pytest.mark.parametrize("arguments", USAGE)
+def test_wrong_usage_has_status_2_and_says_what_came_in(one_line: OneLine, arguments: str) -> None:
+    assert USAGE[arguments] in one_line("audit", *arguments.split(), status=2)
 
 
 def test_model_of_other_images_is_one_clear_line(
