@@ -105,8 +105,10 @@ def test_same_seed_gives_the_same_figures(smdguard: Run, tiny_folder: Path, docu
 
 
 def test_what_is_asked_for_and_what_the_model_says_of_itself_reach_the_audit(
-    smdguard: Run, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+    smdguard: Run, tiny_copy: Path, edit_config: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    suspicion = {"threshold": 0.125, "quantile": 0.99, "num_images": 100, "test_rate": 0.01}
+    edit_config(tiny_copy, lambda config: config.update(suspicion=suspicion))
     asked: dict[str, Any] = {}
 
     def noted(model: object, images: Tensor, labels: Tensor, threat: ThreatModel, **options: Any) -> AuditReport:
@@ -116,10 +118,9 @@ def test_what_is_asked_for_and_what_the_model_says_of_itself_reach_the_audit(
     audit = auditing.audit
     monkeypatch.setattr(auditing, "audit", noted)
     options = ("--seed", 7, "--epsilons", "0:0.1:0.05", "--attacks", "mim, fgsm", "--num-images", 20)
-    document = json.loads(smdguard("audit", "--model", tiny_folder, *options, "--device", "cpu", "--json").stdout)
-    threshold = json.loads((tiny_folder / "config.json").read_text())["suspicion"]["threshold"]
+    document = json.loads(smdguard("audit", "--model", tiny_copy, *options, "--device", "cpu", "--json").stdout)
     assert (asked["seed"], document["seed"]) == (7, 7)
-    assert asked["suspicion_threshold"] == document["suspicion"]["threshold"] == threshold
+    assert asked["suspicion_threshold"] == document["suspicion"]["threshold"] == 0.125
     assert (asked["threat"], asked["epsilons"]) == (ThreatModel("linf", 0.1), pytest.approx([0, 0.05, 0.1]))
     assert [attack.name for attack in asked["attacks"]] == ["FGSM", "MIM"]
     assert (asked["num_images"], asked["classes"]) == (20, list(range(10)))
