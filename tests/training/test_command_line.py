@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from training.audits import PARTIAL
 from training.commands import run
 from training.data import TrainingData
 from training.loop import TrainingDivergedError
+from training.recipes import Recipe
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--methods", "naive", "--datasets", "mnist", "--seeds", "0", "--members", "2", "--epochs", "1"]
@@ -93,6 +95,27 @@ def test_what_is_refused_leaves_no_folder(
     assert result.exit_code == 1
     assert message in result.output
     assert not (tmp_path / "new").exists()
+
+
+def test_models_to_start_from_and_to_attack_are_handed_on(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[Recipe, dict[str, Path]]] = []
+
+    def noted(recipe: Recipe, data: object, output: Path, *rest: Any) -> SimpleNamespace:
+        begun.append((recipe, rest[2]))
+        return SimpleNamespace(clean_accuracy=0.5)
+
+    monkeypatch.setattr(run, "load_training_data", lambda *_, **__: data)
+    monkeypatch.setattr(run, "_train", noted)
+    wanted = {"--init": ["naive-lenet-mnist"], "--holdout": ["adp-lenet-mnist", "naive-lenet-mnist-s1"]}
+    options = [word for option, models in wanted.items() for model in models for word in (option, model)]
+    result = invoke("run", "smd-plus-lenet-mnist-eat", *options, "--output", tmp_path / "new", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    ((recipe, origins),) = begun
+    names = {origin: folder.name for origin, folder in origins.items()}
+    assert [names[recipe.init]] == wanted["--init"]
+    assert [names[holdout] for holdout in recipe.holdouts] == wanted["--holdout"]
 
 
 def test_a_failure_is_told_and_the_status_is_one(
