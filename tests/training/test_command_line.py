@@ -118,6 +118,26 @@ def test_models_to_start_from_and_to_attack_are_handed_on(
     assert [names[holdout] for holdout in recipe.holdouts] == wanted["--holdout"]
 
 
+@pytest.mark.parametrize(("options", "status"), [([], 1), (["--resume"], 0)])
+def test_a_folder_with_something_in_it_is_gone_on_with_only_where_that_is_asked_for(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], status: int
+) -> None:
+    begun: list[Path] = []
+
+    def noted(recipe: Recipe, data: object, output: Path, *_: Any) -> SimpleNamespace:
+        begun.append(output)
+        return SimpleNamespace(clean_accuracy=0.5)
+
+    monkeypatch.setattr(run, "load_training_data", lambda *_, **__: data)
+    monkeypatch.setattr(run, "_train", noted)
+    (tmp_path / "recipe.json").write_text("{}")
+    result = invoke("run", "naive-lenet-mnist", *options, "--output", tmp_path, "--device", "cpu")
+    assert result.exit_code == status
+    assert begun == ([tmp_path] if options else [])
+    assert ("is not empty; add --resume" in result.output) == (not options)
+    assert (tmp_path / "recipe.json").read_text() == "{}"
+
+
 def test_a_failure_is_told_and_the_status_is_one(
     data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
