@@ -33,6 +33,10 @@ def pixels(picture: Picture) -> numpy.ndarray:
     return levels.reshape(picture.channels, picture.height, picture.width).astype(float)
 
 
+def entropy(probabilities: Tensor) -> Tensor:
+    return -(probabilities * probabilities.log()).sum(dim=-1)
+
+
 def test_exhibits_of_an_ensemble(tiny_ensemble: Ensemble, images: Tensor) -> None:
     labels = tiny_ensemble(images).argmax(dim=1)
     report, shown = run(tiny_ensemble, images, labels)
@@ -50,6 +54,37 @@ def test_exhibits_of_an_ensemble(tiny_ensemble: Ensemble, images: Tensor) -> Non
     assert shown.disagreement is not None
     assert len(shown.disagreement.adversarial) <= len(shown.disagreement.clean) <= 40
     assert len(render.json(report)) < 200_000
+
+
+def test_what_is_shown_of_clean_images_is_what_the_members_say_of_them(tiny_ensemble: Ensemble, images: Tensor) -> None:
+    images = (255 * images).round() / 255
+    labels = tiny_ensemble(images).argmax(dim=1)
+    _, shown = run(tiny_ensemble, images, labels)
+    levels = (255 * images).round().numpy()
+    normalised = tiny_ensemble.normalise(images).requires_grad_()
+    logits = torch.stack([member(normalised) for member in tiny_ensemble.members])
+    log_odds = logits.softmax(dim=-1)[:, range(len(labels)), labels].logit()
+    gradients = [torch.autograd.grad(each.sum(), normalised, retain_graph=True)[0].flatten(1) for each in log_odds]
+    probabilities = logits.softmax(dim=-1).detach()
+    mean = probabilities.mean(dim=0)
+    spread = entropy(mean) - entropy(probabilities).mean(dim=0)
+    for image in shown.gallery:
+        (row,) = numpy.flatnonzero((levels == pixels(image.clean)).all(axis=(1, 2, 3)))
+        assert image.label == labels[row]
+        assert image.clean_probability == pytest.approx(mean[row, labels[row]].item(), rel=1e-4)
+    for maps in shown.saliency:
+        (row,) = numpy.flatnonzero((levels == pixels(maps.image)).all(axis=(1, 2, 3)))
+        for picture, gradient in zip(maps.maps, gradients, strict=True):
+            expected = 128 + 127 * gradient[row] / gradient[row].abs().max()
+            assert numpy.abs(pixels(picture).ravel() - expected.numpy()).max() < 1
+        pairs = [(gradients[first][row], gradients[second][row]) for first, second in ((0, 1), (0, 2), (1, 2))]
+        cosines = [torch.cosine_similarity(*pair, dim=0).item() for pair in pairs]
+        assert maps.cosines == pytest.approx(cosines, abs=1e-3)
+    assert shown.disagreement is not None
+    # Images that fare otherwise than in the audit are left out.
+    known = torch.tensor(shown.disagreement.clean)
+    assert len(known) > 30
+    assert (known[:, None] - spread).abs().amin(dim=1).max() < 1e-5
 
 
 @pytest.mark.parametrize(("epsilon", "fooled"), [(0.0, False), (1.0, True)])
