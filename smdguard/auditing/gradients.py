@@ -13,7 +13,7 @@ from smdguard.auditing.statistics import share_of
 from smdguard.threat import ThreatModel
 
 MAX_BROKEN_GRADIENTS = 0.01
-# A step too short to leave the piece of a network that the gradient is of.
+# A quarter of an 8-bit image's grey level, shorter than the steps of attacks: who curves within it misleads them.
 MAX_MISLEADING_GRADIENTS, STEP = 0.05, 0.001
 
 
@@ -25,7 +25,8 @@ class GradientHealth:
         zero: It is zero.
         not_finite: It is infinite or not a number.
         random: It is another one when asked again.
-        misleading: A small step along it, from a random point in the image's ball, does not raise the loss.
+        misleading: A small step along it, from a random point on the way out of the image's ball, does not raise the
+            loss.
     """
 
     zero: float
@@ -58,7 +59,8 @@ def gradient_health(
 ) -> GradientHealth:
     """Look twice at the input gradients of clean images, given in batches, and once at a random point of each ball.
 
-    No defence can know of that point beforehand, and attacks pass through the like.
+    That point lies as likely at any distance from the image: a defence can mislead near the image alone, where attacks
+    begin, or far from it, and cannot know of the point beforehand.
     """
     zero, not_finite, random, misleading = [], [], [], []
     generator = torch.Generator().manual_seed(0)
@@ -69,8 +71,9 @@ def gradient_health(
         zero.append(largest == 0)
         not_finite.append(~first.flatten(1).isfinite().all(dim=1))
         random.append(difference > 1e-3 * largest)
-        start = threat.random_start(batch.cpu(), generator).to(batch.device)
-        misleading.append(~_rises(model, start, truth))
+        edge = threat.random_start(batch.cpu(), generator)
+        reach = torch.rand(len(batch), *[1] * (batch.dim() - 1), generator=generator)
+        misleading.append(~_rises(model, batch.cpu().lerp(edge, reach).to(batch.device), truth))
     parts = (zero, not_finite, random, misleading)
     return GradientHealth(*(share_of(torch.cat(part)) for part in parts))
 

@@ -128,7 +128,7 @@ def _stands_at_any_distance(
         if share <= MAX_UNBOUNDED_SHARE * clean:
             return
     message = (
-        f"Of {percent(clean)} that are right when clean, PGD leaves {percent(share)} standing at {threat.norm} "
+        f"Of {percent(clean)} that are right when clean, PGD and BIM leave {percent(share)} standing at {threat.norm} "
         f"{radius:.3g}, where an image may be replaced by any other: no model that looks at its images can be robust "
         "there. The gradients lead attacks nowhere. Go by gradient-free and transferred attacks."
     )

@@ -117,14 +117,12 @@ class MisleadsWithin(nn.Module):
         return torch.where((distance <= self.radius)[:, None], turned, logits)
 
 
-@pytest.mark.parametrize(("epsilon", "misleading"), [(0.005, 1.0), (0.01, 1.0), (0.05, 0.0)])
-def test_gradients_are_looked_at_as_far_from_the_images_as_the_adversary_may_go(
-    epsilon: float, misleading: float
-) -> None:
+@pytest.mark.parametrize(("epsilon", "misleading"), [(0.005, 1.0), (0.02, 1.0), (0.05, 0.4), (0.1, 0.2)])
+def test_gradients_are_looked_at_on_the_whole_way_that_the_adversary_may_go(epsilon: float, misleading: float) -> None:
     images, labels, _ = stripes()
     model = MisleadsWithin(stripes_model(), images, 0.02)
     health = gradient_health(model, [images], [labels], ThreatModel("linf", epsilon))
-    assert health.misleading == misleading
+    assert health.misleading == pytest.approx(misleading, abs=0.1)
 
 
 def test_logits_near_zero_are_not_taken_for_misleading_ones() -> None:
