@@ -18,16 +18,15 @@ def merge_first_convolutions(model: onnx.ModelProto) -> None:
     graph = model.graph
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
     first = [node for node in convolutions if node.input[0] == convolutions[0].input[0]]
-    if len(first) < 2 or not _alike(first):
+    # Convolutions in groups, put one after another, would divide their channels otherwise.
+    if len(first) < 2 or not _alike(first) or _attribute(first[0], "group", 1) != 1:
         return
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     kernels = [arrays[node.input[1]] for node in first]
     joined = {"stem.weight": kernels}
     if len(first[0].input) == 3:
         joined["stem.bias"] = [arrays[node.input[2]] for node in first]
-    _replace_initializers(graph, first, joined)
     sizes = numpy_helper.from_array(numpy.array([len(kernel) for kernel in kernels]), "stem.sizes")
-    graph.initializer.append(sizes)
 
     merged = [_copy(first[0], [first[0].input[0], *joined], "stem.0")]
     replaced, last = list(first), first
@@ -44,6 +43,10 @@ def merge_first_convolutions(model: onnx.ModelProto) -> None:
     nodes = [_copy(node, list(node.input)) for node in (*graph.node[:place], *merged, *rest)]
     del graph.node[:], graph.value_info[:]
     graph.node.extend(nodes)
+    graph.initializer.extend(
+        [*(numpy_helper.from_array(numpy.concatenate(joined[name]), name) for name in joined), sizes]
+    )
+    _drop_unread_initializers(graph)
 
 
 def _alike(nodes: Sequence[NodeProto]) -> bool:
@@ -66,12 +69,12 @@ def _copy(node: NodeProto, inputs: list[str], output: str | None = None) -> Node
     return copied
 
 
-def _replace_initializers(
-    graph: onnx.GraphProto, nodes: Sequence[NodeProto], joined: dict[str, list[numpy.ndarray]]
-) -> None:
-    """Put each list of arrays, joined along its first axis, in the place of what the nodes read."""
-    read = {name for node in nodes for name in node.input[1:]}
-    kept = [tensor for tensor in graph.initializer if tensor.name not in read]
+def _attribute(node: NodeProto, name: str, default: int) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == name), default)
+
+
+def _drop_unread_initializers(graph: onnx.GraphProto) -> None:
+    read = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-    graph.initializer.extend(numpy_helper.from_array(numpy.concatenate(parts), name) for name, parts in joined.items())

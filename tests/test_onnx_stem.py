@@ -5,6 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from torch import Tensor, nn
 
 from smdguard import export
 from smdguard.architectures import ARCHITECTURES
@@ -48,3 +49,35 @@ def test_a_single_member_is_left_as_it_is() -> None:
     ensemble = Ensemble([ARCHITECTURES["lenet"]((1, 28, 28), 4)], mean=[0.4], std=[0.3]).eval()
     graph = onnx.load_from_string(export.to_onnx(ensemble, (1, 28, 28), "abcd")).graph
     assert "Split" not in {node.op_type for node in graph.node}
+
+
+class Twice(nn.Module):
+    """Shows its first convolution the image and what came of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(3 * 36, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.last(self.first(self.first(images).relu()).flatten(1))
+
+
+class Grouped(Twice):
+    """Its first convolution works on each colour alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 6, 3, groups=3), nn.Linear(6 * 16, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.last(self.first(images).relu().flatten(1))
+
+
+@pytest.mark.parametrize("network", [Twice, Grouped])
+def test_first_convolutions_of_any_network_give_the_outputs_of_pytorch(network: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    ensemble = Ensemble([network() for _ in range(3)], mean=[0.4] * 3, std=[0.3] * 3).eval()
+    images = torch.rand(5, 3, 6, 6)
+    _, members = run(export.to_onnx(ensemble, (3, 6, 6), "abcd"), images.numpy())
+    with torch.no_grad():
+        numpy.testing.assert_allclose(members, ensemble.member_log_probabilities(images).numpy(), atol=1e-5)
