@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from smdguard.architectures import SideBySide
 from smdguard.errors import InvalidInputError
-from smdguard.scores import average_log_probabilities
+from smdguard.scores import average_log_probabilities, member_log_probabilities
 
 
 class Ensemble(nn.Module):
@@ -80,7 +80,7 @@ class Ensemble(nn.Module):
 
     def member_log_probabilities(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] -> log-probabilities of every member (B, M, K)."""
-        return self.member_logits(images).log_softmax(dim=-1).transpose(0, 1)
+        return member_log_probabilities(self.member_logits(images))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] -> log-probabilities of the ensemble (B, K)."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from smdguard.ensemble import Ensemble
 from smdguard.onnx_stem import merge_first_convolutions
-from smdguard.scores import average_log_probabilities
+from smdguard.scores import average_log_probabilities, member_log_probabilities
 
 OPSET = 20
 
@@ -25,9 +25,8 @@ class _BothOutputs(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         normalised = self.ensemble.normalise(images)
         # One by one: how members run side by side is PyTorch's matter.
-        logits = torch.stack([member(normalised) for member in self.ensemble.members])
-        member_log_probabilities = logits.log_softmax(dim=-1).transpose(0, 1)
-        return average_log_probabilities(member_log_probabilities), member_log_probabilities
+        members = member_log_probabilities(torch.stack([member(normalised) for member in self.ensemble.members]))
+        return average_log_probabilities(members), members
 
 
 def to_onnx(ensemble: Ensemble, image_shape: tuple[int, int, int], labels: Sequence[str]) -> bytes:

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     Array = TypeVar("Array", numpy.ndarray, Tensor)
 
 
+def member_log_probabilities(member_logits: "Tensor") -> "Tensor":
+    """Logits of every member, as networks give them -> log-probabilities: (M, B, K) -> (B, M, K)."""
+    return member_logits.log_softmax(dim=-1).transpose(0, 1)
+
+
 def average_log_probabilities(member_log_probabilities: "Array") -> "Array":
     """Logarithm of the members' mean probability: (B, M, K) -> (B, K), without leaving the log scale.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from smdguard.attacks.apgd import AdaptiveAscent, Judgement
 from smdguard.attacks.attack import Model, is_fooled
 from smdguard.errors import InvalidInputError
-from smdguard.scores import average_log_probabilities, log_odds
+from smdguard.scores import average_log_probabilities, log_odds, member_log_probabilities
 from smdguard.threat import ThreatModel
 
 
@@ -68,7 +68,7 @@ class MemberReweighing(AdaptiveAscent):
         def objective_with(share: float):
             def objective(candidates: Tensor, places: Tensor) -> Judgement:
                 logits = members.member_logits(candidates)
-                output = average_log_probabilities(logits.log_softmax(dim=-1).transpose(0, 1))
+                output = average_log_probabilities(member_log_probabilities(logits))
                 blended = blend(logits, output, labels[places], share)
                 return Judgement(
                     objective=-log_odds(blended, labels[places]),

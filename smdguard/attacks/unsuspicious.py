@@ -11,7 +11,7 @@ from smdguard.attacks.apgd import AdaptiveAscent, Judgement, Objective
 from smdguard.attacks.attack import Model, is_fooled
 from smdguard.attacks.losses import margin
 from smdguard.attacks.targets import likeliest_wrong_classes
-from smdguard.scores import average_log_probabilities, disagreement
+from smdguard.scores import average_log_probabilities, disagreement, member_log_probabilities
 from smdguard.threat import ThreatModel
 
 
@@ -45,7 +45,7 @@ class Unsuspicious(AdaptiveAscent):
 
         def objective_towards(targets: Tensor) -> Objective:
             def objective(candidates: Tensor, places: Tensor) -> Judgement:
-                members = ensemble.member_logits(candidates).log_softmax(dim=-1).transpose(0, 1)
+                members = member_log_probabilities(ensemble.member_logits(candidates))
                 output = average_log_probabilities(members)
                 wrong = is_fooled(output, labels[places])
                 score = disagreement(members)

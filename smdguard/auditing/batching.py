@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from smdguard.attacks import Model
 from smdguard.errors import InvalidInputError
+from smdguard.scores import member_log_probabilities
 
 _REFUSALS = ("not enough memory", "can't allocate memory", "out of memory")
 
@@ -45,12 +46,12 @@ class Batching:
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
-    def wrap(self, model: Model) -> Model:
+    def wrap(self, model: Model) -> Any:
         """The model, asked about no more images at a time than fit; it shows its members where the model does."""
         return _Batched(model, self) if not hasattr(model, "member_logits") else _BatchedEnsemble(model, self)
 
     def apply(self, function: Callable[[Tensor], Tensor], images: Tensor, *, axis: int) -> Tensor:
-        """The function's output for all images, which lie on the given axis of it."""
+        """A model's output for all images, which lie on the given axis of it."""
         if len(images) <= self._size:
             return function(images)
         pieces = images.split(self._size)
@@ -73,6 +74,9 @@ class _Batched:
 class _BatchedEnsemble(_Batched):
     def member_logits(self, images: Tensor) -> Tensor:
         return self._batching.apply(partial(ask, self._model.member_logits), images, axis=1)
+
+    def member_log_probabilities(self, images: Tensor) -> Tensor:
+        return member_log_probabilities(self.member_logits(images))
 
 
 def ask(model: Model, images: Tensor) -> Tensor:

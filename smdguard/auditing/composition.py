@@ -9,6 +9,7 @@ from torch import Tensor
 from smdguard.attacks import Transfer
 from smdguard.auditing.fingerprint import software_versions
 from smdguard.auditing.gradients import GradientHealth
+from smdguard.auditing.input_probes import RANDOM_OUTPUT
 from smdguard.auditing.outcomes import Outcome, worst_case
 from smdguard.auditing.sanity import sanity_findings
 from smdguard.auditing.statistics import interval
@@ -53,6 +54,11 @@ class Assignment:
     impossible: tuple[Impossible, ...]
     started: float = field(default_factory=time.monotonic)
 
+    @property
+    def attacked(self) -> list[float]:
+        """Radii at which attacks are made: at 0, on the way to others, nothing can fall."""
+        return [radius for radius in self.radii if radius > 0] or self.radii
+
 
 @dataclass
 class Evidence:
@@ -78,6 +84,14 @@ class Evidence:
     asides: list[Outcome] = field(default_factory=list)
     exhibits: Exhibits | None = None
 
+    @property
+    def has_steady_gradients(self) -> bool:
+        """Whether a run along the gradients tells of them, and not of answers that are drawn at random.
+
+        Of a model that answers at random, a long run finds by mere repetition what is no attack's doing.
+        """
+        return self.health is not None and all(finding.check != RANDOM_OUTPUT for finding in self.probed)
+
     def standing(self, radius: float) -> Tensor:
         """Which images no attack up to this radius fooled: bool (B,)."""
         return worst_case([*self.outcomes, *self.asides], self.clean, radius)
@@ -86,7 +100,7 @@ class Evidence:
 def compose_report(assignment: Assignment, evidence: Evidence, *, partial: bool = False) -> AuditReport:
     """The report of an audit that is done, or was stopped before."""
     threat, clean, outcomes = assignment.threat, interval(evidence.clean), evidence.outcomes
-    attacked = {outcome.epsilon for outcome in outcomes} if partial else assignment.radii
+    attacked = {0.0, *(outcome.epsilon for outcome in outcomes)} if partial else assignment.radii
     curve = tuple(
         CurvePoint(radius, interval(evidence.standing(radius))) for radius in assignment.radii if radius in attacked
     )

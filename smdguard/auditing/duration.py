@@ -81,7 +81,7 @@ def calls_at_most(attack: Attack) -> Calls | None:
 def seconds_at_most(plan: Plan, *, num_images: int, num_radii: int, pace_of: Callable[[Model], Pace]) -> float | None:
     """Of all calls of the models, if no attack fooled any image; None where an attack's calls are not known.
 
-    What attacks compute beside the calls, and the exhibits, are too little to count.
+    What attacks compute beside the calls, and the exhibits of attacks along gradients, are too little to count.
 
     Args:
         plan: The attacks of the audit.
@@ -111,9 +111,12 @@ def _runs(plan: Plan, num_times: int, num_shards: int) -> Iterator[tuple[Attack,
         for attack in plan.on_members(at_largest=at_largest):
             yield attack, plan.model, shards * plan.num_members
     yield from ((attack, plan.model, 1) for attack in plan.on_suspicion)
-    if any(attack.requires == "gradients" for attack in direct):
+    if plan.has_gradients:
         yield from ((attack, plan.model, 1) for attack in probes.UNBOUNDED)
         yield probes.TRACED, plan.model, num_times // num_shards
+    if not plan.transfers and all(attack.requires == "scores" for attack in direct):
+        # Quicker ones failing, the exhibits make these again.
+        yield from ((attack, plan.model, 1) for attack in direct)
 
 
 def measure_pace(model: Model, images: Tensor, labels: Tensor) -> Pace:

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor
 
 from smdguard.attacks import Attack, Model
+from smdguard.auditing.batching import Batching
 from smdguard.auditing.composition import Assignment, Evidence, compose_report
 from smdguard.auditing.crafting import SHARD_SIZE, Planned, Store, Workshop
 from smdguard.auditing.duration import measure_pace, seconds_at_most
 from smdguard.auditing.exhibits import gather_exhibits
 from smdguard.auditing.fingerprint import fingerprint
-from smdguard.auditing.gradients import GradientHealth, gradient_health
-from smdguard.auditing.input_probes import RANDOM_OUTPUT, probe_input
+from smdguard.auditing.gradients import gradient_health
+from smdguard.auditing.input_probes import probe_input
 from smdguard.auditing.members import member_transfer
 from smdguard.auditing.outcomes import Outcome, worst_case
 from smdguard.auditing.plan import Plan, plan_attacks
@@ -30,7 +31,7 @@ from smdguard.auditing.validation import (
     checked_labels,
 )
 from smdguard.ensemble import Ensemble
-from smdguard.report import Access, AuditReport, Finding
+from smdguard.report import Access, AuditReport
 from smdguard.threat import ThreatModel
 
 Progress = Callable[[int, int, str], None]
@@ -114,15 +115,20 @@ def audit(
         seed=seed,
         impossible=tuple(plan.impossible.values()),
     )
+    batching, counter = Batching(SHARD_SIZE), _Counter(progress)
+    models = [(name, model), *surrogates.items()]
     workshop = Workshop(
         images,
         labels,
         seed,
-        fingerprint="" if store is None else fingerprint([(name, model), *surrogates.items()], images, labels, seed),
+        fingerprint="" if store is None else batching.run(lambda: fingerprint(models, images, labels, seed, batching)),
         store={} if store is None else store,
-        advance=_Counter(progress, plan.num_runs(len(assignment.radii)) * -(-len(images) // SHARD_SIZE)).advance,
+        advance=counter.advance,
+        batching=batching,
     )
-    evidence = Evidence(clean=workshop.standing(model, images, labels), health=_gradient_health(plan, workshop, threat))
+    evidence = _look_at_model(plan, workshop, threat)
+    num_runs = plan.num_runs(len(assignment.attacked), with_long_runs=evidence.has_steady_gradients)
+    counter.total = num_runs * -(-len(images) // SHARD_SIZE)
     if announce is not None:
         seconds = workshop.batching.run(lambda: _seconds_at_most(plan, workshop, assignment))
         if seconds is not None:
@@ -134,13 +140,21 @@ def audit(
     return compose_report(assignment, evidence)
 
 
-def _gradient_health(plan: Plan, workshop: Workshop, threat: ThreatModel) -> GradientHealth | None:
-    """None where there are no gradients."""
-    if not plan.has_gradients:
-        return None
-    model = workshop.batching.wrap(plan.model)
+def _look_at_model(plan: Plan, workshop: Workshop, threat: ThreatModel) -> Evidence:
+    """What shows before any attack is made."""
+    run, model = workshop.batching.run, workshop.batching.wrap(plan.model)
     shards = workshop.images.split(SHARD_SIZE), workshop.labels.split(SHARD_SIZE)
-    return workshop.batching.run(lambda: gradient_health(model, *shards, threat))
+    return Evidence(
+        clean=workshop.standing(plan.model, workshop.images, workshop.labels),
+        health=run(lambda: gradient_health(model, *shards, threat)) if plan.has_gradients else None,
+        probed=run(lambda: probe_input(model, *_probed(workshop))),
+    )
+
+
+def _probed(workshop: Workshop) -> tuple[Tensor, Tensor]:
+    """The few images that the probes are made on, and their labels."""
+    rows = probe_rows(len(workshop.images), workshop.images.device)
+    return workshop.images[rows], workshop.labels[rows]
 
 
 def _seconds_at_most(plan: Plan, workshop: Workshop, assignment: Assignment) -> float | None:
@@ -149,31 +163,33 @@ def _seconds_at_most(plan: Plan, workshop: Workshop, assignment: Assignment) -> 
     return seconds_at_most(
         plan,
         num_images=len(workshop.labels),
-        num_radii=len(assignment.radii),
+        num_radii=len(assignment.attacked),
         pace_of=lambda model: measure_pace(workshop.batching.wrap(model), images, labels),
     )
 
 
 class _Counter:
-    def __init__(self, progress: Progress, num_shards: int) -> None:
-        self._progress, self._total, self._done = progress, num_shards, 0
+    """Counts finished shards; how many there will be is known once the model has been looked at."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress, self._done, self.total = progress, 0, 0
 
     def advance(self, description: str) -> None:
         self._done += 1
-        self._progress(self._done, self._total, description)
+        self._progress(self._done, self.total, description)
 
 
 def _gather(evidence: Evidence, plan: Plan, workshop: Workshop, assignment: Assignment) -> None:
     """Make all attacks, then the probes; what is found is kept as it comes."""
     threat = assignment.threat
-    for radius in assignment.radii:
+    for radius in assignment.attacked:
         at_radius = dataclasses.replace(threat, epsilon=radius)
         _gather_at(at_radius, evidence, plan, workshop, at_largest=at_radius == threat)
     if isinstance(plan.model, Ensemble) and plan.suspicion_threshold is not None:
         evidence.suspicion, outcomes = suspicion_under_attack(plan.model, workshop, threat, plan.suspicion_threshold)
         evidence.asides += outcomes
-    evidence.probed, outcomes = workshop.batching.run(lambda: _probe(evidence, plan, workshop, threat))
-    evidence.asides += outcomes
+    if evidence.has_steady_gradients:
+        _probe_gradients(evidence, plan, workshop, threat)
     wrap = workshop.batching.wrap
     evidence.exhibits = workshop.batching.run(
         lambda: gather_exhibits(
@@ -200,8 +216,8 @@ def _gather_at(threat: ThreatModel, evidence: Evidence, plan: Plan, workshop: Wo
             evidence.outcomes += outcomes
             if at_largest:
                 evidence.transfers.append(matrix)
-    if not at_largest:
-        evidence.asides += _long_run(evidence, plan, workshop, threat)
+    if not at_largest and evidence.has_steady_gradients:
+        evidence.asides.append(_long_run(evidence, plan, workshop, threat))
 
 
 def _attack(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel) -> None:
@@ -232,32 +248,24 @@ def _left_by(planned: Planned, plan: Plan, workshop: Workshop, threat: ThreatMod
     return workshop.measure(planned, threat, right, pursued=pursued)[:, 0]
 
 
-def _long_run(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel) -> list[Outcome]:
+def _long_run(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel) -> Outcome:
     """What the probes' long run of PGD leaves standing of their images, so that a curve's points are alike."""
-    if evidence.health is None or evidence.health.random:
-        return []
     standing = evidence.standing(threat.epsilon)
     probed = torch.zeros_like(standing)
     probed[probe_rows(len(probed), probed.device)] = True
     attack = dataclasses.replace(TRACED, early_stop=True)
     left = _left_by(Planned(attack, plan.model, "probes"), plan, workshop, threat, probed & standing)
-    return [Outcome(attack, "white-box", "probes", threat.epsilon, standing & (left | ~probed), int(probed.sum()))]
+    return Outcome(attack, "white-box", "probes", threat.epsilon, standing & (left | ~probed))
 
 
-def _probe(
-    evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel
-) -> tuple[list[Finding], list[Outcome]]:
+def _probe_gradients(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel) -> None:
     """Findings on a part of the images, and what the long run of PGD behind them leaves standing."""
-    rows = probe_rows(len(workshop.images), workshop.images.device)
-    images, labels = workshop.images[rows], workshop.labels[rows]
-    model = workshop.batching.wrap(plan.model)
-    findings = probe_input(model, images, labels)
-    # Of a model that answers at random, a long run finds by mere repetition what is no attack's doing.
-    if evidence.health is None or any(finding.check == RANDOM_OUTPUT for finding in findings):
-        return findings, []
-    standing = worst_case(evidence.outcomes, evidence.clean, threat.epsilon)
-    on_gradients, standing[rows] = probe_gradient_attacks(
-        model, images, labels, threat, plan.attacks, standing[rows], workshop.generator("probes")
+    model, standing = workshop.batching.wrap(plan.model), worst_case(evidence.outcomes, evidence.clean, threat.epsilon)
+    rows = probe_rows(len(standing), standing.device)
+    findings, standing[rows] = workshop.batching.run(
+        lambda: probe_gradient_attacks(
+            model, *_probed(workshop), threat, plan.attacks, standing[rows], workshop.generator("probes")
+        )
     )
-    outcome = Outcome(TRACED, "white-box", "probes", threat.epsilon, standing, len(rows))
-    return [*findings, *on_gradients], [outcome]
+    evidence.probed += findings
+    evidence.asides.append(Outcome(TRACED, "white-box", "probes", threat.epsilon, standing))

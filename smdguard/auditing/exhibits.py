@@ -34,7 +34,7 @@ def gather_exhibits(
     outcomes: Sequence[Outcome],
     surrogates: Mapping[str, Model],
     *,
-    careful: Model,
+    careful: Any,
     clean: Tensor,
     worst: Tensor,
     generator: torch.Generator,
@@ -63,7 +63,7 @@ def gather_exhibits(
     shown = sample.only(_one_of_each_class(sample))
     if not isinstance(model, Ensemble):
         return Exhibits(_gallery(careful, shown), saliency=(), disagreement=None)
-    return Exhibits(_gallery(careful, shown), _saliency(model, shown), _disagreement(model, sample))
+    return Exhibits(_gallery(careful, shown), _saliency(model, shown), _disagreement(careful, sample))
 
 
 class _Sample(NamedTuple):
@@ -180,7 +180,9 @@ def _saliency(ensemble: Ensemble, sample: _Sample) -> tuple[SaliencyMaps, ...]:
     images, labels = sample.images[:NUM_SALIENCY], sample.labels[:NUM_SALIENCY]
     if not len(labels):
         return ()
-    saliencies = member_saliencies(ensemble, images, labels)
+    # One image at a time, which fits if any does.
+    each = [member_saliencies(ensemble, *one) for one in zip(images.split(1), labels.split(1), strict=True)]
+    saliencies = torch.cat(each, dim=1)
     cosines = pairwise_cosine(saliencies).nan_to_num(0.0)
     return tuple(
         SaliencyMaps(
@@ -193,7 +195,7 @@ def _saliency(ensemble: Ensemble, sample: _Sample) -> tuple[SaliencyMaps, ...]:
     )
 
 
-def _disagreement(ensemble: Ensemble, sample: _Sample) -> Disagreement | None:
+def _disagreement(ensemble: Any, sample: _Sample) -> Disagreement | None:
     if not len(sample.labels):
         return None
     with torch.no_grad():

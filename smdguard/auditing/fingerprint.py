@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import smdguard
 from smdguard.attacks import Model
-from smdguard.auditing.batching import ask
+from smdguard.auditing.batching import Batching
 from smdguard.auditing.gradients import has_gradients, loss_gradient
 
 
@@ -20,7 +20,9 @@ def software_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in ("smdguard", "torch")}}
 
 
-def fingerprint(models: Iterable[tuple[str, Model]], images: Tensor, labels: Tensor, seed: int) -> str:
+def fingerprint(
+    models: Iterable[tuple[str, Model]], images: Tensor, labels: Tensor, seed: int, batching: Batching
+) -> str:
     """A hash that changes with the models, the images, the seed, the software and the device.
 
     A model is known by its weights, if it has any, and by its outputs and gradients on a few images: the weights alone
@@ -36,21 +38,21 @@ def fingerprint(models: Iterable[tuple[str, Model]], images: Tensor, labels: Ten
     few, truth = images[:32], labels[:32]
     for name, model in models:
         digest.update(name.encode())
-        for tensor in _behaviour(model, few, truth):
+        values = model.state_dict().values() if isinstance(model, nn.Module) else ()
+        weights = [value for value in values if isinstance(value, Tensor)]
+        for tensor in (*weights, *_behaviour(batching.wrap(model), few, truth)):
             digest.update(_content(tensor))
     return digest.hexdigest()
 
 
 def _behaviour(model: Model, images: Tensor, labels: Tensor) -> Iterator[Tensor]:
-    if isinstance(model, nn.Module):
-        yield from (value for value in model.state_dict().values() if isinstance(value, Tensor))
     # What leaves clean images as they are, such as rounding to 8 bits, shows on others.
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0)).to(images.device)
     for shown in (images, (images + 0.2 * noise - 0.1).clamp(0, 1)):
         with torch.no_grad():
-            yield ask(model, shown)
+            yield model(shown)
         if has_gradients(model, shown):
-            yield loss_gradient(lambda leaf: ask(model, leaf), shown, labels)
+            yield loss_gradient(model, shown, labels)
 
 
 def _content(tensor: Tensor) -> bytes:

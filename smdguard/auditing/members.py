@@ -25,11 +25,12 @@ def member_transfer(
         threat: What the adversary may do.
         clean: Which images the ensemble gets right, bool (B,).
     """
+    model = workshop.batching.wrap(ensemble)
 
     def right(images: Tensor, labels: Tensor) -> Tensor:
         """Of the ensemble, then of each member: (B, 1 + M)."""
         with torch.no_grad():
-            log_probabilities = workshop.batching.apply(ensemble.member_log_probabilities, images, axis=0)
+            log_probabilities = model.member_log_probabilities(images)
         fooled = is_fooled(average_log_probabilities(log_probabilities), labels)
         return torch.cat([~fooled[:, None], log_probabilities.argmax(dim=-1) == labels[:, None]], dim=1)
 

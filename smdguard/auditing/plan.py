@@ -68,11 +68,11 @@ class Plan:
             return []
         return attacks_on_suspicion(self.suspicion_threshold)
 
-    def num_runs(self, num_radii: int) -> int:
-        """On all images, at so many radii; at all but the largest with the probe's long run."""
+    def num_runs(self, num_radii: int, *, with_long_runs: bool) -> int:
+        """On all images, at so many radii; at all but the largest perhaps with the probes' long run."""
         at_each = len(self.attacks) + len(self.pursuits) + len(self.transfers)
         on_members = [len(self.on_members(at_largest=at_largest)) * self.num_members for at_largest in (False, True)]
-        return (num_radii - 1) * (at_each + on_members[0] + 1) + at_each + on_members[1]
+        return (num_radii - 1) * (at_each + on_members[0] + with_long_runs) + at_each + on_members[1]
 
     def on_members(self, *, at_largest: bool) -> tuple[Attack, ...]:
         """Made on every member of an ensemble alone, at the largest radius or at another."""

@@ -28,16 +28,17 @@ def suspicion_under_attack(
         threat: What the adversary may do.
         threshold: Disagreement in nats above which an image is flagged.
     """
+    model = workshop.batching.wrap(ensemble)
 
     def answer(images: Tensor, labels: Tensor) -> Tensor:
         """Whether the ensemble is fooled, and its members' disagreement: (B, 2)."""
         with torch.no_grad():
-            members = workshop.batching.apply(ensemble.member_log_probabilities, images, axis=0)
+            members = model.member_log_probabilities(images)
         scores = disagreement(members)
         return torch.stack([is_fooled(average_log_probabilities(members), labels).to(scores), scores], dim=1)
 
     rows = probe_rows(len(workshop.images), workshop.images.device)
-    shards = zip(workshop.images.split(SHARD_SIZE), workshop.labels.split(SHARD_SIZE), strict=True)
+    shards = list(zip(workshop.images.split(SHARD_SIZE), workshop.labels.split(SHARD_SIZE), strict=True))
     clean_scores = workshop.batching.run(lambda: torch.cat([answer(*shard)[:, 1] for shard in shards]))
     under_attack, outcomes = [], []
     for attack in attacks_on_suspicion(threshold):
@@ -47,7 +48,7 @@ def suspicion_under_attack(
         under_attack.append(_under_attack(attack, fooled, scores, clean_scores[rows], threshold))
         standing = torch.ones_like(workshop.labels, dtype=torch.bool)
         standing[rows] = ~fooled
-        outcomes.append(Outcome(attack, "white-box", "suspicion", threat.epsilon, standing, len(rows)))
+        outcomes.append(Outcome(attack, "white-box", "suspicion", threat.epsilon, standing))
     clean_flagged = interval(clean_scores > threshold)
     return SuspicionReport(threshold, clean_flagged, len(rows), tuple(under_attack)), outcomes
 

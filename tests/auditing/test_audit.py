@@ -33,6 +33,8 @@ def test_curve_of_a_linear_model_is_exact_and_ends_at_the_worst_case() -> None:
         expected = (radius > point.epsilon).double().mean().item()
         assert point.robust_accuracy.value == pytest.approx(expected, abs=1e-9)
     assert report.curve[-1].robust_accuracy == report.worst_case.robust_accuracy
+    # Where nothing may change, nothing can fall.
+    assert {result.epsilon for result in report.attacks} == {0.05, 0.1, 0.15}
 
 
 def test_three_times_a_tenth_is_the_radius_0_3() -> None:
@@ -269,7 +271,25 @@ def test_wrong_radii_and_presets_are_refused() -> None:
         run(stripes_model(), attacks="strong")
 
 
-def test_progress_reaches_its_total() -> None:
+class Stray(nn.Module):
+    """Sends back a gradient that is noise."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        noise = (
+            1e-3 * torch.randn(len(images), 2) * (images - images.detach()).sum(dim=(1, 2, 3), keepdim=False)[:, None]
+        )
+        return stripes_model()(images) + noise
+
+
+class Wavering(nn.Module):
+    """Gives other outputs each time."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return stripes_model()(images) + 0.01 * torch.randn(len(images), 2)
+
+
+@pytest.mark.parametrize("model", [stripes_model(), Stray(), Wavering()])
+def test_progress_reaches_its_total(model: nn.Module) -> None:
     heard: list[tuple[int, int]] = []
-    run(stripes_model(), epsilons=[0.05], progress=lambda done, total, _: heard.append((done, total)))
+    run(model.eval(), epsilons=[0.0, 0.05], progress=lambda done, total, _: heard.append((done, total)))
     assert heard[-1][0] == heard[-1][1] == len(heard)

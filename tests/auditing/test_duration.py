@@ -103,8 +103,13 @@ def test_the_calls_of_every_attack_of_a_preset_are_known(preset: PresetName) -> 
     assert all(calls_at_most(attack) is not None for attack in (*made.attacks, *made.pursuits))
 
 
-def plan_of(*attacks: Attack, pursuits: tuple[Attack, ...] = (), surrogates: dict[str, Model] | None = None) -> Plan:
-    return Plan(Counting(), "model", Preset(attacks, pursuits), surrogates or {})
+def plan_of(
+    *attacks: Attack,
+    pursuits: tuple[Attack, ...] = (),
+    surrogates: dict[str, Model] | None = None,
+    has_gradients: bool = True,
+) -> Plan:
+    return Plan(Counting(), "model", Preset(attacks, pursuits), surrogates or {}, has_gradients)
 
 
 def seconds(plan: Plan, num_images: int = 1, num_radii: int = 1) -> float | None:
@@ -117,14 +122,14 @@ def seconds(plan: Plan, num_images: int = 1, num_radii: int = 1) -> float | None
 
 
 def test_seconds_are_those_of_all_calls() -> None:
-    query = plan_of(Square(num_queries=9))
-    # One output of the clean image, nine queries, one to check what came out.
-    assert seconds(query) == 11
-    assert seconds(query, num_images=SHARD_SIZE) == 11
-    assert seconds(query, num_images=SHARD_SIZE + 1) == 22
-    assert seconds(query, num_images=SHARD_SIZE + 1, num_radii=3) == 66
-    pursued = plan_of(Square(num_queries=9), pursuits=(Square(num_queries=19),))
-    assert seconds(pursued) == 11 + 21
+    query = plan_of(Square(num_queries=9), has_gradients=False)
+    # One output of the clean image, nine queries, one to check what came out; and as much to show some of it.
+    assert seconds(query) == 11 + 11
+    assert seconds(query, num_images=SHARD_SIZE) == 11 + 11
+    assert seconds(query, num_images=SHARD_SIZE + 1) == 22 + 11
+    assert seconds(query, num_images=SHARD_SIZE + 1, num_radii=3) == 66 + 11
+    pursued = plan_of(Square(num_queries=9), pursuits=(Square(num_queries=19),), has_gradients=False)
+    assert seconds(pursued) == 2 * (11 + 21)
 
 
 def test_seconds_count_surrogates_and_probes() -> None:
@@ -132,7 +137,10 @@ def test_seconds_count_surrogates_and_probes() -> None:
     assert direct is not None
     assert transferred == direct + 1000 + 1
     # Probes make PGD and BIM with 20 steps, and PGD with 40.
-    assert direct == (100 + 1) + 2 * (20 * 100 + 1) + (40 * 100 + 1)
+    probes = 2 * (20 * 100 + 1) + (40 * 100 + 1)
+    assert direct == (100 + 1) + probes
+    # They are made wherever there are gradients, whatever the attacks ask for.
+    assert seconds(plan_of(Square(num_queries=9))) == 2 * 11 + probes
 
 
 class Foreign:

@@ -241,7 +241,7 @@ def test_a_partial_report_calls_nothing_robust() -> None:
 class Short(Ensemble):
     """Has memory for so many images at a time."""
 
-    limit = 100
+    limit = 16
 
     def member_logits(self, images: Tensor) -> Tensor:
         if len(images) > self.limit:
@@ -251,10 +251,21 @@ class Short(Ensemble):
 
 def test_results_do_not_depend_on_the_memory() -> None:
     short = Short(list(ensemble().members), mean=[0.5], std=[0.5]).eval()
-    report, expected = run(short), run()
+    report, expected = (run(model, store={}, suspicion_threshold=0.02) for model in (short, ensemble()))
     assert report.attacks == expected.attacks
     assert report.transfer == expected.transfer
     assert report.findings == expected.findings
+    assert report.suspicion is not None
+    assert report.suspicion == expected.suspicion
+    assert report.exhibits is not None
+    assert expected.exhibits is not None
+    assert report.exhibits.gallery == expected.exhibits.gallery
+    assert report.exhibits.saliency == expected.exhibits.saliency != ()
+    scores, expected_scores = report.exhibits.disagreement, expected.exhibits.disagreement
+    assert scores is not None
+    assert expected_scores is not None
+    assert scores.clean == pytest.approx(expected_scores.clean, abs=1e-5)
+    assert scores.adversarial == pytest.approx(expected_scores.adversarial, abs=1e-5)
 
 
 def test_python_that_runs_short_of_memory_is_asked_about_less() -> None:
