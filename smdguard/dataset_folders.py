@@ -1,6 +1,7 @@
 """Data sets on disk: torchvision's, and folders of images with a folder for each class."""
 
 import os
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from smdguard.datasets import Dataset, LabelledImages
 from smdguard.errors import ImageError, InvalidInputError
-from smdguard.files import read, sha256
+from smdguard.files import is_folder, read, sha256
 from smdguard.preprocess import ImageShape, decode, prepare
 
 Half = Literal["train", "test"]
@@ -44,7 +45,7 @@ def load_split(dataset: Dataset, root: Path, half: Half, *, download: bool = Fal
             return _from_image_folder(class_folder(root, half), dataset)
         return _from_image_folder(class_folder(root, "train"), dataset, half)
     for folder in (root / dataset.folder / half, root / half):
-        if folder.is_dir():
+        if is_folder(folder):
             _require_classes(folder)
             return _from_image_folder(folder, dataset)
     from torchvision import datasets
@@ -99,7 +100,18 @@ def _require_classes(folder: Path) -> None:
 
 
 def _holds_classes(folder: Path) -> bool:
-    return any(file.is_file() for file in folder.glob(_IMAGES))
+    return is_folder(folder) and any(_images(folder))
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    """Images in the folders of a folder, in no order."""
+    return (file for file in folder.glob(_IMAGES) if _is_image(file) and file.is_file())
+
+
+def _is_image(path: str | Path) -> bool:
+    from torchvision.datasets.folder import IMG_EXTENSIONS, has_file_allowed_extension
+
+    return fnmatch(Path(path).name, _VISIBLE) and has_file_allowed_extension(str(path), IMG_EXTENSIONS)
 
 
 def class_names(root: Path, half: Half = "test") -> tuple[str, ...]:
@@ -125,21 +137,18 @@ def first_image_shape(root: Path, half: Half = "test") -> tuple[int, int, int]:
     Raises:
         InvalidInputError: There is none, or it cannot be read.
     """
-    first = min(file for file in class_folder(root, half).glob(_IMAGES) if file.is_file())
+    first = min(_images(class_folder(root, half)))
     image = decode(read(first, error=ImageError), str(first))
     return 1 if image.mode == "L" else 3, image.height, image.width
 
 
 def _from_image_folder(folder: Path, dataset: Dataset, half: Half | None = None) -> LabelledImages:
     """The images in the folders of the classes, all or those of a half."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS, has_file_allowed_extension, make_dataset
-
-    def is_image(path: str) -> bool:
-        return fnmatch(Path(path).name, _VISIBLE) and has_file_allowed_extension(path, IMG_EXTENSIONS)
+    from torchvision.datasets.folder import make_dataset
 
     classes = {name: _class_index(name, folder, dataset) for name in _classes(folder)}
     try:
-        samples = make_dataset(str(folder), classes, is_valid_file=is_image)
+        samples = make_dataset(str(folder), classes, is_valid_file=_is_image)
     except FileNotFoundError as error:
         raise InvalidInputError(f"{folder}: {error}") from error
     shape = ImageShape(*dataset.image_shape)

@@ -1,10 +1,12 @@
 """Golden outputs: what a model must give for a few images, whatever runs it."""
 
 import numpy
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from smdguard.backends import Backend
 from smdguard.errors import IntegrityError
+from smdguard.guard import Guard
 
 NUM_IMAGES = 16
 ATOL = 1e-5
@@ -17,21 +19,35 @@ def make_golden(backend: Backend, images: numpy.ndarray) -> bytes:
     return save({name: numpy.ascontiguousarray(array) for name, array in tensors.items()})
 
 
-def check_golden(backend: Backend, golden: bytes, *, atol: float, name: str) -> float:
-    """Ask a back end again; returns the largest difference of a probability.
+def check_golden(guard: Guard, golden: bytes, *, atol: float) -> float:
+    """Ask a model again; returns the largest difference of a probability.
 
     Raises:
-        IntegrityError: It differs by more than `atol`.
+        IntegrityError: It differs by more than `atol`, or the golden outputs cannot be any of this model.
     """
-    tensors = load(golden)
-    again = _member_probabilities(backend, tensors["images"])
-    difference = float(numpy.abs(again - tensors["member_probabilities"]).max())
+    images, expected = _parse(golden, guard)
+    again = _member_probabilities(guard.backend, images)
+    difference = float(numpy.abs(again - expected).max()) if again.shape == expected.shape else numpy.nan
     if not difference <= atol:
         raise IntegrityError(
-            f"{name} on {backend.name}: a probability differs by {difference:.2g} from its golden output, "
+            f"{guard.name} on {guard.backend.name}: a probability differs by {difference:.2g} from its golden output, "
             f"allowed is {atol:.2g}"
         )
     return difference
+
+
+def _parse(golden: bytes, guard: Guard) -> tuple[numpy.ndarray, numpy.ndarray]:
+    try:
+        tensors = load(golden)
+        images, expected = tensors["images"], tensors["member_probabilities"]
+    except (SafetensorError, KeyError) as error:
+        raise IntegrityError(f"{guard.name}: its golden outputs are no images with outputs: {error}") from error
+    if images.dtype != numpy.uint8 or not len(images) or images.shape[1:] != guard.image_shape:
+        raise IntegrityError(
+            f"{guard.name}: its golden outputs are of images {images.dtype} {images.shape}, and it takes 8-bit images "
+            f"of {tuple(guard.image_shape)}"
+        )
+    return images, expected
 
 
 def _member_probabilities(backend: Backend, images: numpy.ndarray) -> numpy.ndarray:

@@ -182,6 +182,8 @@ def _normalise(image: Image.Image, source: str) -> Image.Image:
             f"{MAX_PIXELS:,} pixels"
         )
     image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ImageError(f"{source} has pixels that are no integers, whose range is not known; give it as an array")
     if image.mode.startswith("I"):
         image = _sixteen_to_eight_bits(image)
     if image.has_transparency_data:

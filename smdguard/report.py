@@ -248,7 +248,7 @@ class AuditReport:
     `verdict_reason` says the verdict in one sentence; `transfer` is how PGD carries over between the members, and
     `further_transfers` how other attacks do; `versions` names the software; `seconds` is wall-clock time since the last
     start; `impossible` are the attacks that the model does not allow; `partial` says that the audit was stopped before
-    all attacks were made.
+    all attacks were made; `class_names` are in the order of the classes, and empty where nobody knows them.
     """
 
     model: str
@@ -274,3 +274,4 @@ class AuditReport:
     partial: bool = False
     suspicion: SuspicionReport | None = None
     further_transfers: tuple[TransferMatrix, ...] = ()
+    class_names: tuple[str, ...] = ()

@@ -87,6 +87,22 @@ def test_folder_without_images_is_refused(tmp_path: Path) -> None:
         load_split(MNIST, tmp_path, "test")
 
 
+def test_files_that_are_no_images_are_passed_over(tmp_path: Path) -> None:
+    write(tmp_path / "a", "b.png", 10, size=(6, 4))
+    (tmp_path / "a" / "Thumbs.db").write_text("thumbs")
+    assert first_image_shape(tmp_path) == (1, 4, 6)
+    (tmp_path / "a" / "b.png").unlink()
+    with pytest.raises(InvalidInputError, match="holds no images"):
+        class_names(tmp_path)
+
+
+def test_a_name_that_no_folder_can_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="x holds no images"):
+        class_names(tmp_path / ("x" * 300))
+    with pytest.raises(InvalidInputError, match="mnist cannot be read from"):
+        load_split(MNIST, tmp_path / ("x" * 300), "test")
+
+
 def test_text_in_the_place_of_an_image_is_refused_by_name(tmp_path: Path) -> None:
     write(tmp_path / "test" / "0", "a.png", 0)
     (tmp_path / "test" / "0" / "b.png").write_text("no image")

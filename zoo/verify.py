@@ -32,12 +32,7 @@ def verify_entry(entry: ManifestEntry, *, num_images: int | None = None) -> str:
     folder = find_model(entry.name)
     contents = {file: folder.read(file) for file in folder.config.files}
     differences = [
-        check_golden(
-            Guard(folder, backend=backend, device="cpu").backend,
-            contents[GOLDEN],
-            atol=entry.golden.atol,
-            name=entry.name,
-        )
+        check_golden(Guard(folder, backend=backend, device="cpu"), contents[GOLDEN], atol=entry.golden.atol)
         for backend in ("torch", "onnx")
     ]
     audit = read(folder.path / AUDIT, error=IntegrityError)

@@ -1,11 +1,12 @@
 """The contract that every attack keeps."""
 
 from collections.abc import Callable
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from smdguard.errors import InvalidInputError
 from smdguard.threat import ThreatModel
 
 Model = Callable[[Tensor], Tensor]
@@ -40,6 +41,28 @@ class Attack(Protocol):
             generator: Source of every random draw, on the images' device.
         """
         ...
+
+
+@runtime_checkable
+class ShowsMembers(Protocol):
+    """A model that gives the logits of its members (M, B, K) as well."""
+
+    def member_logits(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] -> logits of every member (M, B, K)."""
+        ...
+
+
+def require_members(model: Model, attack: str) -> ShowsMembers:
+    """The model, which the attack needs to be an ensemble.
+
+    Raises:
+        InvalidInputError: It does not show its members.
+    """
+    if not isinstance(model, ShowsMembers):
+        raise InvalidInputError(
+            f"{attack} attacks ensembles and needs the method member_logits, which {type(model).__name__} lacks"
+        )
+    return model
 
 
 def is_fooled(logits: Tensor, labels: Tensor, *, targeted: bool = False) -> Tensor:

@@ -1,21 +1,16 @@
 """Member reweighing: an attack made for ensembles, which follows the members that the decision hangs on."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from smdguard.attacks.apgd import AdaptiveAscent, Judgement
-from smdguard.attacks.attack import Model, is_fooled
+from smdguard.attacks.attack import Model, is_fooled, require_members
 from smdguard.errors import InvalidInputError
 from smdguard.scores import average_log_probabilities, log_odds, member_log_probabilities
 from smdguard.threat import ThreatModel
-
-
-@runtime_checkable
-class _Members(Protocol):
-    def member_logits(self, images: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +54,11 @@ class MemberReweighing(AdaptiveAscent):
         Raises:
             InvalidInputError: The model does not show its members.
         """
-        if not isinstance(model, _Members):
-            raise InvalidInputError(
-                f"{self.name} attacks ensembles and needs the method member_logits, which {type(model).__name__} lacks"
-            )
-        members = model
+        ensemble = require_members(model, self.name)
 
         def objective_with(share: float):
             def objective(candidates: Tensor, places: Tensor) -> Judgement:
-                logits = members.member_logits(candidates)
+                logits = ensemble.member_logits(candidates)
                 output = average_log_probabilities(member_log_probabilities(logits))
                 blended = blend(logits, output, labels[places], share)
                 return Judgement(

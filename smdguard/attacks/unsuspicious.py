@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from smdguard.attacks.apgd import AdaptiveAscent, Judgement, Objective
-from smdguard.attacks.attack import Model, is_fooled
+from smdguard.attacks.attack import Model, is_fooled, require_members
 from smdguard.attacks.losses import margin
 from smdguard.attacks.targets import likeliest_wrong_classes
 from smdguard.scores import average_log_probabilities, disagreement, member_log_probabilities
@@ -40,8 +40,12 @@ class Unsuspicious(AdaptiveAscent):
     def __call__(
         self, model: Model, images: Tensor, labels: Tensor, threat: ThreatModel, *, generator: torch.Generator
     ) -> Tensor:
-        """See Attack; the model is an Ensemble."""
-        ensemble: Any = model
+        """See Attack; the model is an Ensemble.
+
+        Raises:
+            InvalidInputError: The model does not show its members.
+        """
+        ensemble = require_members(model, self.name)
 
         def objective_towards(targets: Tensor) -> Objective:
             def objective(candidates: Tensor, places: Tensor) -> Judgement:

@@ -35,6 +35,7 @@ class Assignment:
     Args:
         name: What the report calls the model.
         dataset: What the report calls the images.
+        class_names: What the report calls the classes.
         threat: What the adversary may do.
         radii: Radii of the attacks, ascending; the last is the threat model's.
         with_curve: Whether the report shows the accuracy at each of them.
@@ -46,6 +47,7 @@ class Assignment:
 
     name: str
     dataset: str | None
+    class_names: tuple[str, ...]
     threat: ThreatModel
     radii: list[float]
     with_curve: bool
@@ -129,6 +131,7 @@ def compose_report(assignment: Assignment, evidence: Evidence, *, partial: bool 
         partial=partial,
         suspicion=evidence.suspicion,
         further_transfers=tuple(evidence.transfers[1:]),
+        class_names=assignment.class_names,
     )
 
 

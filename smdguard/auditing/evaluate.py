@@ -58,6 +58,7 @@ def audit(
     seed: int = 0,
     name: str = "model",
     dataset: str | None = None,
+    class_names: Sequence[str] = (),
     progress: Progress = lambda *_: None,
     announce: Callable[[float], None] | None = None,
     store: Store | None = None,
@@ -86,6 +87,7 @@ def audit(
         seed: Seed of every random draw.
         name: What the report calls the model.
         dataset: What the report calls the images.
+        class_names: What the report calls the classes, in their order.
         progress: Hears of each finished shard.
         announce: Hears before the attacks begin how many seconds all take at most, if no image falls.
         store: Where the results of finished shards are kept; those that it holds already are not computed again.
@@ -108,9 +110,10 @@ def audit(
     assignment = Assignment(
         name=name,
         dataset=dataset,
+        class_names=tuple(class_names),
         threat=threat,
         radii=checked_epsilons(epsilons, threat),
-        with_curve=bool(epsilons),
+        with_curve=len(epsilons) > 0,
         preset=attacks if isinstance(attacks, str) else None,
         seed=seed,
         impossible=tuple(plan.impossible.values()),

@@ -113,5 +113,6 @@ def plan_attacks(
     plan = Plan(model, name, preset, surrogates, differentiable, impossible, suspicion_threshold)
     if not (plan.attacks or plan.pursuits or plan.transfers):
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in impossible.values())
-        raise InvalidInputError(f"no attack is possible on this model, and there is no surrogate ({reasons})")
+        elsewhere = "none can be made on a surrogate" if surrogates else "there is no surrogate"
+        raise InvalidInputError(f"no attack is possible on this model, and {elsewhere} ({reasons})")
     return plan

@@ -73,7 +73,7 @@ def _gradient_masking(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
             ]
         }
         message = (
-            f"The model's gradients mislead attacks: {named}. An adversary with less knowledge does better, so these "
+            f"The model's gradients mislead attacks: {named}. The same steps made elsewhere do better, so these "
             "white-box figures overstate robustness. Go by the worst case, and add stronger attacks."
         )
         yield Finding(GRADIENT_MASKING, "high", message, evidence)
@@ -109,8 +109,8 @@ def _indirect_beats_white_box(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
         # On few images a wide gap may be chance, and is worth a word all the same.
         if chance < MAX_P_VALUE or gap >= MIN_GAP:
             message = (
-                f"{comparison(rival, best)}. {rival.attack.name} does without the model's gradients here: attacks "
-                "along them miss something. Go by the worst case, and add stronger attacks."
+                f"{comparison(rival, best)}. {rival.attack.name} does without the gradients of the whole model: "
+                "attacks along them miss something. Go by the worst case, and add stronger attacks."
             )
             evidence = {"indirect": rival.robust_accuracy, "white_box": best.robust_accuracy, "p_value": chance}
             severity = "high" if is_gap(rival.standing, best.standing) else "note"

@@ -109,9 +109,9 @@ def check_attacks(attacks: PresetName | Sequence[Attack]) -> None:
     """See that attacks given themselves are such as an audit can make.
 
     Raises:
-        InvalidInputError: They are no list of attacks, or one of them is targeted or transferred.
+        InvalidInputError: They are no list of attacks, there is none, or one of them is targeted or transferred.
     """
-    if not isinstance(attacks, Sequence):
+    if not isinstance(attacks, Sequence) or not attacks:
         raise InvalidInputError(f"attacks must be a preset's name or a list of attacks, not {attacks!r}")
     if isinstance(attacks, str):
         return

@@ -155,6 +155,7 @@ def audit(
                 seed=seed,
                 name=audited.name,
                 dataset=dataset.name,
+                class_names=dataset.labels,
                 progress=progress.advance,
                 announce=progress.announce,
                 store=store,

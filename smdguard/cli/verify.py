@@ -35,7 +35,7 @@ def verify(ctx: click.Context, models: tuple[str, ...], as_json: bool) -> None:
 
 
 def _verify(name: str) -> dict[str, Any]:
-    from smdguard.golden import check_golden
+    from smdguard import golden
     from smdguard.guard import Guard
     from smdguard.hub import find_model
     from smdguard.model_folder import GOLDEN
@@ -43,9 +43,9 @@ def _verify(name: str) -> dict[str, Any]:
     try:
         folder = find_model(name)
         num_bytes = folder.verify()
-        if folder.entry is not None and folder.has(GOLDEN):
-            backend = Guard(folder, device="cpu").backend
-            check_golden(backend, folder.read(GOLDEN), atol=folder.entry.golden.atol, name=name)
+        if folder.has(GOLDEN):
+            tolerance = golden.ATOL if folder.entry is None else folder.entry.golden.atol
+            golden.check_golden(Guard(folder, device="cpu"), folder.read(GOLDEN), atol=tolerance)
     except SmdguardError as error:
         return {"model": name, "error": str(error)}
     return {"model": name, "num_files": len(folder.config.files), "num_bytes": num_bytes}

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
 
-from smdguard.datasets import DATASETS
 from smdguard.errors import printable
 from smdguard.render.style import BLUE, ORANGE, SIGNED, bare, laid_out, styled, to_png, to_svg, write_cells
 from smdguard.report import AuditReport, CurvePoint, GalleryImage, Picture, SaliencyMaps
@@ -167,9 +166,8 @@ def figure_files(report: AuditReport) -> dict[str, bytes]:
 
 
 def class_name(report: AuditReport, label: int) -> str:
-    """The name of a class where the data set is known, else its number."""
-    dataset = DATASETS.get(report.dataset or "")
-    return dataset.labels[label] if dataset is not None and 0 <= label < len(dataset.labels) else str(label)
+    """The name of a class where the report has it, else its number."""
+    return report.class_names[label] if 0 <= label < len(report.class_names) else str(label)
 
 
 def _draw_curve(axes: Axes, curve: tuple[CurvePoint, ...], name: str, colour: str, line: str) -> None:

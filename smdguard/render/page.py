@@ -27,7 +27,6 @@ _MEANINGS = {
     "unreliable": "The audit cannot tell how strong the model is; it may be far weaker than it looks. Take it for "
     "fragile until a better audit says otherwise.",
 }
-_SEVERITIES = ("high", "medium", "note")
 
 
 class _Table(NamedTuple):
@@ -60,7 +59,6 @@ def html(report: AuditReport) -> str:
         headline=_HEADLINES[report.verdict],
         meaning=_MEANINGS[report.verdict],
         change=_change(report.threat),
-        findings=sorted(report.findings, key=lambda finding: _SEVERITIES.index(finding.severity)),
         attack_rows=attack_rows(report),
         surrogates=surrogate_names(report),
         settings=list(dict.fromkeys(result.repr for result in report.attacks)),

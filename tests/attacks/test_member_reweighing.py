@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from smdguard.attacks import MemberReweighing
+from smdguard.attacks import Attack, MemberReweighing, Unsuspicious
 from smdguard.attacks.attack import is_fooled
 from smdguard.attacks.losses import margin
 from smdguard.attacks.member_reweighing import blend, member_weights
@@ -126,6 +126,7 @@ def test_saturated_float32_members_are_attacked_like_moderate_ones() -> None:
     assert (found == expected).double().mean() > 0.9
 
 
-def test_a_model_without_members_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match="member_logits, which Flatten lacks"):
-        craft(ATTACK, nn.Flatten(), grey_images(1), torch.tensor([0]), ThreatModel())
+@pytest.mark.parametrize("attack", [ATTACK, Unsuspicious(threshold=0.1)])
+def test_a_model_without_members_is_refused(attack: Attack) -> None:
+    with pytest.raises(InvalidInputError, match=f"^{attack.name} attacks .* member_logits, which Flatten lacks"):
+        craft(attack, nn.Flatten(), grey_images(1), torch.tensor([0]), ThreatModel())

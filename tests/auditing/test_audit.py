@@ -37,8 +37,9 @@ def test_curve_of_a_linear_model_is_exact_and_ends_at_the_worst_case() -> None:
     assert {result.epsilon for result in report.attacks} == {0.05, 0.1, 0.15}
 
 
-def test_three_times_a_tenth_is_the_radius_0_3() -> None:
-    report = run(stripes_model(), epsilon=0.3, epsilons=[0.1 * step for step in range(1, 4)])
+@pytest.mark.parametrize("kind", [list, numpy.array])
+def test_three_times_a_tenth_is_the_radius_0_3(kind: Callable[[list[float]], object]) -> None:
+    report = run(stripes_model(), epsilon=0.3, epsilons=kind([0.1 * step for step in range(1, 4)]))
     assert [point.epsilon for point in report.curve] == [0.1, 0.2, 0.3]
 
 

@@ -47,6 +47,13 @@ def test_outcomes_in_order_raise_nothing() -> None:
     assert findings(outcome(FGSM(), 100), outcome(BIM(), 40), outcome(PGD(), 38), surrogate) == []
 
 
+def test_what_is_said_of_an_attack_on_a_single_member_is_true_of_it() -> None:
+    member = outcome(Transfer("member 0", PGD()), 40, access="member")
+    masked, missed = sanity_findings([outcome(PGD(), 100), member], EPSILON, USABLE, RIGHT)
+    assert "The same steps made elsewhere do better" in masked.message
+    assert "PGD does without the gradients of the whole model" in missed.message
+
+
 def test_every_attack_that_its_transferred_version_beats_is_named_with_both_numbers() -> None:
     def both(attack: Attack, direct: int, transferred: int) -> list[Outcome]:
         return [outcome(attack, direct), outcome(Transfer("other", attack), transferred, access="black-box")]

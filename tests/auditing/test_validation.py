@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from smdguard.attacks import APGD, FGSM, PGD, Square, TargetedAPGD, Transfer
+from smdguard.attacks import APGD, FGSM, PGD, MemberReweighing, Square, TargetedAPGD, Transfer
 from smdguard.auditing import audit
 from smdguard.auditing.validation import check_attacks, check_model, checked_images
 from smdguard.errors import InvalidInputError
@@ -75,6 +75,7 @@ REFUSED: list[tuple[Any, str]] = [
     ([Transfer("other", PGD())], r"^Transfer\(.*\) is not for the audited model; .* surrogates, and PGD is made on it"),
     (FGSM(), r"^attacks must be a preset's name or a list of attacks, not FGSM\(loss='ce'"),
     (None, "^attacks must be a preset's name or a list of attacks, not None$"),
+    ([], r"^attacks must be a preset's name or a list of attacks, not \[\]$"),
     ([FGSM(), PGD], "^every attack must be one such as PGD.., not <class"),
     (["FGSM"], "^every attack must be one such as PGD.., not 'FGSM'$"),
 ]
@@ -97,3 +98,12 @@ def test_a_model_of_another_type_is_refused_with_what_it_was_given() -> None:
     images = checked_images(PIXELS / 255)
     with pytest.raises(InvalidInputError, match=r"cannot be asked about torch.float32 images \(2, 1, 4, 4\) on cpu: "):
         check_model(linear_model().double(), images, torch.from_numpy(LABELS))
+
+
+@pytest.mark.parametrize(
+    ("surrogates", "message"),
+    [({}, "there is no surrogate"), ({"other": linear_model()}, "none can be made on a surrogate")],
+)
+def test_where_no_attack_is_possible_the_reasons_are_said(surrogates: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=rf"^no attack is possible on this model, and {message} \(MORA: "):
+        audit(linear_model(), PIXELS / 255, LABELS, THREAT, attacks=[MemberReweighing()], surrogates=surrogates)

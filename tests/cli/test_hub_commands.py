@@ -142,6 +142,8 @@ def test_verify_asks_for_the_golden_outputs(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(catalogue, "zoo_folder", lambda: zoo)
         assert "differs by" in smdguard("verify", status=1).stderr
+        # The same folder, of which no manifest speaks.
+        assert "differs by" in smdguard("verify", zoo / "models" / NAME, status=1).stderr
     catalogue.read_manifest.cache_clear()
 
 

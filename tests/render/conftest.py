@@ -83,12 +83,13 @@ def full(bare: AuditReport) -> AuditReport:
     return dataclasses.replace(
         bare,
         dataset="fashion-mnist",
+        class_names=("T-shirt/top", "Trouser"),
         attacks=(*bare.attacks, attack("FGSM", 0.163, "black-box", "other"), attack("PGD", 0.7, "member", "member 0")),
         curve=curve(0.987, 0.4, 0.123),
         transfer=TransferMatrix(((0.0, 0.8, 0.9), (0.7, 0.1, 0.6), (0.5, 0.4, 0.2)), 0.2, "PGD()"),
         findings=(
-            Finding("few_steps", "note", "a note", {}),
             Finding("gradient_masking", "high", "FGSM misleads", {"white_box": 0.521, "transferred": 0.163}),
+            Finding("few_steps", "note", "a note", {}),
         ),
         preset="standard",
         exhibits=Exhibits(gallery, saliency, Disagreement((0.0, 0.01, 0.1), (0.5, 0.9))),

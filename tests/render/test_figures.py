@@ -109,8 +109,8 @@ def test_gallery_tells_fooled_from_standing(full: AuditReport) -> None:
     assert answers[2] == "taken for\nT-shirt/top (60 %)"
 
 
-def test_gallery_of_unknown_data_set_shows_numbers(full: AuditReport) -> None:
-    figure = drawn(figures.gallery, dataclasses.replace(full, dataset="my images"))
+def test_gallery_of_unknown_classes_shows_numbers(full: AuditReport) -> None:
+    figure = drawn(figures.gallery, dataclasses.replace(full, class_names=()))
     assert figure.axes[0].get_title() == "0 (90 %)"
 
 
