@@ -21,6 +21,7 @@ class Progress:
     """How far a training is.
 
     Args:
+        data: SHA-256 of the images and labels that it is on, in their order.
         epochs: Metrics of the finished epochs.
         num_steps: Steps of the epoch after those that are done as well.
         sums: Sum of each term over these steps.
@@ -28,6 +29,7 @@ class Progress:
         generators: States of the random generators after them; empty where an epoch is to begin.
     """
 
+    data: str
     epochs: list[dict[str, Any]] = field(default_factory=list)
     num_steps: int = 0
     sums: dict[str, float] = field(default_factory=dict)
@@ -43,6 +45,7 @@ def save_checkpoint(folder: Path, ensemble: Ensemble, optimizer: torch.optim.Opt
     tensors |= {f"generator.{index}": state for index, state in enumerate(progress.generators)}
     contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     rest = {
+        "data": progress.data,
         "epochs": progress.epochs,
         "num_steps": progress.num_steps,
         "sums": progress.sums,
@@ -53,7 +56,7 @@ def save_checkpoint(folder: Path, ensemble: Ensemble, optimizer: torch.optim.Opt
 
 
 def restore_checkpoint(
-    folder: Path, ensemble: Ensemble, optimizer: torch.optim.Optimizer, device: torch.device
+    folder: Path, ensemble: Ensemble, optimizer: torch.optim.Optimizer, device: torch.device, data: str
 ) -> Progress:
     """Bring ensemble and optimiser to where the checkpoint left them; returns how far that is.
 
@@ -61,11 +64,11 @@ def restore_checkpoint(
 
     Raises:
         IntegrityError: The checkpoint is not one of this training.
-        InvalidInputError: It was left within an epoch on another kind of device.
+        InvalidInputError: It is of a training on other data, or was left within an epoch on another kind of device.
     """
     path = folder / FILE_NAME
     if not path.exists():
-        return Progress()
+        return Progress(data)
     try:
         tensors, header = load_file(path), _header(path)
         progress = Progress(**json.loads(header["progress"]), generators=tuple(_part("generator", tensors).values()))
@@ -75,6 +78,11 @@ def restore_checkpoint(
         raise IntegrityError(
             f"{path} is not a checkpoint of this training: {error}; remove it to start anew"
         ) from error
+    if progress.data != data:
+        raise InvalidInputError(
+            f"{path} is of a training on other images, or on these in another order, of which it may have learned "
+            "those that are held out here; go on with the same --data-root, or train anew in another folder"
+        )
     made_on = header.get("device", device.type)
     if progress.generators and made_on != device.type:
         raise InvalidInputError(

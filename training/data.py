@@ -1,5 +1,6 @@
 """Training images, whole and in memory, cut into shuffled batches on the device."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +32,14 @@ def load_training_data(name: str, root: Path, *, num_calibration_images: int, do
     train = load_split(dataset, root, "train", download=download)
     test = load_split(dataset, root, "test", download=download)
     return TrainingData(*hold_out(train, num_calibration_images), test)
+
+
+def content_sha256(data: LabelledImages) -> str:
+    """SHA-256 of images and labels in their order."""
+    digest = hashlib.sha256()
+    for part in data:
+        digest.update(part.cpu().contiguous().numpy())
+    return digest.hexdigest()
 
 
 def hold_out(data: LabelledImages, num_images: int) -> tuple[LabelledImages, LabelledImages]:

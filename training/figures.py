@@ -11,11 +11,12 @@ from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
+from smdguard.manifest import WORST_CASE
 from smdguard.render.figures import draw_matrix
 from smdguard.render.style import BLUE, ORANGE, laid_out, styled, to_png, to_svg
 from smdguard.report import TransferMatrix
-from training.paper import ATTACKS, DATASETS, EPSILON, METHODS, RADII, kind_name
-from training.results import CLEAN, WORST_CASE, FinishedRun, Reading, Spread, runs_of, spread
+from training.paper import ATTACKS, DATASETS, EPSILON, METHODS, RADII, Reading, kind_name
+from training.results import FinishedRun, Spread, runs_of, spread
 
 # Colours that the colour-blind tell apart (Okabe and Ito, 2008); line and marker tell the methods apart in grey.
 _LOOKS = {
@@ -80,8 +81,7 @@ def accuracy_curves(
     panels: dict[str, list[Curve]] = {}
     for dataset, method in product(DATASETS, METHODS):
         finished = runs_of(runs, family.kind(method, dataset), reading)
-        points = {0.0: spread(finished, CLEAN, reading, 0.0)}
-        points |= {radius: spread(finished, attack, reading, radius) for radius in RADII}
+        points = {radius: spread(finished, attack, reading, radius) for radius in (0.0, *RADII)}
         found = {radius: point for radius, point in points.items() if point is not None}
         if found:
             panels.setdefault(dataset, []).append(Curve(method, len(finished), found))

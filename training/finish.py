@@ -25,8 +25,18 @@ SUSPICION_QUANTILE = Fraction(99, 100)
 MIN_CALIBRATION_IMAGES = 99
 
 
-def write_model(folder: Path, recipe: Recipe, ensemble: Ensemble, data: TrainingData) -> None:
-    """Write the trained ensemble's weights, and then config.json, which makes the folder a model."""
+def write_model(
+    folder: Path, recipe: Recipe, ensemble: Ensemble, data: TrainingData, commit: str | None = None
+) -> None:
+    """Write the trained ensemble's weights, and then config.json, which makes the folder a model.
+
+    Args:
+        folder: Gets them.
+        recipe: How it was trained.
+        ensemble: What was trained.
+        data: On what, and what it is calibrated and tested on.
+        commit: Of the code that trained it; see checkout_commit.
+    """
     weights = save({name: tensor.cpu().contiguous() for name, tensor in ensemble.state_dict().items()})
     write_atomically(folder / WEIGHTS, weights)
     architecture, image_input = model_of(recipe)
@@ -36,7 +46,7 @@ def write_model(folder: Path, recipe: Recipe, ensemble: Ensemble, data: Training
         input=image_input,
         labels=recipe.dataset_description.labels,
         objective=_objective_of(recipe),
-        training=_training_of(recipe),
+        training=_training_of(recipe, commit),
         suspicion=_calibrate(ensemble, data),
         clean_accuracy=clean_accuracy(ensemble, data.test),
         files={WEIGHTS: File(sha256=sha256(weights), num_bytes=len(weights))},
@@ -87,16 +97,20 @@ def _objective_of(recipe: Recipe) -> Objective:
     )
 
 
-def _training_of(recipe: Recipe) -> Training:
+def _training_of(recipe: Recipe, commit: str | None) -> Training:
     shared = Training.model_fields.keys() & Recipe.model_fields.keys()
-    return Training(**recipe.model_dump(include=set(shared)), commit=_commit())
+    return Training(**recipe.model_dump(include=set(shared)), commit=commit)
 
 
-def _commit() -> str | None:
-    """The commit of the checkout that this code runs from, if it runs from one."""
-    here = Path(__file__).parent
+def checkout_commit() -> str | None:
+    """The commit that this code is of; None where it runs from no checkout, or from one with changes."""
     try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        changes, commit = (_git(*words) for words in (("status", "--porcelain"), ("rev-parse", "HEAD")))
     except (OSError, subprocess.CalledProcessError):  # There is no git, or no checkout.
         return None
-    return answer.stdout.strip()
+    return None if changes else commit
+
+
+def _git(*words: str) -> str:
+    here = Path(__file__).parent
+    return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -17,11 +18,11 @@ from smdguard.manifest import ModelConfig, read_record
 from smdguard.model_folder import CONFIG
 from training.batch import Batch
 from training.checkpoint import FILE_NAME, Progress, restore_checkpoint, save_checkpoint, what_is_kept
-from training.data import TrainingData, num_batches
+from training.data import TrainingData, content_sha256, num_batches
 from training.distributed import UNDIVIDED, Division
 from training.draws import EpochDraws
 from training.evaluation import clean_accuracy
-from training.finish import write_model
+from training.finish import checkout_commit, write_model
 from training.out_of_memory import no_memory_for_a_step, no_memory_to_evaluate, within_memory
 from training.recipes import Recipe
 from training.start import claim, initial_ensembles, require_divisible
@@ -76,7 +77,8 @@ def train(
         LostProcessError: Another process has stopped; the last checkpoint is kept.
     """
     require_divisible(recipe, data, division)
-    config_file = folder / CONFIG
+    # Now, as the checkout may move on in the hours that a training takes.
+    commit, config_file = checkout_commit(), folder / CONFIG
     ensemble, holdouts = initial_ensembles(recipe, origins)
     stepper = Stepper(recipe, ensemble.to(device), [holdout.to(device) for holdout in holdouts], division)
     # Last, so that what was refused before leaves no folder behind.
@@ -87,7 +89,9 @@ def train(
             progress = _train_epochs(recipe, stepper, data, folder, report, measure)
         except TrainingDivergedError as error:
             raise TrainingDivergedError(f"{error}; {what_is_kept(folder)}. Try a smaller learning rate") from None
-        division.everyone.once(partial(_finish, recipe, ensemble, data, folder, progress))
+        division.everyone.once(partial(_write_metrics, folder, progress))
+        division.everyone.once(partial(write_model, folder, recipe, ensemble, data, commit))
+    division.everyone.once(partial((folder / FILE_NAME).unlink, missing_ok=True))
     return read_record(ModelConfig, config_file)
 
 
@@ -96,7 +100,8 @@ def _train_epochs(
 ) -> Progress:
     """All epochs that are left, with a checkpoint and a line of metrics after each."""
     device = data.train.images.device
-    progress = restore_checkpoint(folder, stepper.ensemble, stepper.optimizer, device)
+    digest = content_sha256(data.train)
+    progress = restore_checkpoint(folder, stepper.ensemble, stepper.optimizer, device, digest)
     # The members' own draws, such as dropout's, come from PyTorch's default generator.
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         while len(progress.epochs) < recipe.num_epochs:
@@ -109,7 +114,7 @@ def _train_epochs(
                 partial(_evaluate, stepper.ensemble, data, partial(measure, stepper.ensemble, line["epoch"], seconds)),
                 partial(no_memory_to_evaluate, folder),
             )
-            progress = Progress([*progress.epochs, line])
+            progress = Progress(digest, [*progress.epochs, line])
             _save(folder, stepper, progress)
             stepper.division.everyone.once(partial(_write_metrics, folder, progress))
     return progress
@@ -144,16 +149,12 @@ def _train_one_epoch(
         if stepper.division.everyone.agree(is_due):
             saved = time.monotonic()
             stepper.gather()
-            _save(folder, stepper, Progress(progress.epochs, step + 1, log.sums(), saved - started, draws.states))
+            within = replace(
+                progress, num_steps=step + 1, sums=log.sums(), seconds=saved - started, generators=draws.states
+            )
+            _save(folder, stepper, within)
     stepper.gather()
     return log.means(), time.monotonic() - started
-
-
-def _finish(recipe: Recipe, ensemble: Ensemble, data: TrainingData, folder: Path, progress: Progress) -> None:
-    """Write what a training leaves."""
-    _write_metrics(folder, progress)
-    write_model(folder, recipe, ensemble, data)
-    (folder / FILE_NAME).unlink(missing_ok=True)
 
 
 def _save(folder: Path, stepper: Stepper, progress: Progress) -> None:

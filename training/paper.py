@@ -10,13 +10,24 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from training.recipes import Recipe, known_names, recipe_for
+from training.recipes import Recipe, recipe_for, usual_name
 
 METHODS = {"naive": "Naive", "adp": "ADP", "gal": "GAL", "dverge": "DVERGE", "smd": "SMD", "smd-plus": "SMD+"}
 DATASETS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 ATTACKS = {"fgsm": "FGSM", "rfgsm": "R-FGSM", "pgd": "PGD", "bim": "BIM", "mim": "MIM"}
 RADII = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 EPSILON = RADII[-1]
+
+Reading = Literal["white-box", "black-box-naive", "black-box-own"]
+"""Attacks made on the model, on the naive ensemble of another seed, or on one of its own method."""
+
+READINGS: dict[str, dict[Reading, str]] = {
+    "white_box": {"white-box": "white-box"},
+    "black_box": {
+        "black-box-naive": "black-box, made on the naive ensemble of another seed",
+        "black-box-own": "black-box, made on the same method's ensemble of another seed",
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,12 @@ def paper_rows() -> tuple[PaperRow, ...]:
     return TypeAdapter(tuple[PaperRow, ...]).validate_python(renamed)
 
 
+def mean_rows() -> list[PaperRow]:
+    """The paper's rows of figures, without those of deviations, each table's by data set."""
+    means = [row for row in paper_rows() if row.statistic == "mean"]
+    return sorted(means, key=lambda row: (row.table, list(DATASETS).index(row.dataset)))
+
+
 def deviations_of(row: PaperRow) -> dict[str, float] | None:
     """The paper's deviations over its seeds, in points; it gives them for three members, not trained adversarially."""
     same = (one for one in paper_rows() if (one.statistic, one.access, one.kind) == ("std", row.access, row.kind))
@@ -58,16 +75,9 @@ def deviations_of(row: PaperRow) -> dict[str, float] | None:
 
 
 @cache
-def recipe_name(method: str, dataset: str) -> str:
-    """The recipe of a method on a data set with the paper's network for it, of three members and seed 0."""
-    recipes = (recipe_for(name) for name in known_names())
-    return next(recipe.name for recipe in recipes if (recipe.method, recipe.dataset) == (method, dataset))
-
-
-@cache
 def kind_name(method: str, dataset: str, num_members: int, adversary: str | None) -> str:
     """The name that an ensemble with the paper's network for the data set and seed 0 has."""
-    return recipe_for(recipe_name(method, dataset), num_members=num_members, adversary=adversary).name
+    return recipe_for(usual_name(method, dataset), num_members=num_members, adversary=adversary).name
 
 
 def surrogate_name(recipe: Recipe, method: str) -> str:

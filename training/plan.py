@@ -5,8 +5,7 @@ from itertools import product
 from typing import Any
 
 from training.objectives import OBJECTIVES
-from training.paper import recipe_name
-from training.recipes import Recipe, recipe_for
+from training.recipes import Recipe, recipe_for, usual_name
 
 _DATASETS = ("cifar10", "mnist", "fashion-mnist")
 _MOST_WANTED = {"cifar10": ("smd", "smd-plus", "naive")}
@@ -36,7 +35,13 @@ def wanted_recipes(
     """
     ensembles = list(product(adversaries, members, seeds))
     return [
-        recipe_for(recipe_name(method, dataset), adversary=adversary, num_members=num_members, seed=seed, **changes)
+        recipe_for(
+            usual_name(method, dataset),
+            adversary=adversary,
+            num_members=num_members,
+            seed=seed,
+            **changes,
+        )
         for stage in _stages(methods, datasets or _DATASETS)
         for adversary, num_members, seed in ensembles
         for dataset, method in stage

@@ -186,8 +186,9 @@ def as_name(text: str) -> str:
 
 def known_names() -> list[str]:
     """The names of all recipes with three members and seed 0 that pair a data set with the paper's network for it."""
-    return [f"{method}-{_network(dataset)}-{dataset.name}" for dataset in DATASETS.values() for method in OBJECTIVES]
+    return [usual_name(method, dataset) for dataset in DATASETS for method in OBJECTIVES]
 
 
-def _network(dataset: Dataset) -> str:
-    return "resnet20" if shows_photographs(dataset) else "lenet"
+def usual_name(method: str, dataset: str) -> str:
+    """The name of the recipe of three members and seed 0 with the paper's network for the data set."""
+    return f"{method}-{'resnet20' if shows_photographs(find_dataset(dataset)) else 'lenet'}-{dataset}"

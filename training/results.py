@@ -4,20 +4,16 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from smdguard.errors import InvalidInputError
-from smdguard.manifest import ModelConfig, read_record
+from smdguard.manifest import WORST_CASE, ModelConfig, read_record
 from smdguard.model_folder import AUDIT, CONFIG
 from smdguard.report import AuditReport
 from training.audits import PRESET, read_audit
-from training.paper import surrogate_name
+from training.paper import Reading, surrogate_name
 from training.recipes import Recipe
 
-CLEAN, WORST_CASE = "clean", "worst case"
-
-Reading = Literal["white-box", "black-box-naive", "black-box-own"]
-"""Attacks made on the model, on the naive ensemble of another seed, or on one of its own method."""
+CLEAN = "clean"
 
 
 @dataclass(frozen=True)
@@ -34,16 +30,19 @@ class FinishedRun:
         return self.recipe.model_copy(update={"seed": 0}).name
 
     def accuracy(self, attack: str, reading: Reading, epsilon: float) -> float | None:
-        """The share of images that an attack leaves standing; None where it was not made.
+        """The share of the audit's images that an attack leaves standing; None where it was not made.
 
         Args:
-            attack: Its name, CLEAN, or WORST_CASE: per image, over all attacks of the audit up to the radius.
+            attack: Its name, WORST_CASE: per image, over all attacks of the audit up to the radius, or CLEAN: the
+                accuracy on all test images, whatever the radius.
             reading: What it was made on.
-            epsilon: Its radius.
+            epsilon: Its radius; at 0 every attack leaves what is right when clean.
         """
         if not any(result.source == self._source(reading) for result in self.report.attacks):
             return None
         if attack == CLEAN:
+            return self.config.clean_accuracy
+        if epsilon == 0:
             return self.report.clean_accuracy.value
         if attack == WORST_CASE:
             points = {point.epsilon: point.robust_accuracy.value for point in self.report.curve}

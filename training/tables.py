@@ -5,21 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from smdguard.manifest import WORST_CASE
 from training.markdown import table
-from training.paper import ATTACKS, DATASETS, METHODS, PaperRow, deviations_of, paper_rows
-from training.results import CLEAN, WORST_CASE, FinishedRun, Reading, Spread, runs_of, spread
+from training.paper import ATTACKS, DATASETS, METHODS, READINGS, PaperRow, Reading, deviations_of, mean_rows, paper_rows
+from training.results import CLEAN, FinishedRun, Spread, runs_of, spread
 
 Mark = Literal["=", "+", "-", "pending"]
 MARKS: tuple[Mark, ...] = ("=", "+", "-", "pending")
 COLUMNS = {CLEAN: CLEAN, **ATTACKS}
 
-READINGS: dict[str, dict[Reading, str]] = {
-    "white_box": {"white-box": "white-box"},
-    "black_box": {
-        "black-box-naive": "black-box, made on the naive ensemble of another seed",
-        "black-box-own": "black-box, made on the same method's ensemble of another seed",
-    },
-}
 _LEGEND = """\
 Accuracy in percent under attacks of epsilon 0.3: the mean over the seeds ± its standard deviation, and the paper's mean
 in brackets. Before each stands how the two compare:
@@ -29,15 +23,16 @@ in brackets. Before each stands how the two compare:
 - `+` ours is higher, `-` ours is lower by more than that;
 - `pending` nothing is finished; a table of which nothing is stands in the overview alone.
 
-One seed has no deviation; all figures are compared at the paper's one decimal. An attack that leaves many images
-standing can be a weak attack: the worst case counts an image as standing only if it withstood every attack of the same
-audit, white-box, black-box and on single members, at all radii up to 0.3, and the longer attacks with which an audit
-checks on itself, on 200 of the images. The paper has no such figure. Adversarial training is ensemble adversarial
+One seed has no deviation; all figures are compared at the paper's one decimal. `clean` is on all test images, the
+others on as many as each row says. An attack that leaves many images standing can be a weak attack: the worst case
+counts an image as standing only if it withstood every attack of the same audit, white-box, black-box and on single
+members, at all radii up to 0.3, and the longer attacks with which an audit checks on itself, on 200 of the images: on
+those few it is stricter than on the rest. The paper has no such figure. Adversarial training is ensemble adversarial
 training. What black-box attacks were made on has seed 1, or 0 for the ensembles of seed 1, and was itself trained in
 the same way; the paper's wording allows both readings of its black box. The paper trained for 50 epochs, on CIFAR-10
 for 200, and took three to five seeds; each row says what ours had.
 """
-_HEADER = ("data set", "method", *COLUMNS.values(), WORST_CASE, "seeds", "epochs", "images")
+_HEADER = ("data set", "method", *COLUMNS.values(), "worst case", "seeds", "epochs", "images")
 
 
 def paper_tables(runs: Sequence[FinishedRun]) -> str:
@@ -93,12 +88,6 @@ def mark(ours: Spread | None, paper: float, paper_deviation: float | None) -> Ma
     return "+" if gap > 0 else "-"
 
 
-def mean_rows() -> list[PaperRow]:
-    """The paper's rows of figures, without those of deviations, each table's by data set."""
-    means = [row for row in paper_rows() if row.statistic == "mean"]
-    return sorted(means, key=lambda row: (row.table, list(DATASETS).index(row.dataset)))
-
-
 def _first(table: int) -> PaperRow:
     return next(row for row in paper_rows() if row.table == table)
 
@@ -125,7 +114,7 @@ def _written(runs: Sequence[FinishedRun], row: PaperRow, reading: Reading) -> li
         *(cell.text for cell in _cells(finished, row, reading)),
         "pending" if worst is None else _figure(worst),
         str(len(finished)),
-        _distinct(run.recipe.num_epochs for run in finished),
+        _distinct(run.config.training.num_epochs for run in finished),
         _distinct(run.report.num_images for run in finished),
     ]
 

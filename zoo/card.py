@@ -6,7 +6,7 @@ from typing import Any
 import jinja2
 
 from smdguard.manifest import WORST_CASE, ManifestEntry, ModelConfig
-from zoo.preview import is_preview, usual_num_epochs
+from zoo.preview import is_preview, usual_recipe
 
 _TEMPLATE = jinja2.Template(
     """\
@@ -109,7 +109,7 @@ def model_card(entry: ManifestEntry, config: ModelConfig) -> str:
         "attacks": [evaluation for evaluation in entry.evaluations if evaluation.attack != WORST_CASE],
         "percent": _percent,
         "in_brackets": _in_brackets,
-        "usual_num_epochs": usual_num_epochs(entry.name) if is_preview(entry.name) else None,
+        "usual_num_epochs": usual_recipe(entry.name).num_epochs if is_preview(entry.name) else None,
     }
     return _TEMPLATE.render(context)
 

@@ -10,11 +10,6 @@ def is_preview(name: str) -> bool:
     return name.endswith(_SUFFIX)
 
 
-def recipe_of(name: str, num_epochs: int) -> Recipe:
-    """The recipe that a model of the zoo was trained with, for as many epochs."""
-    return recipe_for(name.removesuffix(_SUFFIX), num_epochs=num_epochs)
-
-
-def usual_num_epochs(name: str) -> int:
-    """How many epochs the recipe of a model of the zoo has when nothing cuts it short."""
-    return recipe_for(name.removesuffix(_SUFFIX)).num_epochs
+def usual_recipe(name: str) -> Recipe:
+    """The recipe of a model's name: its method, data set and seed, with what they have where nothing else is said."""
+    return recipe_for(name.removesuffix(_SUFFIX))

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from training.markdown import table
-from training.paper import ATTACKS, DATASETS, EPSILON, METHODS, RADII, PaperRow
-from training.results import CLEAN, FinishedRun, Reading, runs_of, spread
-from training.tables import READINGS, mean_rows
+from training.paper import ATTACKS, DATASETS, EPSILON, METHODS, RADII, READINGS, PaperRow, Reading, mean_rows
+from training.results import FinishedRun, runs_of, spread
 
 _HEADER = ("data set", "method", "attacks", *ATTACKS.values())
 
@@ -44,8 +43,7 @@ def radius_of(curve: Sequence[tuple[float, float]], accuracy: float) -> float | 
 
 def _radius(runs: Sequence[FinishedRun], row: PaperRow, attack: str, reading: Reading) -> str:
     """That of one cell as it is printed, from the mean over the seeds."""
-    figures = [(0.0, spread(runs, CLEAN, reading, 0.0))]
-    figures += [(radius, spread(runs, ATTACKS[attack], reading, radius)) for radius in RADII]
+    figures = [(radius, spread(runs, ATTACKS[attack], reading, radius)) for radius in (0.0, *RADII)]
     curve = [(radius, ours.mean) for radius, ours in figures if ours is not None]
     radius = radius_of(curve, row.accuracy_percent[attack])
     return f"> {EPSILON}" if radius is None else f"{radius:.2f}"

@@ -12,15 +12,16 @@ from smdguard.catalogue import read_manifest
 from smdguard.datasets import find_dataset
 from smdguard.files import write_atomically, zoo_folder
 from smdguard.hub import find_model
+from smdguard.manifest import WORST_CASE
 from smdguard.model_folder import WEIGHTS, ModelFolder
 from smdguard.report import AuditReport, CurvePoint
 from training.audits import PARTIAL
 from training.markdown import table
 from training.paper import EPSILON, RADII, surrogate_names
-from training.results import WORST_CASE, FinishedRun
+from training.results import FinishedRun
 from training.tables import paper_tables
 from zoo.audits import audit_zoo_model
-from zoo.preview import recipe_of
+from zoo.preview import is_preview, usual_recipe
 from zoo.radii import radii_table
 
 FILE = "RESULTS.md"
@@ -42,8 +43,9 @@ _STRONGER = """\
 Accuracy in percent, at the paper's radius and at that which the field uses for the data set. PGD is the paper's,
 white-box. The paper's audit makes its five attacks on the model itself, on its surrogates and on single members, and
 checks on itself with longer ones, on 200 of the images; the preset `full` is AutoAttack's standard set and more. Both
-count an image as standing only if it withstood every attack up to that radius. Where PGD stands far above them, it
-tells how well an ensemble hides its gradients, and not how robust it is. The verdict is on the largest radius.
+count an image as standing only if it withstood every attack up to that radius. Where PGD stands far above them, its ten
+short steps were too few or the gradients mislead it: it does not tell how robust the ensemble is. The verdict is on the
+largest radius.
 """
 _FIGURES = ("epsilon", "clean", "PGD", "the paper's audit", "preset `full`")
 _TRANSFER = """\
@@ -71,9 +73,9 @@ def measure_model(name: str) -> None:
     folder = find_model(name)
     own_radius = find_dataset(folder.config.training.dataset).epsilon
     known = {entry.name for entry in read_manifest().models}
-    recipe = recipe_of(name, folder.config.training.num_epochs)
+    surrogates = sorted(known.intersection(surrogate_names(usual_recipe(name))))
     settings: dict[PresetName, dict[str, Any]] = {
-        "paper": {"radii": RADII[:-1], "surrogates": sorted(known.intersection(surrogate_names(recipe)))},
+        "paper": {"radii": sorted({*RADII, own_radius} - {EPSILON}), "surrogates": surrogates},
         "full": {"radii": [own_radius] if own_radius < EPSILON else []},
     }
     store = PartialResults(folder.path / PARTIAL)
@@ -97,7 +99,8 @@ def results_page() -> str:
     """
     missing = not_measured()
     measured = [_read(find_model(entry.name)) for entry in read_manifest().models if entry.name not in missing]
-    runs = [model.run for model in measured]
+    # So short a training says little about the method.
+    runs = [model.run for model in measured if not is_preview(model.run.config.name)]
     rows = [row for model in measured for row in _rows(model)]
     return "\n".join(
         [
@@ -114,9 +117,8 @@ def results_page() -> str:
 
 
 def _read(folder: ModelFolder) -> Measured:
-    recipe = recipe_of(folder.name, folder.config.training.num_epochs)
     paper, full = (render.read_report(_path(folder, preset)) for preset in _PRESETS)
-    return Measured(FinishedRun(recipe, folder.config, paper), full)
+    return Measured(FinishedRun(usual_recipe(folder.name), folder.config, paper), full)
 
 
 def _path(folder: ModelFolder, preset: PresetName) -> Path:

@@ -5,12 +5,13 @@ import xml.etree.ElementTree as ElementTree
 import numpy
 import pytest
 
+from smdguard.manifest import WORST_CASE
 from smdguard.render.style import to_svg
 from tests.training.finished_runs import finished_run
 from training import figures
 from training.figures import Family, accuracy_curves, draw_curves, draw_transfer, figure_files, transfer_matrices
 from training.paper import RADII
-from training.results import WORST_CASE, FinishedRun
+from training.results import FinishedRun
 
 THREE = Family(3, None)
 FIRST = ((0.1, 0.6), (0.7, 0.0))

@@ -10,9 +10,10 @@ from smdguard.ensemble import Ensemble
 from smdguard.manifest import ModelConfig, Suspicion, parse
 from smdguard.model_folder import CONFIG
 from smdguard.scores import disagreement
+from training import finish
 from training.data import TrainingData
 from training.evaluation import member_log_probabilities
-from training.finish import MIN_CALIBRATION_IMAGES, conformal_threshold, write_model
+from training.finish import MIN_CALIBRATION_IMAGES, checkout_commit, conformal_threshold, write_model
 from training.recipes import recipe_for
 
 
@@ -61,3 +62,17 @@ def test_too_few_images_leave_the_folder_without_a_threshold(
     count: int, tmp_path: Path, tiny_ensemble: Ensemble, data: TrainingData
 ) -> None:
     assert written_suspicion(tmp_path, tiny_ensemble, data, count) is None
+
+
+@pytest.mark.parametrize(("changes", "commit"), [("", "0123abc"), ("M training/loop.py", None)])
+def test_code_that_was_changed_is_of_no_commit(
+    changes: str, commit: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = {"status": changes, "rev-parse": "0123abc"}
+    monkeypatch.setattr(finish, "_git", lambda command, *_: answers[command])
+    assert checkout_commit() == commit
+
+
+def test_code_outside_of_a_checkout_is_of_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finish, "__file__", str(tmp_path / "finish.py"))
+    assert checkout_commit() is None

@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from smdguard.architectures import LeNet5
+from smdguard.datasets import LabelledImages
 from smdguard.ensemble import Ensemble
 from smdguard.errors import IntegrityError, InvalidInputError
 from smdguard.manifest import ModelConfig
@@ -175,8 +176,29 @@ def test_a_finished_training_is_left_as_it_is(data: TrainingData, tmp_path: Path
     recipe = recipe_for("naive-lenet-mnist", **SHORT)
     config = train(recipe, data, tmp_path, device=CPU)
     before = (tmp_path / WEIGHTS).stat().st_mtime_ns
+    # What a kill between the model and the end of the training leaves behind.
+    (tmp_path / FILE_NAME).write_bytes(b"checkpoint")
     assert train(recipe, data, tmp_path, device=CPU) == config
     assert (tmp_path / WEIGHTS).stat().st_mtime_ns == before
+    assert not (tmp_path / FILE_NAME).exists()
+
+
+def test_a_training_does_not_go_on_with_other_images(data: TrainingData, tmp_path: Path) -> None:
+    """The images are the same, but others of them are held out."""
+    recipe = recipe_for("naive-lenet-mnist", **SHORT)
+    with pytest.raises(Interruption):
+        train(recipe, data, tmp_path, device=CPU, report=interrupt)
+    turned = data._replace(train=LabelledImages(data.train.images.flip(0), data.train.labels.flip(0)))
+    with pytest.raises(InvalidInputError, match=r"training on other images, or .*; go on with the same --data-root"):
+        train(recipe, turned, tmp_path, device=CPU)
+    assert train(recipe, data, tmp_path, device=CPU).name == "naive-lenet-mnist-x2"
+
+
+def test_the_commit_is_that_at_the_start(data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commits = iter(["first", "second"])
+    monkeypatch.setattr(loop, "checkout_commit", lambda: next(commits))
+    moving_on = train(recipe_for("naive-lenet-mnist", **SHORT), data, tmp_path, device=CPU)
+    assert moving_on.training.commit == "first"
 
 
 def test_a_damaged_checkpoint_is_named(data: TrainingData, tmp_path: Path) -> None:
@@ -249,8 +271,8 @@ def test_a_checkpoint_fits_weights_in_any_memory_layout(tmp_path: Path) -> None:
         optimizers[index].step()
 
     step(0)
-    save_checkpoint(tmp_path, ensembles[0], optimizers[0], Progress())
-    restore_checkpoint(tmp_path, ensembles[1], optimizers[1], CPU)
+    save_checkpoint(tmp_path, ensembles[0], optimizers[0], Progress("data"))
+    restore_checkpoint(tmp_path, ensembles[1], optimizers[1], CPU, "data")
     step(0)
     step(1)
     torch.testing.assert_close(ensembles[1].state_dict(), ensembles[0].state_dict(), rtol=0, atol=0)

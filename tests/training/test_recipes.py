@@ -104,6 +104,7 @@ def test_adversaries_take_the_radius_of_the_data_set_or_the_papers() -> None:
         ({"parameters": {"weight": "much"}}, "smd: weight: .*not 'much'"),
         ({"parameters": {"saliency": "gradient"}}, "smd: saliency: .*not 'gradient'"),
         ({"parameters": {"weight": "nan"}}, "smd: weight: .*finite.*not 'nan'"),
+        ({"adversary": "pgd", "adversary_parameters": {"step_ratio": "inf"}}, "pgd: step_ratio: .*finite.*not 'inf'"),
         ({"method": "dverge", "parameters": {"num_steps": 0}}, "dverge: num_steps: .*greater than 0, not 0"),
         ({"method": "smd-plus", "parameters": {"epsilon": 2}}, "smd-plus: epsilon: .*less than or equal to 1, not 2"),
         ({"method": "gal", "parameters": {"noise_probability": 7}}, "gal: noise_probability: .*not 7"),

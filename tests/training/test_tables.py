@@ -131,6 +131,14 @@ def test_white_box_cells_are_means_over_the_seeds(runs: list[FinishedRun]) -> No
     ]
 
 
+def test_the_clean_accuracy_is_that_on_all_test_images(runs: list[FinishedRun]) -> None:
+    on_all = runs[0].config.model_copy(update={"clean_accuracy": 0.9931})
+    run = replace(runs[0], config=on_all)
+    assert row_of(section(paper_tables([run]), "Table 1: 3 members, white-box"), "MNIST", "SMD")[0] == "`=` 99.3 (99.3)"
+    # Where a curve begins it is that of the images that were attacked.
+    assert run.accuracy("FGSM", "white-box", 0.0) == 0.99
+
+
 def test_black_box_cells_are_of_the_runs_that_have_the_surrogate(runs: list[FinishedRun]) -> None:
     text, table = paper_tables(runs), "Table 2: 3 members, black-box, made on the"
     naive = row_of(section(text, f"{table} naive ensemble of another seed"), "MNIST", "SMD")

@@ -3,6 +3,7 @@
 from collections.abc import MutableMapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,12 +29,13 @@ RUNS = {
         num_epochs=20,
     ),
     "smd-lenet-mnist": finished_run("smd-lenet-mnist", num_epochs=20),
+    "smd-resnet20-cifar10-preview": finished_run("smd-resnet20-cifar10", clean=0.5, num_epochs=8),
 }
 
 
 @pytest.fixture
 def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """A zoo of two models whose audits are made up; the settings with which they were asked for."""
+    """A zoo of three models whose audits are made up; the settings with which they were asked for."""
     asked: list[dict[str, Any]] = []
 
     def folder(name: str) -> ModelFolder:
@@ -54,7 +56,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]
     monkeypatch.setattr(results, "audit_zoo_model", audit)
     monkeypatch.setattr(results, "zoo_folder", lambda: tmp_path)
     monkeypatch.setattr(
-        results, "read_manifest", lambda: type("Zoo", (), {"models": [r.config for r in RUNS.values()]})
+        results, "read_manifest", lambda: SimpleNamespace(models=[SimpleNamespace(name=name) for name in RUNS])
     )
     for name in RUNS:
         measure_model(name)
@@ -68,6 +70,8 @@ def test_audits_are_the_papers_and_full_at_the_radius_of_the_data_set(zoo: list[
         ("smd-lenet-fashion-mnist", "full"): [0.1],
         ("smd-lenet-mnist", "paper"): list(RADII[:-1]),
         ("smd-lenet-mnist", "full"): [],
+        ("smd-resnet20-cifar10-preview", "paper"): [8 / 255, *RADII[:-1]],
+        ("smd-resnet20-cifar10-preview", "full"): [8 / 255],
     }
     assert {each["epsilon"] for each in zoo} == {0.3}
 
@@ -99,6 +103,12 @@ def test_page_sets_stronger_attacks_beside_the_papers(zoo: list[dict[str, Any]])
     assert "| `smd-lenet-mnist` | 0.3 | 99.0 | 0.0 | 0.0 | 3.0 | fragile |" in page
     assert "Table 1: 3 members, white-box" in page
     assert "pending (99.3)" in page
+
+
+def test_a_preview_stands_beside_stronger_attacks_alone(zoo: list[dict[str, Any]]) -> None:
+    page = results_page()
+    assert "| `smd-resnet20-cifar10` | 0.0314 | 50.0 |" in page
+    assert "| CIFAR-10 | SMD |" not in page
 
 
 def test_page_shows_how_attacks_transfer(zoo: list[dict[str, Any]]) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor
 
 from smdguard.attacks import PGD
@@ -13,7 +13,7 @@ from smdguard.threat import ThreatModel
 from training.batch import Batch
 from training.distributed import UNDIVIDED, Division
 from training.modes import evaluating
-from training.objectives.objective import Objective, Radius, Share
+from training.objectives.objective import Objective, Radius, Share, StepRatio
 
 
 class Adversary(Protocol):
@@ -54,7 +54,7 @@ class SelfAttack:
 
     epsilon: Radius = 0.3
     num_steps: PositiveInt = 10
-    step_ratio: PositiveFloat = 0.25
+    step_ratio: StepRatio = 0.25
     warm_up: Share = 0.3
 
     def __call__(self, batch: Batch) -> Batch:
@@ -82,7 +82,7 @@ class HoldOutAttack:
 
     epsilon: Radius = 0.1
     num_steps: PositiveInt = 10
-    step_ratio: PositiveFloat = 0.1
+    step_ratio: StepRatio = 0.1
 
     def __call__(self, batch: Batch) -> Batch:
         """See Adversary."""

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor
 
 from smdguard.threat import ThreatModel
 from training.batch import Batch
 from training.distillation import distil
-from training.objectives.objective import Radius
+from training.objectives.objective import Radius, StepRatio
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class VulnerabilityDiversity:
 
     epsilon: Radius = 0.35
     num_steps: PositiveInt = 10
-    step_ratio: PositiveFloat = 0.1
+    step_ratio: StepRatio = 0.1
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """See Objective."""

@@ -10,6 +10,9 @@ from training.batch import Batch
 Radius = Annotated[float, Field(gt=0, le=1)]
 """In the L-infinity norm, on the [0, 1] scale."""
 
+StepRatio = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+"""Length of an attack's step relative to its radius."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
