@@ -4,15 +4,13 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from smdguard import auditing
 from smdguard.auditing import PresetName
 from smdguard.auditing.partial_results import PartialResults
 from smdguard.catalogue import read_test_subset
 from smdguard.datasets import balanced_subset, find_dataset, parse_subset
-from smdguard.guard import load
 from smdguard.manifest import ModelConfig
 from smdguard.report import AuditReport
-from smdguard.threat import ThreatModel
+from training.audits import audit_folder
 
 
 def audit_zoo_model(
@@ -42,17 +40,14 @@ def audit_zoo_model(
     data = parse_subset(read_test_subset(dataset.name))
     if num_images is not None:
         data = balanced_subset(data, num_images)
-    report = auditing.audit(
-        load(folder, backend="torch", device="cpu").ensemble,
-        data.scaled(),
-        data.labels,
-        ThreatModel(norm="linf", epsilon=dataset.epsilon if epsilon is None else epsilon),
-        attacks=preset,
-        surrogates={name: load(name, backend="torch", device="cpu").ensemble for name in surrogates},
-        epsilons=radii,
-        name=config.name,
-        dataset=dataset.name,
-        suspicion_threshold=config.suspicion_threshold,
+    report = audit_folder(
+        folder,
+        data,
+        preset,
+        epsilon=dataset.epsilon if epsilon is None else epsilon,
+        radii=radii,
+        surrogates={name: name for name in surrogates},
+        device="cpu",
         store=store,
     )
     return dataclasses.replace(report, exhibits=None)
