@@ -122,6 +122,24 @@ def test_transfer_matrix_has_a_row_for_each_member_that_was_attacked_and_a_colum
     assert report.transfer.members == ((0.0, 1.0), (0.0, 0.0))
 
 
+class Contrast(nn.Module):
+    """The second class is what is far from the data set's mean, wherever that lies."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        contrast = images.square().mean(dim=(1, 2, 3)) - 0.02
+        return torch.stack([-contrast, contrast], dim=1)
+
+
+def test_a_member_is_attacked_with_its_normalisation() -> None:
+    """The way to the mean is up for a dark pixel and down for a bright one; without normalisation it is down."""
+    images = 0.5 + 0.06 * torch.tensor([1.0, -1.0]).repeat(18).view(1, 1, 6, 6).expand(10, -1, -1, -1)
+    ensemble = Ensemble([Contrast(), Contrast()], mean=[0.5], std=[0.25]).eval()
+    report = audit(ensemble, images, torch.ones(10, dtype=torch.long), ThreatModel("linf", 0.05), attacks=[PGD()])
+    assert report.clean_accuracy.value == 1
+    assert report.transfer is not None
+    assert report.transfer.members == ((0.0, 0.0), (0.0, 0.0))
+
+
 def test_paper_preset_makes_each_of_its_attacks_on_each_member() -> None:
     report = run(Ensemble([stripes_model() for _ in range(2)], mean=[0.0], std=[1.0]).eval(), attacks="paper")
     assert report.transfer is not None

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from smdguard.attacks import APGD, Unsuspicious
 from smdguard.attacks.attack import is_fooled
 from smdguard.auditing import audit
+from smdguard.auditing.crafting import Planned, Workshop
 from smdguard.ensemble import Ensemble
 from smdguard.scores import disagreement
 from smdguard.threat import ThreatModel
@@ -62,6 +63,27 @@ def test_report_says_what_is_flagged() -> None:
         assert attack.auroc is not None
         fooled = 1 - attack.robust_accuracy.value
         assert attack.undetected.value == pytest.approx(fooled * (1 - attack.flagged.value))
+
+
+def test_flagged_shares_and_auroc_are_those_of_the_scores() -> None:
+    images, labels = data()
+    model, threat = ensemble(), ThreatModel("linf", 0.08)
+    report = audit(model, images, labels, threat, attacks=[APGD(num_steps=5)], suspicion_threshold=THRESHOLD)
+    assert report.suspicion is not None
+    (plain, _), clean_flagged = report.suspicion.attacks, report.suspicion.clean_flagged
+    attack = APGD(num_steps=20, early_stop=False)
+    assert plain.repr == repr(attack)
+    workshop = Workshop(images, labels, seed=0, fingerprint="", store={}, advance=lambda _: None)
+    adversarial = workshop.craft(Planned(attack, model, "suspicion"), images, labels, threat, shard=0)
+    with torch.no_grad():
+        fooled = is_fooled(model(adversarial), labels)
+        clean, attacked = (disagreement(model.member_log_probabilities(each)) for each in (images, adversarial))
+    assert 0 < fooled.sum() < len(fooled)
+    assert clean_flagged.value == pytest.approx((clean > THRESHOLD).double().mean().item())
+    assert plain.flagged is not None
+    assert plain.flagged.value == pytest.approx((attacked[fooled] > THRESHOLD).double().mean().item())
+    pairs = attacked[fooled][:, None] - clean
+    assert plain.auroc == pytest.approx(((pairs > 0).double() + 0.5 * (pairs == 0)).mean().item(), abs=1e-4)
 
 
 def test_where_nothing_is_fooled_there_is_no_share() -> None:
