@@ -28,6 +28,7 @@ RUNS = {
         transfer=((0.125, 0.5), (0.75, 0.25)),
         num_epochs=20,
     ),
+    "naive-lenet-fashion-mnist-s1": finished_run("naive-lenet-fashion-mnist-s1", num_epochs=20),
     "smd-lenet-mnist": finished_run("smd-lenet-mnist", num_epochs=20),
     "smd-resnet20-cifar10-preview": finished_run("smd-resnet20-cifar10", clean=0.5, num_epochs=8),
 }
@@ -35,7 +36,7 @@ RUNS = {
 
 @pytest.fixture
 def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """A zoo of three models whose audits are made up; the settings with which they were asked for."""
+    """A zoo of four models whose audits are made up; the settings with which they were asked for."""
     asked: list[dict[str, Any]] = []
 
     def folder(name: str) -> ModelFolder:
@@ -68,12 +69,20 @@ def test_audits_are_the_papers_and_full_at_the_radius_of_the_data_set(zoo: list[
     assert radii == {
         ("smd-lenet-fashion-mnist", "paper"): list(RADII[:-1]),
         ("smd-lenet-fashion-mnist", "full"): [0.1],
+        ("naive-lenet-fashion-mnist-s1", "paper"): list(RADII[:-1]),
+        ("naive-lenet-fashion-mnist-s1", "full"): [0.1],
         ("smd-lenet-mnist", "paper"): list(RADII[:-1]),
         ("smd-lenet-mnist", "full"): [],
         ("smd-resnet20-cifar10-preview", "paper"): [8 / 255, *RADII[:-1]],
         ("smd-resnet20-cifar10-preview", "full"): [8 / 255],
     }
     assert {each["epsilon"] for each in zoo} == {0.3}
+
+
+def test_black_box_attacks_are_made_on_what_the_zoo_has(zoo: list[dict[str, Any]]) -> None:
+    made_on = {each["name"]: each["surrogates"] for each in zoo if each["preset"] == "paper"}
+    assert made_on["smd-lenet-fashion-mnist"] == ["naive-lenet-fashion-mnist-s1"]
+    assert made_on["smd-lenet-mnist"] == []
 
 
 def test_an_audit_that_was_cut_off_goes_on_from_the_preset_before(
