@@ -1,7 +1,6 @@
 """The command line in this process; whatever it is asked, it shows no traceback and, piped, no colour."""
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from smdguard.cli import main
-
-Run = Callable[..., Result]
+from tests.cli.runners import OneLine, Run
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +27,7 @@ def smdguard() -> Run:
 
 
 @pytest.fixture(scope="session")
-def one_line(smdguard: Run) -> Callable[..., str]:
+def one_line(smdguard: Run) -> OneLine:
     """Run a command that fails, and return its one line on standard error."""
 
     def run(*arguments: object, status: int = 1) -> str:

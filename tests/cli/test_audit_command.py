@@ -17,9 +17,8 @@ from smdguard.cli.progress import in_words
 from smdguard.datasets import DATASETS
 from smdguard.report import AuditReport
 from smdguard.threat import ThreatModel
+from tests.cli.runners import OneLine, Run
 
-Run = Callable[..., Result]
-OneLine = Callable[..., str]
 DOCUMENT_KEYS = {
     "model",
     "dataset",

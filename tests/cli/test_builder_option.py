@@ -6,12 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 
 from smdguard.model_folder import ONNX
+from tests.cli.runners import OneLine, Run
 
-Run = Callable[..., Result]
-OneLine = Callable[..., str]
 FACTORY = "own_members:network"
 SAMPLE = Path(__file__).parents[2] / "zoo" / "samples" / "digit-7.png"
 MODULE = """

@@ -2,14 +2,11 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 
-Run = Callable[..., Result]
-OneLine = Callable[..., str]
+from tests.cli.runners import OneLine, Run
 
 
 def test_another_process_exports_the_same_bytes(tiny_folder: Path, tiny_onnx: bytes, tmp_path: Path) -> None:

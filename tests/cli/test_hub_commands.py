@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from rich.console import Console
 
 from smdguard import catalogue
@@ -18,9 +17,9 @@ from smdguard.cli import info
 from smdguard.files import sha256
 from smdguard.model_folder import CARD, CONFIG, ONNX, WEIGHTS
 from smdguard.remote import Repository
+from tests.cli.runners import Run
 from tests.hub_server import TOKEN, HubServer
 
-Run = Callable[..., Result]
 NAME = "naive-lenet-mnist"
 
 

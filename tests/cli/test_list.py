@@ -3,16 +3,14 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 
 from smdguard.catalogue import read_manifest
 from smdguard.manifest import ManifestEntry
+from tests.cli.runners import Run
 
-Run = Callable[..., Result]
 KEYS = {
     "name",
     "dataset",

@@ -6,19 +6,18 @@ import signal
 import subprocess
 import sys
 import urllib.error
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 import torch
-from click.testing import Result
 from PIL import Image
 from torch import nn
 
-Run = Callable[..., Result]
-OneLine = Callable[..., str]
+from tests.cli.runners import OneLine, Run
+
 QUICK = ("--attacks", "FGSM,BIM,PGD", "--device", "cpu", "--epsilon", "0.08", "--json")
 MODULE = """
 import os, signal

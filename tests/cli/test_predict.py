@@ -12,9 +12,8 @@ import torch
 from click.testing import Result
 
 import smdguard as sg
+from tests.cli.runners import OneLine, Run
 
-Run = Callable[..., Result]
-OneLine = Callable[..., str]
 DOCUMENT_KEYS = {"model", "backend", "predictions"}
 ROW_KEYS = {"image", "label", "class_index", "probability", "agreement", "suspicious", "probabilities"}
 

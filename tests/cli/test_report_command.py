@@ -3,11 +3,9 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 
 from smdguard import catalogue, render
 from smdguard.cli.audit import _baseline
@@ -18,9 +16,8 @@ from smdguard.hub import find_model
 from smdguard.manifest import Evaluation, EvaluationThreat, ModelConfig, Objective, serialise
 from smdguard.model_folder import AUDIT
 from smdguard.threat import ThreatModel
+from tests.cli.runners import OneLine, Run
 
-Run = Callable[..., Result]
-OneLine = Callable[..., str]
 FIGURES = {"curve", "transfer", "saliency", "gallery", "disagreement"}
 
 
