@@ -160,14 +160,17 @@ def test_radii_in_l2_are_not_those_in_linf(
     assert [point["epsilon"] for point in document["curve"]] == radii
 
 
+def write_an_image_a_class(folder: Path) -> None:
+    for digit in range(10):
+        (folder / str(digit)).mkdir(parents=True)
+        Image.new("L", (28, 28), 20 * digit).save(folder / str(digit) / "a.png")
+
+
 def test_a_folder_of_images_has_no_usual_radius_in_l2(
     smdguard: Run, one_line: OneLine, tiny_copy: Path, edit_config: Callable[..., None], tmp_path: Path
 ) -> None:
     edit_config(tiny_copy, lambda config: config["training"].update(dataset="flowers"))
-    for digit in range(10):
-        folder = tmp_path / "flowers" / "test" / str(digit)
-        folder.mkdir(parents=True)
-        Image.new("L", (28, 28), 20 * digit).save(folder / "a.png")
+    write_an_image_a_class(tmp_path / "flowers" / "test")
     arguments = ("audit", "--model", tiny_copy, "--data", tmp_path / "flowers", *FAST, "--json", "--norm", "l2")
     assert one_line(*arguments) == "no radius in the norm l2 is usual for flowers; choose one with --epsilon"
     assert json.loads(smdguard(*arguments, "--epsilon", 1.5).stdout)["threat"] == {"norm": "l2", "epsilon": 1.5}
@@ -206,10 +209,7 @@ def test_presets_of_the_option_are_those_there_are(smdguard: Run) -> None:
 
 
 def test_images_of_a_folder_are_audited(smdguard: Run, tiny_folder: Path, tmp_path: Path) -> None:
-    for digit in range(10):
-        folder = tmp_path / "test" / str(digit)
-        folder.mkdir(parents=True)
-        Image.new("L", (28, 28), 20 * digit).save(folder / "a.png")
+    write_an_image_a_class(tmp_path / "test")
     options = ("--attacks", "FGSM", "--device", "cpu", "--json", "--data", tmp_path)
     assert json.loads(smdguard("audit", "--model", tiny_folder, *options).stdout)["num_images"] == 10
 

@@ -97,22 +97,28 @@ def test_what_is_refused_leaves_no_folder(
     assert not (tmp_path / "new").exists()
 
 
-def test_models_to_start_from_and_to_attack_are_handed_on(
-    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun: list[tuple[Recipe, dict[str, Path]]] = []
+@pytest.fixture
+def begun(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Recipe, Path, dict[str, Path]]]:
+    """Trainings of `run` that would begin, which are only written down: recipe, folder and models to build on."""
+    trainings = []
 
     def noted(recipe: Recipe, data: object, output: Path, *rest: Any) -> SimpleNamespace:
-        begun.append((recipe, rest[2]))
+        trainings.append((recipe, output, rest[2]))
         return SimpleNamespace(clean_accuracy=0.5)
 
     monkeypatch.setattr(run, "load_training_data", lambda *_, **__: data)
     monkeypatch.setattr(run, "_train", noted)
+    return trainings
+
+
+def test_models_to_start_from_and_to_attack_are_handed_on(
+    begun: list[tuple[Recipe, Path, dict[str, Path]]], tmp_path: Path
+) -> None:
     wanted = {"--init": ["naive-lenet-mnist"], "--holdout": ["adp-lenet-mnist", "naive-lenet-mnist-s1"]}
     options = [word for option, models in wanted.items() for model in models for word in (option, model)]
     result = invoke("run", "smd-plus-lenet-mnist-eat", *options, "--output", tmp_path / "new", "--device", "cpu")
     assert result.exit_code == 0, result.output
-    ((recipe, origins),) = begun
+    ((recipe, _, origins),) = begun
     names = {origin: folder.name for origin, folder in origins.items()}
     assert [names[recipe.init]] == wanted["--init"]
     assert [names[holdout] for holdout in recipe.holdouts] == wanted["--holdout"]
@@ -120,20 +126,12 @@ def test_models_to_start_from_and_to_attack_are_handed_on(
 
 @pytest.mark.parametrize(("options", "status"), [([], 1), (["--resume"], 0)])
 def test_a_folder_with_something_in_it_is_gone_on_with_only_where_that_is_asked_for(
-    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], status: int
+    begun: list[tuple[Recipe, Path, dict[str, Path]]], tmp_path: Path, options: list[str], status: int
 ) -> None:
-    begun: list[Path] = []
-
-    def noted(recipe: Recipe, data: object, output: Path, *_: Any) -> SimpleNamespace:
-        begun.append(output)
-        return SimpleNamespace(clean_accuracy=0.5)
-
-    monkeypatch.setattr(run, "load_training_data", lambda *_, **__: data)
-    monkeypatch.setattr(run, "_train", noted)
     (tmp_path / "recipe.json").write_text("{}")
     result = invoke("run", "naive-lenet-mnist", *options, "--output", tmp_path, "--device", "cpu")
     assert result.exit_code == status
-    assert begun == ([tmp_path] if options else [])
+    assert [output for _, output, _ in begun] == ([tmp_path] if options else [])
     assert ("is not empty; add --resume" in result.output) == (not options)
     assert (tmp_path / "recipe.json").read_text() == "{}"
 
