@@ -71,27 +71,36 @@ def check_model(model: Model, images: Tensor, labels: Tensor, name: str = "the m
             f"{name} has batch normalisation in training mode, which lets images change each other's answers; call "
             "model.eval() last"
         )
-    few = images[:2]
-    try:
-        with torch.no_grad():
-            output = model(few.clone())
-    except RuntimeError as error:
-        given = f"{few.dtype} images {tuple(few.shape)} on {few.device}"
-        raise InvalidInputError(f"{name} cannot be asked about {given}: {in_one_line(error)}") from error
-    if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(few) or output.shape[1] < 2:
-        got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise InvalidInputError(f"{name} must turn {len(few)} images into logits ({len(few)}, K), but gave {got}")
+    output = checked_output(model, images[:2], name)
     if not output.isfinite().all():
         raise InvalidInputError(f"{name} gave NaN or infinite values for the first images; logits must be finite")
     num_classes = output.shape[1]
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:
         raise InvalidInputError(f"labels must lie in 0 to {num_classes - 1}, but these span {low} to {high}")
-    if bool((output >= 0).all()) and torch.allclose(output.sum(dim=1), output.new_ones(len(few)), atol=1e-4):
+    if bool((output >= 0).all()) and torch.allclose(output.sum(dim=1), output.new_ones(len(output)), atol=1e-4):
         raise InvalidInputError(
             f"{name} seems to give probabilities; give logits or log-probabilities, or gradients will vanish "
             "where it is sure and the audit will overstate its robustness"
         )
+
+
+def checked_output(model: Model, images: Tensor, name: str) -> Tensor:
+    """What a model gives for a few images: (B, K).
+
+    Raises:
+        InvalidInputError: It fails, or gives something else.
+    """
+    try:
+        with torch.no_grad():
+            output = model(images.clone())
+    except RuntimeError as error:
+        given = f"{images.dtype} images {tuple(images.shape)} on {images.device}"
+        raise InvalidInputError(f"{name} cannot be asked about {given}: {in_one_line(error)}") from error
+    if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(images) or output.shape[1] < 2:
+        got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+        raise InvalidInputError(f"{name} must turn {len(images)} images into logits ({len(images)}, K), but gave {got}")
+    return output
 
 
 def check_surrogate(name: str, model: Model, images: Tensor, labels: Tensor) -> None:

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from smdguard.attacks import Model
+from smdguard.auditing.validation import checked_output
 from smdguard.backends.torch import Builder, torch_device
 from smdguard.catalogue import read_test_subset
 from smdguard.dataset_folders import class_names, first_image_shape, load_folder, load_split
 from smdguard.datasets import DATASETS, DEFAULT_EPSILON, Dataset, LabelledImages, dataset_of, parse_subset
 from smdguard.errors import InvalidInputError, UnknownModelError
-from smdguard.factories import import_factory, in_one_line, is_factory
+from smdguard.factories import import_factory, in_one_line, is_factory, users_code
 from smdguard.files import read
 from smdguard.guard import load
 from smdguard.manifest import ModelConfig
@@ -167,17 +168,8 @@ def _labels_of(folders: tuple[str, ...], known: tuple[str, ...] | None, num_clas
 
 
 def _num_classes(name: str, model: Callable[[Tensor], Any], images: Tensor) -> int:
-    try:
-        with torch.no_grad():
-            output = model(images)
-    except Exception as error:  # It is the user's code, which may raise anything.
-        raise InvalidInputError(
-            f"{name} cannot be asked about images {tuple(images.shape)}: {in_one_line(error)}"
-        ) from error
-    if not isinstance(output, Tensor) or output.dim() != 2:
-        got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise InvalidInputError(f"{name} must turn 2 images into logits (2, K), but gave {got}")
-    return output.shape[1]
+    with users_code(f"{name} cannot be asked about images {tuple(images.shape)}", suspected=True):
+        return checked_output(model, images, name).shape[1]
 
 
 def _required(data: Path | None, name: str) -> Path:
