@@ -75,7 +75,10 @@ def zoo_view(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 
 def audit_view(report: "AuditReport") -> RenderableType:
-    """The report for a terminal: verdict first, then the attacks, the curve, the members and the findings."""
+    """The report for a terminal: verdict first, then the attacks, the curve, the members and the findings.
+
+    Names and sentences can come from files of others, so no character of theirs is one that a terminal would obey.
+    """
     parts: list[RenderableType] = [_headline(report), Text(), _attack_table(report)]
     if report.curve:
         parts += [Text(), _curve_table(report)]
@@ -84,10 +87,11 @@ def audit_view(report: "AuditReport") -> RenderableType:
     if report.suspicion is not None:
         parts += [Text(), _suspicion_table(report.suspicion)]
     for finding in report.findings:
-        heading = Text(f"{finding.severity}: {finding.check}", style=_SEVERITY_STYLE[finding.severity])
-        parts += [Text(), heading, Padding(finding.message, (0, 0, 0, 2), expand=False)]
+        heading = Text(printable(f"{finding.severity}: {finding.check}"), style=_SEVERITY_STYLE[finding.severity])
+        parts += [Text(), heading, Padding(printable(finding.message), (0, 0, 0, 2), expand=False)]
     if report.impossible:
-        parts += [Text(), *(Text(f"Not possible: {one.name}, because {one.reason}.") for one in report.impossible)]
+        reasons = [printable(f"Not possible: {one.name}, because {one.reason}.") for one in report.impossible]
+        parts += [Text(), *map(Text, reasons)]
     parts += [Text(), Text(_footnote(report), style="dim")]
     return Group(*parts)
 
@@ -103,20 +107,21 @@ def text(report: "AuditReport") -> str:
 def _headline(report: "AuditReport") -> RenderableType:
     verdict = Text(report.verdict.upper(), style=_VERDICT_STYLE[report.verdict])
     images = f"{report.num_images} images" + (f" of {report.dataset}" if report.dataset else "")
-    title = Text.assemble(verdict, f"  {report.model}, {images}, {report.threat.norm} {report.threat.epsilon:.4g}")
+    audited = printable(f"{report.model}, {images}, {report.threat.norm} {report.threat.epsilon:.4g}")
+    title = Text.assemble(verdict, "  ", audited)
     if report.partial:
         title.append("  PARTIAL: stopped before all attacks were made", style="bold red")
-    return Group(title, Text(report.verdict_reason[:1].upper() + report.verdict_reason[1:]))
+    return Group(title, Text(printable(report.verdict_reason[:1].upper() + report.verdict_reason[1:])))
 
 
 def _attack_table(report: "AuditReport") -> Table:
     """An attack a row; a column for the model itself and for each surrogate."""
     table = Table("accuracy under attack", box=None, pad_edge=False)
-    for heading in ("white-box", *(f"from {source}" for source in surrogate_names(report))):
+    for heading in ("white-box", *(printable(f"from {source}") for source in surrogate_names(report))):
         table.add_column(heading, justify="right")
     table.add_row("clean", _share(report.clean_accuracy))
     for row in attack_rows(report):
-        table.add_row(row.heading, *("" if cell is None else _share(cell) for cell in row.cells))
+        table.add_row(printable(row.heading), *("" if cell is None else _share(cell) for cell in row.cells))
     table.add_row(Text("worst case", style="bold"), Text(_share(report.worst_case.robust_accuracy), style="bold"))
     return table
 
@@ -130,7 +135,7 @@ def _curve_table(report: "AuditReport") -> Table:
 
 
 def _transfer_table(transfer: "TransferMatrix") -> Table:
-    table = Table(f"{transfer.name} at {transfer.epsilon:.4g}", box=None, pad_edge=False)
+    table = Table(printable(f"{transfer.name} at {transfer.epsilon:.4g}"), box=None, pad_edge=False)
     for target in range(len(transfer.members)):
         table.add_column(f"on member {target}", justify="right")
     for source, row in enumerate(transfer.members):
@@ -147,7 +152,7 @@ def _suspicion_table(suspicion: "SuspicionReport") -> Table:
     for attack in suspicion.attacks:
         flagged = "none fooled" if attack.flagged is None else _share(attack.flagged)
         area = "" if attack.auroc is None else f"{attack.auroc:.3f}"
-        table.add_row(attack.name, _share(attack.robust_accuracy), flagged, _share(attack.undetected), area)
+        table.add_row(printable(attack.name), _share(attack.robust_accuracy), flagged, _share(attack.undetected), area)
     return table
 
 

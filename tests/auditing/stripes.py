@@ -70,3 +70,17 @@ class InPlace(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.model(images.sub_(0.25).add_(0.25))
+
+
+class Wandering:
+    """An attack that leaves the ball or the box."""
+
+    name = "Wandering"
+    requires = "labels"
+    needs_members = False
+
+    def __init__(self, offset: float) -> None:
+        self.offset = offset
+
+    def __call__(self, model: object, images: Tensor, *_: object, **__: object) -> Tensor:
+        return images + self.offset

@@ -14,7 +14,17 @@ from smdguard.auditing import audit
 from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError
 from smdguard.threat import ThreatModel
-from tests.auditing.stripes import ATTACKS, InPlace, Stripes, checks, run, stripes, stripes_model, trained_model
+from tests.auditing.stripes import (
+    ATTACKS,
+    InPlace,
+    Stripes,
+    Wandering,
+    checks,
+    run,
+    stripes,
+    stripes_model,
+    trained_model,
+)
 
 
 def test_worst_case_of_a_linear_model_is_exact() -> None:
@@ -198,21 +208,7 @@ def test_targeted_apgd_is_transferred_to_the_end() -> None:
     assert losses[1] > losses[0]
 
 
-class Wandering:
-    """An attack that leaves the ball or the box."""
-
-    name = "Wandering"
-    requires = "labels"
-    needs_members = False
-
-    def __init__(self, offset: float) -> None:
-        self.offset = offset
-
-    def __call__(self, model: object, images: Tensor, *_: object, **__: object) -> Tensor:
-        return images + self.offset
-
-
-@pytest.mark.parametrize("offset", [0.2, 0.7, float("nan")])
+@pytest.mark.parametrize("offset", [0.1001, 0.2, 0.7, float("nan")])
 def test_an_attack_that_cheats_is_refused(offset: float) -> None:
     with pytest.raises(InvalidInputError, match="left the threat model"):
         run(stripes_model(), epsilon=0.1, attacks=[Wandering(offset)])  # type: ignore[list-item]

@@ -128,3 +128,19 @@ def test_large_images_are_shown_small() -> None:
     _, shown = run(lambda batch: batch.mean(dim=(2, 3)), images, images.mean(dim=(2, 3)).argmax(dim=1))
     picture = shown.gallery[0].clean
     assert (picture.channels, picture.height, picture.width) == (3, exhibits.MAX_SIDE // 2, exhibits.MAX_SIDE)
+
+
+def test_what_is_shown_of_attacked_images_is_what_the_ensemble_says_of_them(
+    tiny_ensemble: Ensemble, images: Tensor
+) -> None:
+    labels = tiny_ensemble(images).argmax(dim=1)
+    report, shown = run(tiny_ensemble, images, labels, ThreatModel("linf", 0.006))
+    assert shown.disagreement is not None
+    num_fooled = round(40 * (1 - report.worst_case.robust_accuracy.value))
+    num_left_out = 40 - len(shown.disagreement.clean)
+    assert 0 <= num_left_out < 5 < num_fooled < 35
+    assert num_fooled - num_left_out <= len(shown.disagreement.adversarial) <= num_fooled
+    for image in shown.gallery:
+        attacked = torch.from_numpy(pixels(image.adversarial) / 255).float()
+        probability = tiny_ensemble(attacked[None])[0, image.adversarial_label].exp().item()
+        assert image.adversarial_probability == pytest.approx(probability, abs=0.01)

@@ -1,14 +1,19 @@
 """What the disagreement of the members flags, with and without an adversary who knows of it."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from smdguard.attacks import APGD, Unsuspicious
 from smdguard.attacks.attack import is_fooled
-from smdguard.auditing import audit
+from smdguard.auditing import audit, evaluate
 from smdguard.auditing.crafting import Planned, Workshop
+from smdguard.auditing.outcomes import Outcome
+from smdguard.auditing.suspicion import suspicion_under_attack
 from smdguard.ensemble import Ensemble
+from smdguard.report import SuspicionReport
 from smdguard.scores import disagreement
 from smdguard.threat import ThreatModel
 
@@ -99,3 +104,19 @@ def test_where_nothing_is_fooled_there_is_no_share() -> None:
 def test_no_threshold_or_no_members_no_suspicion(model: object, threshold: float | None) -> None:
     report = audit(model, *data(), THREAT, attacks=[APGD(num_steps=2)], suspicion_threshold=threshold)  # type: ignore[arg-type]
     assert report.suspicion is None
+
+
+def test_what_the_attacks_on_suspicion_fool_counts_in_the_worst_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = data()
+    nothing = torch.zeros(len(labels), dtype=torch.bool)
+
+    def all_fall(*arguments: object) -> tuple[SuspicionReport, list[Outcome]]:
+        report, outcomes = suspicion_under_attack(*arguments)  # type: ignore[arg-type]
+        return report, [replace(outcome, standing=nothing) for outcome in outcomes]
+
+    monkeypatch.setattr(evaluate, "suspicion_under_attack", all_fall)
+    report = audit(
+        ensemble(), images, labels, ThreatModel("linf", 1e-4), attacks=[APGD(num_steps=2)], suspicion_threshold=0.02
+    )
+    assert report.attacks[0].robust_accuracy.value > 0.9
+    assert report.worst_case.robust_accuracy.value == 0

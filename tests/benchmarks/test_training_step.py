@@ -49,7 +49,7 @@ def fresh_residual_ensemble() -> Ensemble:
 def test_step(benchmark, method: str, data: LabelledImages, tmp_path: Path) -> None:
     recipe = recipe_for(f"{method}-lenet-mnist")
     stepper = Stepper(recipe, fresh_ensemble(), [])
-    benchmark(_train_one_epoch, recipe, stepper, data, tmp_path, Progress(), lambda *_: None)
+    benchmark(_train_one_epoch, recipe, stepper, data, tmp_path, Progress(""), lambda *_: None)
 
 
 @pytest.mark.benchmark(group=f"{NUM_STEPS} training steps, LeNet-5 x 3, batch {BATCH_SIZE}")
@@ -76,5 +76,5 @@ def test_residual_step(
 ) -> None:
     recipe = recipe_for(f"{method}-resnet20-cifar10", precision=precision)
     stepper = Stepper(recipe, fresh_residual_ensemble(), [])
-    arguments = recipe, stepper, photographs, tmp_path, Progress(), lambda *_: None
+    arguments = recipe, stepper, photographs, tmp_path, Progress(""), lambda *_: None
     benchmark.pedantic(_train_one_epoch, args=arguments, rounds=5, warmup_rounds=1)

@@ -185,6 +185,15 @@ def test_table_names_verdict_and_attacks(smdguard: Run, tiny_folder: Path) -> No
         assert part in result.stdout
 
 
+def test_the_table_shows_what_a_terminal_would_obey(
+    smdguard: Run, tiny_copy: Path, edit_config: Callable[..., None], tmp_path: Path
+) -> None:
+    edit_config(tiny_copy, lambda config: config["training"].update(dataset="flowers\x1b[2J\x1b]0;title\x07"))
+    write_an_image_a_class(tmp_path / "flowers" / "test")
+    shown = smdguard("audit", "--model", tiny_copy, "--data", tmp_path / "flowers", *FAST).output
+    assert "flowers?[2J?]0;title?" in shown
+
+
 def test_quiet_leaves_standard_error_empty(smdguard: Run, tiny_folder: Path) -> None:
     assert smdguard("audit", "--model", tiny_folder, *FAST, "--epsilon", 0.1, "--quiet").stderr == ""
 

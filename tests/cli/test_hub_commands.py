@@ -176,3 +176,16 @@ def test_command_line_starts_without_what_only_commands_need() -> None:
     heavy = "{'huggingface_hub', 'numpy', 'pydantic', 'rich', 'torch'}"
     script = f"import sys, smdguard.cli; print(sorted({heavy} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout == b"[]\n"
+
+
+def test_verify_finds_an_audit_that_is_not_the_one_of_the_manifest(
+    smdguard: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zoo = tmp_path / "zoo"
+    shutil.copytree(catalogue.zoo_folder() / "models" / NAME, zoo / "models" / NAME)
+    shutil.copy(catalogue.zoo_folder() / "manifest.json", zoo)
+    monkeypatch.setattr(catalogue, "zoo_folder", lambda: zoo)
+    assert smdguard("verify", NAME).stdout.startswith(f"{NAME}: 3 files")
+    audit = zoo / "models" / NAME / "audit.json"
+    audit.write_bytes(audit.read_bytes().replace(b'"fragile"', b'"robust"'))
+    assert "audit.json is not the file that the manifest names" in smdguard("verify", NAME, status=1).stderr

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from smdguard import render
 from smdguard.catalogue import read_manifest
+from smdguard.hub import find_model
 from smdguard.manifest import ManifestEntry
+from smdguard.model_folder import AUDIT
 from tests.cli.runners import Run
 
 KEYS = {
@@ -50,7 +53,9 @@ def test_real_models_are_listed_with_their_audits(smdguard: Run, entry: Manifest
     rows = {row["name"]: row for row in json.loads(smdguard("list", "--json").stdout)["models"]}
     row = rows[entry.name]
     assert row.keys() == KEYS
-    assert 0 <= row["worst_case_accuracy"] <= row["clean_accuracy"] <= 1
+    report = render.read_report(find_model(entry.name).path / AUDIT)
+    assert row["worst_case_accuracy"] == report.worst_case.robust_accuracy.value
+    assert (row["clean_accuracy"], row["epsilon"]) == (report.clean_accuracy.value, report.threat.epsilon)
     assert row["where"] in {"checkout", "bundled"}
     assert row["verdict"] == entry.verdict
 

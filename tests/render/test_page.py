@@ -126,3 +126,34 @@ def test_text_is_escaped(pages: dict[str, str]) -> None:
     assert "<script" not in content
     assert "&lt;script&gt;" in content
     assert "&amp;amp;" in content
+
+
+class Rows(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.rows and self.rows[-1] and self.lasttag in ("td", "th", "small"):
+            self.rows[-1][-1] += f" {data.strip()}" if self.lasttag == "small" else data.strip()
+
+
+def test_each_number_is_in_its_row_and_column(pages: dict[str, str]) -> None:
+    rows = [[cell.replace("\N{NO-BREAK SPACE}", " ").strip() for cell in row] for row in Rows(pages["full"]).rows]
+    for row in (
+        ["none (clean images)", "98.7 % 95.7 to 100.0 %", ""],
+        ["FGSM", "52.1 % 49.1 to 55.1 %", "16.3 % 13.3 to 19.3 %"],
+        ["worst case", "12.3 % 9.3 to 15.3 %", ""],
+        ["0.1", "40.0 %", "20.0 %"],
+        ["1", "70.0 %", "10.0 %", "60.0 %"],
+        ["T-shirt/top", "90.0 %", "T-shirt/top", "60.0 %", "PGD made on other"],
+        ["clean", "3", "0", "0.01", "0.01"],
+    ):
+        assert row in rows, (row, rows)

@@ -14,7 +14,7 @@ from training.batch import Batch
 from training.data import TrainingData
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Sums come out the same in every process only with the same number of threads."""
     before = torch.get_num_threads()

@@ -19,9 +19,11 @@ from training import sweep
 from training.__main__ import main
 from training.audits import PARTIAL
 from training.commands import run
+from training.commands import sweep as sweep_command
 from training.data import TrainingData
 from training.loop import TrainingDivergedError
 from training.recipes import Recipe
+from training.sweep import Summary
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--methods", "naive", "--datasets", "mnist", "--seeds", "0", "--members", "2", "--epochs", "1"]
@@ -208,3 +210,38 @@ def test_a_killed_sweep_goes_on(data: TrainingData, tmp_path: Path) -> None:
     ]
     assert (folder / AUDIT).exists()
     assert not (folder / PARTIAL).exists()
+
+
+def test_what_is_asked_for_reaches_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    class Noted:
+        def __init__(self, wanted: list[Recipe], *arguments: Any, **settings: Any) -> None:
+            asked.extend([wanted, arguments, settings])
+
+        def run(self) -> Summary:
+            return Summary(0, 0, 0, 0, {}, time_is_up=False)
+
+    monkeypatch.setattr(sweep_command, "Sweep", Noted)
+    which = [
+        "--methods",
+        "smd,naive",
+        "--datasets",
+        "mnist",
+        "--seeds",
+        "1,0",
+        "--members",
+        "2",
+        "--adversarial",
+        "eat",
+    ]
+    how = ["--epochs", "7", "--schedule", "one-cycle", "--calibration", "9", "--audit-images", "50"]
+    places = ["--data-root", tmp_path / "data", "--output", tmp_path, "--device", "cpu", "--download"]
+    assert invoke("sweep", *which, *how, *places, "--time-limit", "25").exit_code == 0
+    wanted, (folder, root, _, download, device), settings = asked
+    names = [f"{method}-lenet-mnist-x2-eat{seed}" for seed in ("-s1", "") for method in ("smd", "naive")]
+    assert [recipe.name for recipe in wanted] == names
+    trained = {(one.num_epochs, one.learning_rate_schedule, one.num_calibration_images) for one in wanted}
+    assert trained == {(7, "one-cycle", 9)}
+    assert (folder, root, download, device) == (tmp_path, tmp_path / "data", True, "cpu")
+    assert settings == {"num_audit_images": 50, "time_limit": 25 * 60}

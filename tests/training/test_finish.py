@@ -76,3 +76,12 @@ def test_code_that_was_changed_is_of_no_commit(
 def test_code_outside_of_a_checkout_is_of_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finish, "__file__", str(tmp_path / "finish.py"))
     assert checkout_commit() is None
+
+
+def test_the_folder_has_the_accuracy_on_the_test_half(
+    tmp_path: Path, tiny_ensemble: Ensemble, data: TrainingData
+) -> None:
+    write_model(tmp_path, recipe_for("naive-lenet-mnist", num_calibration_images=99), tiny_ensemble, data)
+    right = [(tiny_ensemble(part.scaled()).argmax(dim=1) == part.labels).double().mean().item() for part in data]
+    assert right[2] not in right[:2]
+    assert parse(ModelConfig, (tmp_path / CONFIG).read_bytes(), CONFIG).clean_accuracy == right[2]

@@ -1,0 +1,49 @@
+"""The terminal shows the report's numbers, each in its row and column."""
+
+import dataclasses
+import io
+
+from rich.console import Console
+
+from smdguard import render
+from smdguard.render.terminal import zoo_view
+from smdguard.report import AuditReport, Finding
+
+
+def test_every_row_has_its_numbers(full: AuditReport) -> None:
+    shown = [" ".join(line.split()) for line in render.text(full).splitlines()]
+    for row in (
+        "clean 98.7 % [95.7, 100.0]",
+        "FGSM 52.1 % [49.1, 55.1] 16.3 % [13.3, 19.3]",
+        "PGD made on member 0 70.0 % [67.0, 73.0]",
+        "worst case 12.3 % [9.3, 15.3]",
+        "0.1 40.0 % [37.0, 43.0]",
+        "made on member 0 0.0 % 80.0 % 90.0 %",
+        "made on member 1 70.0 % 10.0 % 60.0 %",
+        "Unsuspicious 10.0 % [7.0, 13.0] 40.0 % [37.0, 43.0] 54.0 % [51.0, 57.0] 0.814",
+    ):
+        assert row in shown, (row, shown)
+
+
+def test_nothing_that_a_terminal_would_obey_is_shown(hostile: AuditReport) -> None:
+    codes = "\x1b]0;title\x07\x9b2J\u202e"
+    coded = dataclasses.replace(hostile, model=codes, verdict_reason=codes, findings=(Finding(codes, "high", codes),))
+    assert all(letter.isprintable() for letter in render.text(coded).replace("\n", ""))
+
+
+def test_a_model_of_the_zoo_is_one_row() -> None:
+    row = {
+        "name": "smd-tiny",
+        "dataset": "mnist",
+        "num_members": 3,
+        "clean_accuracy": 0.99,
+        "worst_case_accuracy": 0.25,
+        "epsilon": 0.3,
+        "verdict": "fragile",
+        "num_bytes": 1_500_000,
+        "where": "bundled",
+    }
+    console = Console(file=io.StringIO(), width=120)
+    console.print(zoo_view([row]))
+    shown = [" ".join(line.split()) for line in console.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert shown[1:] == ["smd-tiny mnist 3 99.0 % 25.0 % 0.3 fragile 1.5 MB bundled"]

@@ -1,0 +1,42 @@
+"""Every setting of a recipe changes what is trained."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from smdguard.model_folder import WEIGHTS
+from training.data import TrainingData
+from training.loop import train
+from training.recipes import recipe_for
+
+CPU = torch.device("cpu")
+SHORT: dict[str, Any] = {"num_epochs": 1, "batch_size": 64, "num_calibration_images": 32, "num_members": 2}
+
+
+def trained(folder: Path, data: TrainingData, **changes: Any) -> torch.Tensor:
+    train(recipe_for("naive-lenet-mnist", **SHORT | changes), data, folder, device=CPU)
+    return torch.cat([tensor.flatten() for tensor in load_file(folder / WEIGHTS).values()])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"learning_rate_schedule": "one-cycle"}, {"learning_rate": 2e-3}, {"weight_decay": 0.1}, {"augmentation": True}],
+)
+def test_a_setting_changes_the_weights(changes: dict[str, Any], data: TrainingData, tmp_path: Path) -> None:
+    usual, changed = trained(tmp_path / "usual", data), trained(tmp_path / "changed", data, **changes)
+    assert not torch.equal(usual, changed)
+
+
+def test_the_seed_decides_the_first_weights_and_the_order(data: TrainingData, tmp_path: Path) -> None:
+    still = {"learning_rate": 1e-30, "weight_decay": 0.0}
+    first = [trained(tmp_path / f"first-{seed}", data, seed=seed, **still) for seed in (0, 1)]
+    assert not torch.equal(*first)
+    ended = []
+    for seed in (0, 1):
+        recipe = recipe_for("naive-lenet-mnist", **SHORT, seed=seed, init="naive")
+        train(recipe, data, tmp_path / f"ended-{seed}", device=CPU, origins={f"naive-s{seed}": tmp_path / "first-0"})
+        ended.append(load_file(tmp_path / f"ended-{seed}" / WEIGHTS)["members.0.fc1.weight"])
+    assert not torch.equal(*ended)
