@@ -185,7 +185,7 @@ def test_table_names_verdict_and_attacks(smdguard: Run, tiny_folder: Path) -> No
         assert part in result.stdout
 
 
-def test_the_table_shows_what_a_terminal_would_obey(
+def test_the_table_has_question_marks_for_what_a_terminal_would_obey(
     smdguard: Run, tiny_copy: Path, edit_config: Callable[..., None], tmp_path: Path
 ) -> None:
     edit_config(tiny_copy, lambda config: config["training"].update(dataset="flowers\x1b[2J\x1b]0;title\x07"))
