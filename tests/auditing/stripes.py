@@ -37,16 +37,20 @@ def stripes(num_images: int = NUM_IMAGES) -> tuple[Tensor, Tensor, Tensor]:
     return images, labels, contrast / 2
 
 
-def trained_model() -> nn.Module:
-    """A small network that has learned the stripes from noisy images."""
-    torch.manual_seed(0)
+def trained_model(*, adversarial: bool = False, seed: int = 0) -> nn.Module:
+    """A small network that has learned the stripes from noisy images, or from adversarial ones."""
+    torch.manual_seed(seed)
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 32), nn.ReLU(), nn.Linear(32, 2))
     images, labels, _ = stripes(2000)
+    attack, threat = PGD(num_steps=5, step_ratio=0.4, early_stop=False), ThreatModel(norm="linf", epsilon=0.05)
+    generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for _ in range(60):
-        noisy = (images + 0.1 * torch.randn_like(images)).clamp(0, 1)
+        shown = (images + 0.1 * torch.randn_like(images)).clamp(0, 1)
+        if adversarial:
+            shown = attack(model, images, labels, threat, generator=generator)
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(noisy), labels).backward()
+        nn.functional.cross_entropy(model(shown), labels).backward()
         optimizer.step()
     return model.eval().requires_grad_(False)
 

@@ -1,0 +1,74 @@
+"""Which gradients an attack can follow."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from smdguard.auditing.gradients import gradient_health
+from smdguard.threat import ThreatModel
+from tests.auditing.planted_outcomes import USABLE
+from tests.auditing.stripes import InPlace, stripes, stripes_model, trained_model
+
+NEAR = ThreatModel("linf", 0.05)
+
+
+@pytest.mark.parametrize(
+    ("share", "limit"), [("zero", 0.01), ("not_finite", 0.01), ("random", 0.01), ("misleading", 0.05)]
+)
+def test_gradients_are_broken_where_more_than_so_many_cannot_be_followed(share: str, limit: float) -> None:
+    assert not dataclasses.replace(USABLE, **{share: limit}).broken
+    assert dataclasses.replace(USABLE, **{share: limit + 0.001}).broken
+
+
+class StraightThrough(nn.Module):
+    """Rounds its input to 8 bits, with the gradient of no rounding."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images + ((images * 255).round() / 255 - images).detach())
+
+
+@pytest.mark.parametrize("defence", [nn.Sequential, StraightThrough, InPlace])
+def test_gradients_that_can_be_followed_raise_no_alarm(defence: type[nn.Module]) -> None:
+    images, labels, _ = stripes()
+    model = defence(trained_model())
+    health = gradient_health(lambda each: model(each.clone()), [images], [labels], NEAR)
+    assert health.misleading < 0.02
+    assert not health.broken
+
+
+class MisleadsWithin(nn.Module):
+    """Turns the gradient round at points that are no further than a radius from a clean image."""
+
+    def __init__(self, model: nn.Module, clean: Tensor, radius: float) -> None:
+        super().__init__()
+        self.model, self.clean, self.radius = model, clean, radius
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.model(images)
+        distance = (images.detach().flatten(1)[:, None] - self.clean.flatten(1)).abs().amax(dim=2).amin(dim=1)
+        turned = logits.detach() - (logits - logits.detach())
+        return torch.where((distance <= self.radius)[:, None], turned, logits)
+
+
+@pytest.mark.parametrize(("epsilon", "misleading"), [(0.005, 1.0), (0.02, 1.0), (0.05, 0.4), (0.1, 0.2)])
+def test_gradients_are_looked_at_on_the_whole_way_that_the_adversary_may_go(epsilon: float, misleading: float) -> None:
+    images, labels, _ = stripes()
+    model = MisleadsWithin(stripes_model(), images, 0.02)
+    health = gradient_health(model, [images], [labels], ThreatModel("linf", epsilon))
+    assert health.misleading == pytest.approx(misleading, abs=0.1)
+
+
+def test_logits_near_zero_are_not_taken_for_misleading_ones() -> None:
+    images, labels, _ = stripes()
+    model = trained_model()
+
+    def classify(each: Tensor) -> Tensor:
+        return 1e-7 * nn.functional.pad(model(each), (0, 1))
+
+    assert gradient_health(classify, [images], [labels], NEAR).misleading < 0.02

@@ -1,0 +1,28 @@
+"""What several attacks left, put together and put into words."""
+
+import dataclasses
+
+import torch
+
+from smdguard.attacks import FGSM, PGD, Square
+from smdguard.auditing.outcomes import comparison, worst_case
+from tests.auditing.planted_outcomes import outcome
+
+
+def test_an_attack_on_what_others_left_is_not_credited_with_what_they_did() -> None:
+    others = outcome(PGD(), 100)
+    assert comparison(outcome(FGSM(), 80), others) == "FGSM leaves 40.0 % standing, the best white-box attack 50.0 %"
+    assert comparison(outcome(Square(), 80, pursued=True), others) == (
+        "white-box attacks leave 50.0 % standing, and Square, made on those, leaves 40.0 %"
+    )
+
+
+def test_what_fell_in_a_smaller_ball_has_fallen_in_a_larger_one_and_not_the_other_way_round() -> None:
+    small, large = (
+        dataclasses.replace(outcome(PGD(), 0), epsilon=radius, standing=torch.arange(4) != fallen)
+        for radius, fallen in ((0.05, 0), (0.1, 1))
+    )
+    clean = torch.arange(4) != 3
+    assert worst_case([large, small], clean, 0.1).tolist() == [False, False, True, False]
+    assert worst_case([large, small], clean, 0.05).tolist() == [False, True, True, False]
+    assert worst_case([large, small], clean, 0.01).tolist() == [True, True, True, False]
