@@ -205,7 +205,7 @@ def _baseline(config: "ModelConfig", threat: "ThreatModel") -> "Baseline | None"
     """The curve of an undefended ensemble of the same kind, as the zoo's audit of it has it."""
     from smdguard.companions import read_baseline_audit
     from smdguard.render import parse_report
-    from smdguard.report import Baseline
+    from smdguard.report import Baseline, CurvePoint
 
     found = read_baseline_audit(config)
     if found is None:
@@ -215,4 +215,6 @@ def _baseline(config: "ModelConfig", threat: "ThreatModel") -> "Baseline | None"
     curve = tuple(point for point in audited.curve if point.epsilon <= threat.epsilon)
     if not curve or audited.threat.norm != threat.norm:
         return None
+    if curve[0].epsilon > 0:
+        curve = (CurvePoint(0.0, audited.clean_accuracy), *curve)
     return Baseline(name, audited.preset, audited.num_images, curve)

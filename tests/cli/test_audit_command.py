@@ -13,8 +13,10 @@ from torch import Tensor
 
 from smdguard import auditing, render
 from smdguard.auditing import PRESETS
+from smdguard.catalogue import read_manifest
 from smdguard.cli.progress import in_words
 from smdguard.datasets import DATASETS
+from smdguard.manifest import WORST_CASE
 from smdguard.report import AuditReport
 from smdguard.threat import ThreatModel
 from tests.cli.runners import OneLine, Run
@@ -243,6 +245,20 @@ def test_quick_asks_one_surrogate(
     document = json.loads(smdguard(*arguments).stdout)
     made_on = {row["source"] for row in document["attacks"] if row["access"] == "black-box"}
     assert made_on == {f"{method}-lenet-mnist-s1" for method in expected}
+
+
+def test_a_curve_stands_beside_that_of_the_undefended_model(smdguard: Run) -> None:
+    arguments = ("audit", "--model", "smd-lenet-mnist", "--num-images", 10, "--device", "cpu", "--json", "--quiet")
+    arguments += ("--epsilons", "0:0.2:0.1")
+    baseline = json.loads(smdguard(*arguments, "--preset", "quick").stdout)["baseline"]
+    assert (baseline["name"], baseline["preset"]) == ("naive-lenet-mnist", "standard")
+    entry = read_manifest().find("naive-lenet-mnist")
+    assert entry is not None
+    recorded = {row.threat.epsilon: row.robust_accuracy for row in entry.evaluations if row.attack == WORST_CASE}
+    shown = {point["epsilon"]: point["robust_accuracy"]["value"] for point in baseline["curve"]}
+    assert shown == {0: entry.evaluations[0].clean_accuracy, 0.1: recorded[0.1], 0.2: recorded[0.2]}
+    # Other attacks than a preset's are no match for those of its audit.
+    assert json.loads(smdguard(*arguments, "--attacks", "FGSM").stdout)["baseline"] is None
 
 
 WRONG = {

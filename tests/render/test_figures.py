@@ -5,6 +5,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from typing import Any
 
+import numpy
 import pytest
 from matplotlib.figure import Figure
 
@@ -71,7 +72,12 @@ def test_curve_shows_both_models_with_bands(full: AuditReport) -> None:
     assert list(model.get_xdata()) == [0.0, 0.1, 0.2]
     assert list(model.get_ydata()) == [0.987, 0.4, 0.123]
     assert list(baseline.get_ydata()) == [0.99, 0.2, 0.0]
-    assert len(axes.collections) == 2
+    bands = [band.get_paths()[0].vertices for band in axes.collections]  # type: ignore[attr-defined]
+    for band, values in zip(bands, ([0.987, 0.4, 0.123], [0.99, 0.2, 0.0]), strict=True):
+        edges = {(radius, share) for radius, share in band.round(6).tolist()}
+        expected = [(radius, max(0.0, value - 0.03)) for radius, value in zip((0, 0.1, 0.2), values, strict=True)]
+        expected += [(radius, min(1.0, value + 0.03)) for radius, value in zip((0, 0.1, 0.2), values, strict=True)]
+        assert edges == {(radius, round(share, 6)) for radius, share in expected}
     # Other attacks on the baseline than on the model: the figure by itself says so.
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "a-model",
@@ -107,6 +113,12 @@ def test_gallery_tells_fooled_from_standing(full: AuditReport) -> None:
     answers = [axes.get_xlabel() for axes in visible if axes.get_xlabel()]
     assert answers[0] == "still\nT-shirt/top (60 %)"
     assert answers[2] == "taken for\nT-shirt/top (60 %)"
+
+
+def test_what_the_attack_made_brighter_is_brighter_than_grey(full: AuditReport) -> None:
+    clean, change, attacked = (drawn(figures.gallery, full).axes[row].images[0].get_array() for row in (0, 4, 8))
+    difference = numpy.asarray(attacked, float) - numpy.asarray(clean)
+    assert numpy.asarray(change) == pytest.approx(0.5 + 0.5 * difference / abs(difference).max())
 
 
 def test_gallery_of_unknown_classes_shows_numbers(full: AuditReport) -> None:

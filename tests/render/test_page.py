@@ -60,7 +60,10 @@ def test_page_asks_for_nothing_and_is_accessible(pages: dict[str, str], name: st
     assert all(image["alt"] for image in page.all("img"))
     assert all(heading.get("scope") in ("col", "row") for heading in page.all("th"))
     assert len(page.all("h1")) == 1
-    assert "viewport" in [one.get("name") for one in page.all("meta")]
+    metas = page.all("meta")
+    assert "viewport" in [one.get("name") for one in metas]
+    policies = [one["content"] for one in metas if one.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
 
 
 def test_first_screen_says_verdict_and_numbers(pages: dict[str, str]) -> None:

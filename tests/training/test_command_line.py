@@ -7,9 +7,10 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -99,13 +100,25 @@ def test_what_is_refused_leaves_no_folder(
     assert not (tmp_path / "new").exists()
 
 
+class Begun(NamedTuple):
+    """What a training would have been begun with."""
+
+    recipe: Recipe
+    data: TrainingData
+    folder: Path
+    device: torch.device
+    evaluate_every: int | None
+    origins: dict[str, Path]
+    division: object
+
+
 @pytest.fixture
-def begun(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Recipe, Path, dict[str, Path]]]:
-    """Trainings of `run` that would begin, which are only written down: recipe, folder and models to build on."""
+def begun(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> list[Begun]:
+    """Trainings of `run` that would begin, which are only written down."""
     trainings = []
 
-    def noted(recipe: Recipe, data: object, output: Path, *rest: Any) -> SimpleNamespace:
-        trainings.append((recipe, output, rest[2]))
+    def noted(*arguments: Any) -> SimpleNamespace:
+        trainings.append(Begun(*arguments))
         return SimpleNamespace(clean_accuracy=0.5)
 
     monkeypatch.setattr(run, "load_training_data", lambda *_, **__: data)
@@ -113,27 +126,33 @@ def begun(data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Rec
     return trainings
 
 
-def test_models_to_start_from_and_to_attack_are_handed_on(
-    begun: list[tuple[Recipe, Path, dict[str, Path]]], tmp_path: Path
-) -> None:
+def test_models_to_start_from_and_to_attack_are_handed_on(begun: list[Begun], tmp_path: Path) -> None:
     wanted = {"--init": ["naive-lenet-mnist"], "--holdout": ["adp-lenet-mnist", "naive-lenet-mnist-s1"]}
     options = [word for option, models in wanted.items() for model in models for word in (option, model)]
     result = invoke("run", "smd-plus-lenet-mnist-eat", *options, "--output", tmp_path / "new", "--device", "cpu")
     assert result.exit_code == 0, result.output
-    ((recipe, _, origins),) = begun
-    names = {origin: folder.name for origin, folder in origins.items()}
-    assert [names[recipe.init]] == wanted["--init"]
-    assert [names[holdout] for holdout in recipe.holdouts] == wanted["--holdout"]
+    (training,) = begun
+    names = {origin: folder.name for origin, folder in training.origins.items()}
+    assert [names[training.recipe.init]] == wanted["--init"]
+    assert [names[holdout] for holdout in training.recipe.holdouts] == wanted["--holdout"]
+
+
+@pytest.mark.parametrize(("options", "expected"), [([], None), (["--evaluate-every", 3], 3)])
+def test_how_often_to_attack_held_out_images_is_handed_on(
+    begun: list[Begun], tmp_path: Path, options: list[str], expected: int | None
+) -> None:
+    assert invoke("run", "naive-lenet-mnist", *options, "--output", tmp_path / "new", "--device", "cpu").exit_code == 0
+    assert [training.evaluate_every for training in begun] == [expected]
 
 
 @pytest.mark.parametrize(("options", "status"), [([], 1), (["--resume"], 0)])
 def test_a_folder_with_something_in_it_is_gone_on_with_only_where_that_is_asked_for(
-    begun: list[tuple[Recipe, Path, dict[str, Path]]], tmp_path: Path, options: list[str], status: int
+    begun: list[Begun], tmp_path: Path, options: list[str], status: int
 ) -> None:
     (tmp_path / "recipe.json").write_text("{}")
     result = invoke("run", "naive-lenet-mnist", *options, "--output", tmp_path, "--device", "cpu")
     assert result.exit_code == status
-    assert [output for _, output, _ in begun] == ([tmp_path] if options else [])
+    assert [training.folder for training in begun] == ([tmp_path] if options else [])
     assert ("is not empty; add --resume" in result.output) == (not options)
     assert (tmp_path / "recipe.json").read_text() == "{}"
 

@@ -97,6 +97,7 @@ def test_a_watched_training_ends_with_the_same_bits(data: TrainingData, tmp_path
     assert train(recipe, data, tmp_path / "watched", device=device, measure=Monitor(recipe, data)) == alone
     lines = [json.loads(line) for line in (tmp_path / "watched" / "metrics.jsonl").read_text().splitlines()]
     assert all(set(EVERY_EPOCH + NOW_AND_THEN) <= line.keys() for line in lines)
+    assert lines[-1]["clean_accuracy"] == alone.clean_accuracy
 
 
 def test_images_come_from_the_calibration_half_or_evenly_from_the_test_half(watched: Ensemble) -> None:
