@@ -3,6 +3,7 @@
 import dataclasses
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from dataclasses import astuple
 from typing import Any
 
 import numpy
@@ -72,12 +73,10 @@ def test_curve_shows_both_models_with_bands(full: AuditReport) -> None:
     assert list(model.get_xdata()) == [0.0, 0.1, 0.2]
     assert list(model.get_ydata()) == [0.987, 0.4, 0.123]
     assert list(baseline.get_ydata()) == [0.99, 0.2, 0.0]
-    bands = [band.get_paths()[0].vertices for band in axes.collections]  # type: ignore[attr-defined]
-    for band, values in zip(bands, ([0.987, 0.4, 0.123], [0.99, 0.2, 0.0]), strict=True):
-        edges = {(radius, share) for radius, share in band.round(6).tolist()}
-        expected = [(radius, max(0.0, value - 0.03)) for radius, value in zip((0, 0.1, 0.2), values, strict=True)]
-        expected += [(radius, min(1.0, value + 0.03)) for radius, value in zip((0, 0.1, 0.2), values, strict=True)]
-        assert edges == {(radius, round(share, 6)) for radius, share in expected}
+    assert full.baseline is not None
+    for band, curve in zip(axes.collections, (full.curve, full.baseline.curve), strict=True):
+        edges = {(point.epsilon, end) for point in curve for end in astuple(point.robust_accuracy)[1:]}
+        assert set(map(tuple, band.get_paths()[0].vertices.tolist())) == edges  # type: ignore[union-attr]
     # Other attacks on the baseline than on the model: the figure by itself says so.
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "a-model",
