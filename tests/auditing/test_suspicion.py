@@ -55,6 +55,28 @@ def test_adaptive_attack_fools_with_less_disagreement() -> None:
     assert undetected["adaptive"].sum() > undetected["APGD-CE"].sum()
 
 
+def test_adaptive_attack_finds_the_wrong_decision_of_least_disagreement() -> None:
+    """The first member is easily led to the other class, the second hardly: all that leads there drives them apart."""
+    members = []
+    for pixel, (slope, offset) in enumerate([(40.0, -1.0), (5.0, -2.0)]):
+        layer = nn.Linear(2, 2)
+        layer.weight.data = torch.zeros(2, 2).index_fill_(1, torch.tensor(pixel), slope) * torch.tensor([[0.0], [1.0]])
+        layer.bias.data = torch.tensor([0.0, offset])
+        members.append(nn.Sequential(nn.Flatten(), layer))
+    model = Ensemble(members, mean=[0.5], std=[1.0]).eval()
+    image, label, threat = torch.full((1, 1, 1, 2), 0.5), torch.tensor([0]), ThreatModel("linf", 0.2)
+    attack = Unsuspicious(num_steps=100, threshold=0.0)
+    adversarial = attack(model, image, label, threat, generator=torch.Generator().manual_seed(0))
+    around = torch.linspace(0.3, 0.7, 401)
+    everywhere = torch.cartesian_prod(around, around).view(-1, 1, 1, 2)
+    with torch.no_grad():
+        scores = disagreement(model.member_log_probabilities(everywhere))
+        least = scores[is_fooled(model(everywhere), label.expand(len(everywhere)))].min()
+        assert is_fooled(model(adversarial), label).all()
+        found = disagreement(model.member_log_probabilities(adversarial))
+    assert found.item() == pytest.approx(least.item(), rel=0.05)
+
+
 def test_report_says_what_is_flagged() -> None:
     report = audit(ensemble(), *data(), THREAT, attacks=[APGD(num_steps=5)], suspicion_threshold=THRESHOLD)
     suspicion = report.suspicion
