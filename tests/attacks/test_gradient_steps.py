@@ -8,22 +8,10 @@ from smdguard.attacks import BIM, FGSM, MIM, PGD, RFGSM, Attack, Transfer
 from smdguard.attacks.attack import is_fooled
 from smdguard.threat import ThreatModel
 from tests.attacks.crafting import craft, craft_watched
+from tests.attacks.known_models import curved_model, grey_images, linear_model
 
 ATTACKS = [FGSM, RFGSM, BIM, PGD, MIM]
 ITERATIVE = [BIM, PGD, MIM]
-
-
-def linear_model(num_classes: int = 2, scale: float = 1.0) -> nn.Module:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(16, num_classes)).double()
-    with torch.no_grad():
-        model[1].weight.mul_(scale)  # type: ignore[union-attr]
-    return model
-
-
-def grey_images(num_images: int = 6) -> Tensor:
-    """Images so far from black and white that the box does not bind."""
-    return 0.5 + 0.1 * torch.rand(num_images, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
 def margin_of(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -35,7 +23,7 @@ def margin_of(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 @pytest.mark.parametrize("attack", [kind(early_stop=False) for kind in (FGSM, BIM, MIM)], ids=lambda a: a.name)
 def test_reaches_the_optimum_of_a_linear_model(attack: Attack, norm: str) -> None:
     # The margin is linear in x; in the ball its least value is margin - epsilon * dual norm of the weight difference.
-    model, images, labels = linear_model(), grey_images(), torch.tensor([0, 1, 0, 1, 0, 1])
+    model, images, labels = linear_model(2), grey_images(6), torch.tensor([0, 1, 0, 1, 0, 1])
     threat = ThreatModel(norm=norm, epsilon=0.2)  # type: ignore[arg-type]
     weight = model[1].weight.detach()  # type: ignore[index]
     dual = torch.linalg.vector_norm(weight[0] - weight[1], ord=1 if norm == "linf" else 2)
@@ -45,7 +33,7 @@ def test_reaches_the_optimum_of_a_linear_model(attack: Attack, norm: str) -> Non
 
 
 def test_pgd_reaches_the_optimum_of_a_linear_model_from_anywhere() -> None:
-    model, images, labels = linear_model(), grey_images(), torch.tensor([0, 1, 0, 1, 0, 1])
+    model, images, labels = linear_model(2), grey_images(6), torch.tensor([0, 1, 0, 1, 0, 1])
     threat = ThreatModel(norm="linf", epsilon=0.2)
     optimum = craft(FGSM(early_stop=False), model, images, labels, threat)
     adversarial = craft(PGD(early_stop=False, num_steps=20), model, images, labels, threat)
@@ -53,7 +41,7 @@ def test_pgd_reaches_the_optimum_of_a_linear_model_from_anywhere() -> None:
 
 
 def test_rfgsm_walks_its_random_step_and_then_the_rest() -> None:
-    model, images, labels = linear_model(), grey_images(), torch.tensor([0, 1, 0, 1, 0, 1])
+    model, images, labels = linear_model(2), grey_images(6), torch.tensor([0, 1, 0, 1, 0, 1])
     threat = ThreatModel(norm="linf", epsilon=0.2)
     step = (craft(RFGSM(early_stop=False, random_ratio=0.25), model, images, labels, threat) - images).abs()
     # 0.05 at random and 0.15 along the gradient: together 0.2 where they agree, else 0.1.
@@ -63,7 +51,7 @@ def test_rfgsm_walks_its_random_step_and_then_the_rest() -> None:
 
 @pytest.mark.parametrize("kind", ITERATIVE, ids=lambda k: k.name)
 def test_early_stop_keeps_the_first_success(kind: type) -> None:
-    model, images = linear_model(), grey_images(1)
+    model, images = linear_model(2), grey_images(1)
     labels, threat = model(images).argmax(dim=1), ThreatModel(norm="linf", epsilon=0.5)
     # More steps than are needed, because the model is not asked about the last point.
     adversarial, seen = craft_watched(kind(num_steps=30), model, images, labels, threat)
@@ -76,7 +64,7 @@ def test_early_stop_keeps_the_first_success(kind: type) -> None:
 
 @pytest.mark.parametrize("kind", [FGSM, BIM, MIM], ids=lambda k: k.name)
 def test_an_image_does_not_depend_on_its_neighbours(kind: type) -> None:
-    model, images, labels = linear_model(), grey_images(), torch.tensor([0, 1, 0, 1, 0, 1])
+    model, images, labels = linear_model(2), grey_images(6), torch.tensor([0, 1, 0, 1, 0, 1])
     threat = ThreatModel(norm="linf", epsilon=0.1)
     together = craft(kind(), model, images, labels, threat)
     alone = torch.cat([craft(kind(), model, images[i : i + 1], labels[i : i + 1], threat) for i in range(6)])
@@ -87,7 +75,7 @@ def test_an_image_does_not_depend_on_its_neighbours(kind: type) -> None:
     "attack", [FGSM(targeted=True), RFGSM(targeted=True, random_ratio=0.1), *(k(targeted=True) for k in ITERATIVE)]
 )
 def test_targeted_attacks_reach_the_wanted_class(attack: Attack) -> None:
-    model, images = linear_model(3, scale=3), grey_images()
+    model, images = linear_model(3, scale=3), grey_images(6)
     wanted = (model(images).argmax(dim=1) + 1) % 3
     adversarial = craft(attack, model, images, wanted, ThreatModel(norm="linf", epsilon=1.0))
     assert torch.equal(model(adversarial).argmax(dim=1), wanted)
@@ -97,7 +85,7 @@ def test_targeted_attacks_reach_the_wanted_class(attack: Attack) -> None:
 def test_saturated_float32_logits_are_attacked_like_moderate_ones(kind: type) -> None:
     # At this scale the softmax of every image rounds to exactly one, and the plain cross-entropy has no gradient.
     moderate, saturated = linear_model(2), linear_model(2, scale=1e4).float()
-    images = grey_images()
+    images = grey_images(6)
     labels, threat = moderate(images).argmax(dim=1), ThreatModel(norm="linf", epsilon=0.1)
     leaf = images.float().requires_grad_()
     plain = torch.autograd.grad(nn.functional.cross_entropy(saturated(leaf), labels, reduction="sum"), leaf)[0]
@@ -108,11 +96,7 @@ def test_saturated_float32_logits_are_attacked_like_moderate_ones(kind: type) ->
 
 
 def test_restarts_only_help() -> None:
-    torch.manual_seed(3)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 3)).double()
-    with torch.no_grad():
-        model[1].weight.mul_(8)  # type: ignore[union-attr]
-    images = torch.rand(64, 1, 4, 4, dtype=torch.float64)
+    model, images = curved_model(3), grey_images(64)
     labels = model(images).argmax(dim=1)
     threat = ThreatModel(norm="linf", epsilon=0.15)
     once = is_fooled(model(craft(PGD(num_steps=2), model, images, labels, threat)), labels)
@@ -122,7 +106,7 @@ def test_restarts_only_help() -> None:
 
 
 def test_transfer_pushes_images_past_the_first_success() -> None:
-    model, images = linear_model(), grey_images()
+    model, images = linear_model(2), grey_images(6)
     labels, threat = model(images).argmax(dim=1), ThreatModel(norm="linf", epsilon=0.5)
     transferred = craft(Transfer("surrogate", BIM()), model, images, labels, threat)
     assert torch.equal(transferred, craft(BIM(early_stop=False), model, images, labels, threat))

@@ -1,10 +1,12 @@
 """Small ensembles and data sets to train on in a moment."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from smdguard.architectures.layered import FirstConvolution, GroupedLinear, LayeredNetwork
@@ -92,3 +94,14 @@ def random_images(count: int, seed: int) -> LabelledImages:
 def data() -> TrainingData:
     """256 random images in the shape of MNIST's, and just enough to calibrate the suspicion score on."""
     return TrainingData(random_images(256, 0), random_images(99, 1), random_images(32, 2))
+
+
+@pytest.fixture
+def image_folder(data: TrainingData, tmp_path: Path) -> Path:
+    """The random images as PNG files, where a data set is looked for."""
+    for half, part in (("train", data.train), ("test", data.test)):
+        for index, (image, label) in enumerate(zip(*part, strict=True)):
+            folder = tmp_path / "data" / half / str(label.item())
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[0].numpy()).save(folder / f"{index}.png")
+    return tmp_path / "data"

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from PIL import Image
 
 from smdguard.model_folder import AUDIT
 from tests.training.finished_runs import finished_run, write_run
@@ -204,13 +203,8 @@ def test_a_key_stops_it_with_one_line(data: TrainingData, tmp_path: Path, monkey
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on(data: TrainingData, tmp_path: Path) -> None:
-    for half, part in (("train", data.train), ("test", data.test)):
-        for index, (image, label) in enumerate(zip(*part, strict=True)):
-            folder = tmp_path / "data" / half / str(label.item())
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image[0].numpy()).save(folder / f"{index}.png")
-    paths = ["--data-root", str(tmp_path / "data"), "--output", str(tmp_path / "runs")]
+def test_a_killed_sweep_goes_on(image_folder: Path, tmp_path: Path) -> None:
+    paths = ["--data-root", str(image_folder), "--output", str(tmp_path / "runs")]
     command = [sys.executable, "-m", "training", "sweep", *TINY, "--calibration", "0", "--device", "cpu", *paths]
     settings: dict[str, Any] = {"cwd": ROOT, "env": {**os.environ, "OMP_NUM_THREADS": "1"}, "text": True}
     folder = tmp_path / "runs" / "naive-lenet-mnist-x2"

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -248,14 +247,9 @@ def test_the_figures_of_the_page() -> None:
 
 
 @pytest.mark.slow
-def test_torchrun_makes_a_model(data: TrainingData, tmp_path: Path) -> None:
-    for half, part in (("train", data.train), ("test", data.test)):
-        for index, (image, label) in enumerate(zip(*part, strict=True)):
-            folder = tmp_path / "data" / half / str(label.item())
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image[0].numpy()).save(folder / f"{index}.png")
+def test_torchrun_makes_a_model(image_folder: Path, data: TrainingData, tmp_path: Path) -> None:
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "training", "run"]
-    options = ["--epochs", "1", "--data-root", str(tmp_path / "data"), "--output", str(tmp_path / "model")]
+    options = ["--epochs", "1", "--data-root", str(image_folder), "--output", str(tmp_path / "model")]
     result = subprocess.run(
         [sys.executable, *launch, "smd-lenet-mnist", "--parallel", "members", "--calibration", "0", *options],
         cwd=ROOT,

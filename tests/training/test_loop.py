@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -404,17 +403,6 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
     recipe = fail(monkeypatch, Hungry(0, RuntimeError("shapes cannot be multiplied")))
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         train(recipe, data, tmp_path, device=CPU)
-
-
-@pytest.fixture
-def image_folder(data: TrainingData, tmp_path: Path) -> Path:
-    """The random images as PNG files, where a data set is looked for."""
-    for half, part in (("train", data.train), ("test", data.test)):
-        for index, (image, label) in enumerate(zip(*part, strict=True)):
-            folder = tmp_path / "data" / half / str(label.item())
-            folder.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(image[0].numpy()).save(folder / f"{index}.png")
-    return tmp_path / "data"
 
 
 def test_a_killed_process_loses_nothing(image_folder: Path, tmp_path: Path) -> None:
