@@ -3,6 +3,7 @@
 import math
 
 from smdguard import render
+from smdguard.companions import default_surrogates
 from smdguard.errors import IntegrityError
 from smdguard.files import read, sha256
 from smdguard.golden import check_golden
@@ -11,6 +12,7 @@ from smdguard.hub import find_model
 from smdguard.manifest import ManifestEntry
 from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN
 from smdguard.report import AuditReport
+from training.audits import sources_of
 from zoo.audits import audit_zoo_model
 from zoo.card import model_card
 from zoo.entries import AUDIT_PRESET, describe
@@ -40,6 +42,12 @@ def verify_entry(entry: ManifestEntry, *, num_images: int | None = None) -> str:
     expected = describe(folder.config, report, config_sha256=entry.training.config_sha256, report_sha256=sha256(audit))
     if report.preset != AUDIT_PRESET:
         raise IntegrityError(f"{entry.name}: {AUDIT} is not of the preset {AUDIT_PRESET}; make it anew with zoo audit")
+    sources, surrogates = sources_of(report), set(default_surrogates(folder.config))
+    if sources != surrogates:
+        raise IntegrityError(
+            f"{entry.name}: {AUDIT} has attacks made on {_listed(sources)}, and the zoo has {_listed(surrogates)} for "
+            f"that; make it anew with zoo audit"
+        )
     # Where its files are published stands in the manifest alone.
     if entry.published_at(None, None) != expected:
         raise IntegrityError(f"{entry.name}: the manifest does not say what {CONFIG} and {AUDIT} say")
@@ -84,6 +92,10 @@ def leeway(share: float, num_images: int, num_again: int) -> float:
     """
     variance = share * (1 - share) / num_again * (num_images - num_again) / max(1, num_images - 1)
     return _TOLERANCE + 4 * math.sqrt(variance)
+
+
+def _listed(names: set[str]) -> str:
+    return " and ".join(sorted(names)) or "no other model"
 
 
 def _accuracies(report: AuditReport) -> dict[str, float]:

@@ -26,7 +26,7 @@ from smdguard.manifest import Manifest, ManifestEntry, Objective, TestSubset, se
 from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS
 from smdguard.report import AttackResult, AuditReport, Interval, RobustAccuracy
 from training.audits import PARTIAL
-from zoo import entries
+from zoo import entries, verify
 from zoo.__main__ import main
 from zoo.card import model_card
 from zoo.entries import add_model, audit_model, describe, replace_in_manifest
@@ -205,6 +205,15 @@ def with_figure(result: AttackResult, share: float) -> AttackResult:
 def test_audit_of_another_preset_is_found(zoo: Path, entry: ManifestEntry) -> None:
     forge(zoo, entry, lambda report: replace(report, preset="quick"))
     with pytest.raises(IntegrityError, match=r"audit.json is not of the preset standard"):
+        verify_entry(entry)
+
+
+def test_audit_without_the_black_box_attacks_that_the_zoo_can_make_is_found(
+    entry: ManifestEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "default_surrogates", lambda _: ["naive-lenet-mnist-s1", "smd-lenet-mnist-s1"])
+    message = "attacks made on no other model, and the zoo has naive-lenet-mnist-s1 and smd-lenet-mnist-s1 for that"
+    with pytest.raises(IntegrityError, match=message):
         verify_entry(entry)
 
 
