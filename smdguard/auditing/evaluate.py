@@ -34,6 +34,9 @@ from smdguard.ensemble import Ensemble
 from smdguard.report import Access, AuditReport
 from smdguard.threat import ThreatModel
 
+# Of the images in a batch: a shard of 3 x 52 x 52, or 13 of 3 x 224 x 224, for which a ResNet-50 takes two gigabytes.
+_MAX_VALUES = 2**21
+
 Progress = Callable[[int, int, str], None]
 """Called with the shards done, the shards in all, and what is under way."""
 
@@ -118,7 +121,7 @@ def audit(
         seed=seed,
         impossible=tuple(plan.impossible.values()),
     )
-    batching, counter = Batching(SHARD_SIZE), _Counter(progress)
+    batching, counter = Batching(_images_at_first(images)), _Counter(progress)
     models = [(name, model), *surrogates.items()]
     workshop = Workshop(
         images,
@@ -143,6 +146,14 @@ def audit(
     return compose_report(assignment, evidence)
 
 
+def _images_at_first(images: Tensor) -> int:
+    """How many images to ask a model about at a time, to begin with.
+
+    A GPU says when it has no memory left; a system grants a processor more than there is and kills who uses it.
+    """
+    return SHARD_SIZE if images.is_cuda else max(1, min(SHARD_SIZE, _MAX_VALUES // images[0].numel()))
+
+
 def _look_at_model(plan: Plan, workshop: Workshop, threat: ThreatModel) -> Evidence:
     """What shows before any attack is made."""
     run, model = workshop.batching.run, workshop.batching.wrap(plan.model)
@@ -150,7 +161,7 @@ def _look_at_model(plan: Plan, workshop: Workshop, threat: ThreatModel) -> Evide
     return Evidence(
         clean=workshop.standing(plan.model, workshop.images, workshop.labels),
         health=run(lambda: gradient_health(model, *shards, threat)) if plan.has_gradients else None,
-        probed=run(lambda: probe_input(model, *_probed(workshop))),
+        probed=run(lambda: probe_input(model, *_probed(workshop), has_gradients=plan.has_gradients)),
     )
 
 
@@ -224,7 +235,10 @@ def _gather_at(threat: ThreatModel, evidence: Evidence, plan: Plan, workshop: Wo
 
 
 def _attack(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel) -> None:
-    """Make the attacks at one radius; the pursuits look at what the attacks before them have left."""
+    """Make the attacks at one radius; the pursuits look at what the attacks before them have left.
+
+    Those along gradients look at what gradients left: what an attack without them found is not credited to them.
+    """
 
     def make(planned: Planned, access: Access, pursued: Tensor | None = None) -> None:
         standing = evidence.clean & _left_by(planned, plan, workshop, threat, pursued)
@@ -236,7 +250,12 @@ def _attack(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatMo
     for attack in plan.attacks:
         make(Planned(attack, plan.model, plan.name), "white-box")
     for attack in plan.pursuits:
-        direct = [outcome for outcome in evidence.outcomes if outcome.access == "white-box"]
+        along_gradients = attack.requires == "gradients"
+        direct = [
+            outcome
+            for outcome in evidence.outcomes
+            if (outcome.uses_gradients if along_gradients else outcome.access == "white-box")
+        ]
         make(Planned(attack, plan.model, plan.name), "white-box", worst_case(direct, evidence.clean, threat.epsilon))
     for planned in plan.transfers:
         make(planned, "black-box")

@@ -25,8 +25,8 @@ class GradientHealth:
         zero: It is zero.
         not_finite: It is infinite or not a number.
         random: It is another one when asked again.
-        misleading: A small step along it, from a random point on the way out of the image's ball, does not raise the
-            loss.
+        misleading: A small step along it, from a random point on the way out of the image's ball or from where that
+            ends, does not raise the loss; the larger of both shares.
     """
 
     zero: float
@@ -57,12 +57,12 @@ def has_gradients(model: Model, images: Tensor) -> bool:
 def gradient_health(
     model: Model, images: Iterable[Tensor], labels: Iterable[Tensor], threat: ThreatModel
 ) -> GradientHealth:
-    """Look twice at the input gradients of clean images, given in batches, and once at a random point of each ball.
+    """Look twice at the input gradients of clean images, given in batches, and once each at two points of each ball.
 
-    That point lies as likely at any distance from the image: a defence can mislead near the image alone, where attacks
-    begin, or far from it, and cannot know of the point beforehand.
+    One lies as likely at any distance from the image, the other as far out as attacks go: a defence can mislead near
+    the image alone, where attacks begin, or at the ball's edge, where they spend their steps.
     """
-    zero, not_finite, random, misleading = [], [], [], []
+    zero, not_finite, random, on_the_way, at_the_edge = [], [], [], [], []
     generator = torch.Generator().manual_seed(0)
     for batch, truth in zip(images, labels, strict=True):
         first, second = loss_gradient(model, batch, truth), loss_gradient(model, batch, truth)
@@ -73,9 +73,10 @@ def gradient_health(
         random.append(difference > 1e-3 * largest)
         edge = threat.random_start(batch.cpu(), generator)
         reach = torch.rand(len(batch), *[1] * (batch.dim() - 1), generator=generator)
-        misleading.append(~_rises(model, batch.cpu().lerp(edge, reach).to(batch.device), truth))
-    parts = (zero, not_finite, random, misleading)
-    return GradientHealth(*(share_of(torch.cat(part)) for part in parts))
+        on_the_way.append(~_rises(model, batch.cpu().lerp(edge, reach).to(batch.device), truth))
+        at_the_edge.append(~_rises(model, edge.to(batch.device), truth))
+    shares = [share_of(torch.cat(part)) for part in (zero, not_finite, random, on_the_way, at_the_edge)]
+    return GradientHealth(*shares[:3], misleading=max(shares[3:]))
 
 
 def _rises(model: Model, images: Tensor, labels: Tensor) -> Tensor:

@@ -19,16 +19,21 @@ from smdguard.auditing.statistics import interval, share_of
 from smdguard.report import Finding
 
 NUM_ALONE = 16
-NUM_BISECTED, NUM_BISECTIONS, MAX_JUMP = 50, 20, 0.1
-RANDOM_OUTPUT = "random_output"
+# A thousandth of the line between two images: what is narrower, attacks step over.
+NUM_BISECTED, NUM_BISECTIONS = 50, 10
+MAX_JUMP, MAX_JUMPING = 0.1, 0.2
+RANDOM_OUTPUT, DEPENDS_ON_BATCH = "random_output", "depends_on_batch"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def probe_input(model: Model, images: Tensor, labels: Tensor) -> list[Finding]:
+def probe_input(model: Model, images: Tensor, labels: Tensor, *, has_gradients: bool) -> list[Finding]:
     """What clean images tell: are the answers each image's own and always the same, and what are they worth?"""
     random = list(_random_output(model, images))
+    steady = [*_depends_on_batch(model, images), *_scores_jump(model, images, labels)] if not random else []
     return [
-        *(random or [*_depends_on_batch(model, images), *_scores_jump(model, images, labels)]),
+        *random,
+        *steady,
+        *(_answers_attacks_otherwise(model, images) if has_gradients and not random else ()),
         *_normalised_twice(model, images, labels),
         *_no_better_than_chance(model, images, labels),
     ]
@@ -36,9 +41,7 @@ def probe_input(model: Model, images: Tensor, labels: Tensor) -> list[Finding]:
 
 def _random_output(model: Model, images: Tensor) -> Iterator[Finding]:
     with torch.no_grad():
-        first, second = model(images), model(images)
-    scale = first.abs().amax(dim=1).clamp_min(1)
-    share = share_of((first - second).abs().amax(dim=1) > 1e-3 * scale)
+        share = _share_that_differs(model(images), model(images), by=1e-3)
     if share > 0:
         message = (
             f"Asked twice about the same images, the model gives other outputs for {percent(share)} of them. Every "
@@ -56,21 +59,43 @@ def _depends_on_batch(model: Model, images: Tensor) -> Iterator[Finding]:
         together = model(images)[rows]
         alone = torch.cat([model(image) for image in few.split(1)])
     # Kernels for batches of other sizes round otherwise, in half precision by a few thousandths.
-    scale = together.abs().amax(dim=1).clamp_min(1)
-    share = share_of((together - alone).abs().amax(dim=1) > 1e-2 * scale)
+    share = _share_that_differs(together, alone, by=1e-2)
     if share > 0:
         message = (
             f"Of {len(few)} images {percent(share)} get other outputs alone than together with others. Attacks change "
             "all images of a batch at once, so no figure here holds for an image by itself. Look for statistics that "
             "are taken over the batch, such as those of batch normalisation in training mode."
         )
-        yield Finding("depends_on_batch", "high", message, {"share": share})
+        yield Finding(DEPENDS_ON_BATCH, "high", message, {"share": share})
+
+
+def _answers_attacks_otherwise(model: Model, images: Tensor) -> Iterator[Finding]:
+    """Is whoever asks for gradients told what others are told?"""
+    with torch.no_grad():
+        plain = model(images)
+    with torch.enable_grad():
+        asked = model(images.detach().requires_grad_()).detach()
+    share = _share_that_differs(plain, asked, by=1e-2)
+    if share > 0:
+        message = (
+            f"Asked for gradients, as attacks do, the model gives other outputs for {percent(share)} of the images "
+            "than when asked without. Attacks take for a success what is none, and stop. Make the model answer alike, "
+            "whether torch.is_grad_enabled() or not."
+        )
+        yield Finding("answers_attacks_otherwise", "high", message, {"share": share})
+
+
+def _share_that_differs(outputs: Tensor, others: Tensor, *, by: float) -> float:
+    """The share of the images whose outputs, (B, K) and (B, K), differ by more than that part of the largest."""
+    scale = outputs.abs().amax(dim=1).clamp_min(1)
+    return share_of((outputs - others).abs().amax(dim=1) > by * scale)
 
 
 def _scores_jump(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:
     """Do the scores tell that the decision is near, or does it change all at once?
 
-    On the line from each image to one that the model answers otherwise, down to the point where the answer changes.
+    On the line from each image to one that the model answers otherwise, near the point where the answer changes. Of a
+    part of the images alone: a model may show its scores for some classes, and may be steep for a few images.
     """
     rows = probe_rows(len(images), images.device, NUM_BISECTED)
     images, labels = images[rows], labels[rows]
@@ -87,14 +112,15 @@ def _scores_jump(model: Model, images: Tensor, labels: Tensor) -> Iterator[Findi
             fooled = is_fooled(model(middle), labels).view(-1, 1, 1, 1)
             right, wrong = torch.where(fooled, right, middle), torch.where(fooled, middle, wrong)
         jumps = (margin(model(wrong), labels) - margin(model(right), labels)) / clean[rows].abs()
-    jump = jumps.nanmedian().item()
-    if jump > MAX_JUMP:
+    share = share_of(jumps > MAX_JUMP)
+    if share >= MAX_JUMPING:
         message = (
-            f"Where the model's answer changes, its scores jump by {percent(jump)} of the lead that a clean image's "
-            "class has, between points that no eye tells apart. They do not show how near another answer is, "
-            "so attacks that follow them go astray. Take the decision out of the model, and audit what it decides by."
+            f"Where the model's answer changes, its scores jump for {percent(share)} of {len(jumps)} images by more "
+            "than a tenth of the lead that the clean image's class has, between points that no eye tells apart. They "
+            "do not show how near another answer is, so attacks that follow them go astray. Take the decision out of "
+            "the model, and audit what it decides by."
         )
-        yield Finding("scores_jump", "high", message, {"jump": jump})
+        yield Finding("scores_jump", "high", message, {"share": share})
 
 
 def _normalised_twice(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:
@@ -125,7 +151,7 @@ def _normalised_twice(model: Model, images: Tensor, labels: Tensor) -> Iterator[
 def _no_better_than_chance(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:
     with torch.no_grad():
         outputs = model(images)
-    clean, chance = interval(~is_fooled(outputs, labels)), 1 / outputs.shape[1]
+    clean, chance = interval(~is_fooled(outputs, labels)), _expected_agreement(outputs, labels)
     # Where all are right they are too few to tell, which the verdict says.
     if clean.low <= chance and clean.value < 1:
         message = (
@@ -134,3 +160,18 @@ def _no_better_than_chance(model: Model, images: Tensor, labels: Tensor) -> Iter
         )
         evidence = {"clean_accuracy": clean.value, "chance": chance}
         yield Finding("no_better_than_chance", "high", message, evidence)
+
+
+def _expected_agreement(outputs: Tensor, labels: Tensor) -> float:
+    """How often answers as common as the model's would be right if they had nothing to do with the image.
+
+    Where all images are of one class that tells nothing, and the chance is that of guessing.
+
+    Reference:
+        Cohen, "A Coefficient of Agreement for Nominal Scales", 1960 (p_c).
+    """
+    num_classes = outputs.shape[1]
+    if len(labels.unique()) == 1:
+        return 1 / num_classes
+    answers, truths = (each.bincount(minlength=num_classes).double() for each in (outputs.argmax(dim=1), labels))
+    return (answers @ truths).item() / len(labels) ** 2

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from torch import Tensor
 
@@ -9,7 +10,7 @@ from smdguard.attacks import Attack
 from smdguard.auditing.statistics import paired_p_value, share_of
 from smdguard.report import Access
 
-MIN_GAP = 0.05
+MIN_GAP = Fraction(5, 100)
 MAX_P_VALUE = 0.01
 
 
@@ -79,8 +80,13 @@ def p_value(rival: Tensor, other: Tensor) -> float:
 
 def is_gap(rival: Tensor, other: Tensor) -> bool:
     """Whether the first leaves at least five points less standing, by more than chance on the same images."""
-    gap = share_of(other) - share_of(rival)
-    return gap >= MIN_GAP and p_value(rival, other) < MAX_P_VALUE
+    return is_wide(rival, other) and p_value(rival, other) < MAX_P_VALUE
+
+
+def is_wide(rival: Tensor, other: Tensor) -> bool:
+    """Whether the first leaves at least five points less standing, be it by chance."""
+    # Counted, because 0.85 - 0.8 is less than 0.05 in floating point.
+    return int(other.sum()) - int(rival.sum()) >= MIN_GAP * len(other)
 
 
 def percent(share: float) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from smdguard.attacks import BIM, PGD, Attack, Model
+from smdguard.attacks import BIM, MIM, PGD, Attack, Model
 from smdguard.attacks.attack import is_fooled
 from smdguard.attacks.losses import cross_entropy_direction
 from smdguard.auditing.outcomes import is_gap, percent
@@ -63,11 +63,12 @@ def probe_gradient_attacks(
     end = TRACED(trace, images, labels, threat, generator=generator)
     with torch.no_grad():
         trace(end)
-        fooled = is_fooled(model(trace.fooling), labels)
+        # Where the run ends as well: what it took for its first success may be none when the model is asked plainly.
+        fooled = is_fooled(model(trace.fooling), labels) | is_fooled(model(end), labels)
     few_steps = any(
         getattr(attack, "num_steps", 1) <= FEW_STEPS for attack in attacks if attack.requires == "gradients"
     )
-    last_iterate = any(not getattr(attack, "early_stop", True) for attack in attacks)
+    last_iterate = any(isinstance(attack, PGD | BIM | MIM) and not attack.early_stop for attack in attacks)
     after = standing & ~fooled
     findings = [
         *unbounded,

@@ -8,9 +8,9 @@ References:
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from smdguard.attacks import BIM, PGD, Transfer
+from smdguard.attacks import BIM, FGSM, PGD, RFGSM, Transfer
 from smdguard.auditing.gradients import GradientHealth
-from smdguard.auditing.outcomes import MAX_P_VALUE, MIN_GAP, Outcome, comparison, is_gap, p_value, percent, strongest
+from smdguard.auditing.outcomes import MAX_P_VALUE, Outcome, comparison, is_gap, is_wide, p_value, percent, strongest
 from smdguard.report import Finding, Interval
 
 GRADIENT_MASKING = "gradient_masking"
@@ -84,7 +84,7 @@ def _broken_gradients(health: GradientHealth | None) -> Iterator[Finding]:
         evidence = dataclasses.asdict(health)
         shares = ", ".join(f"{name.replace('_', ' ')} {percent(share)}" for name, share in evidence.items())
         message = (
-            f"Input gradients are unusable on too many images ({shares}). Gradient attacks fail on such a model "
+            f"Input gradients are unusable on too many images ({shares}). Gradient attacks may fail on such a model "
             "without it being robust. Go by gradient-free and transferred attacks."
         )
         yield Finding(GRADIENT_MASKING, "high", message, evidence)
@@ -105,9 +105,9 @@ def _indirect_beats_white_box(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
     indirect = [outcome for outcome in outcomes if not outcome.uses_gradients]
     if direct and indirect:
         best, rival = strongest(direct), strongest(indirect)
-        chance, gap = p_value(rival.standing, best.standing), best.robust_accuracy - rival.robust_accuracy
+        chance = p_value(rival.standing, best.standing)
         # On few images a wide gap may be chance, and is worth a word all the same.
-        if chance < MAX_P_VALUE or gap >= MIN_GAP:
+        if chance < MAX_P_VALUE or is_wide(rival.standing, best.standing):
             message = (
                 f"{comparison(rival, best)}. {rival.attack.name} does without the gradients of the whole model: "
                 "attacks along them miss something. Go by the worst case, and add stronger attacks."
@@ -119,7 +119,7 @@ def _indirect_beats_white_box(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
 
 def _single_step_beats_iterative(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
     direct = [outcome for outcome in outcomes if outcome.uses_gradients and outcome.num_attacked is None]
-    single = [outcome for outcome in direct if not hasattr(outcome.attack, "num_steps")]
+    single = [outcome for outcome in direct if isinstance(outcome.attack, FGSM | RFGSM)]
     iterative = [outcome for outcome in direct if hasattr(outcome.attack, "num_steps")]
     if single and iterative:
         one, many = strongest(single), strongest(iterative)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from smdguard.auditing.gradients import GradientHealth
+from smdguard.auditing.input_probes import DEPENDS_ON_BATCH, RANDOM_OUTPUT
 from smdguard.auditing.outcomes import Outcome, comparison, is_gap, percent, strongest
 from smdguard.auditing.sanity import GRADIENT_MASKING
 from smdguard.report import Finding, Interval, Verdict
@@ -21,8 +22,8 @@ def judge(
 ) -> tuple[Verdict, str]:
     """The verdict, and the reason for it.
 
-    What was shown to fall has fallen, whatever else is wrong; that much stands is believed only where nothing speaks
-    against it.
+    What was shown to fall has fallen, whatever else is wrong, unless the answers are not steady; that much stands is
+    believed only where nothing speaks against it.
 
     Args:
         outcomes: What the attacks left standing.
@@ -45,6 +46,12 @@ def judge(
         )
     if threat.epsilon == 0:
         return "unreliable", "a radius of 0 allows no change of an image, so nothing was attacked."
+    unsteady = [finding.check for finding in findings if finding.check in (RANDOM_OUTPUT, DEPENDS_ON_BATCH)]
+    if unsteady:
+        return "unreliable", (
+            f"the model's answers are not always the same, or not each image's own ({', '.join(unsteady)}): what fell "
+            f"at {radius} may have fallen without any change of its image."
+        )
     if worst.value == 0:
         return "fragile", fallen
     if misled := _misled([outcome for outcome in outcomes if outcome.epsilon == threat.epsilon], health):
@@ -75,7 +82,8 @@ def _misled(at_radius: Sequence[Outcome], health: GradientHealth | None) -> str 
         best, rival = strongest(direct), strongest(indirect)
         if is_gap(rival.standing, best.standing):
             return f"{comparison(rival, best)}, so white-box attacks are being misled"
-    if _lacking(health) and not any(outcome.attack.requires == "scores" for outcome in at_radius):
+    do_without = any(each.access == "white-box" and each.attack.requires != "gradients" for each in at_radius)
+    if _lacking(health) and not do_without:
         return f"the model's input gradients {_lacking(health)}, and no gradient-free attack was run"
     return None
 

@@ -186,7 +186,7 @@ def _unnoticed(report: AuditReport) -> str:
     if report.suspicion is None or not report.suspicion.attacks:
         return "is harder to notice"
     undetected = report.suspicion.attacks[-1].undetected.value
-    return f"fools the model unnoticed on {_percent(undetected)} of the images"
+    return f"leaves the model wrong and unsuspecting on {_percent(undetected)} of the images"
 
 
 _OTHERS: tuple[Callable[[AuditReport], _Figure | None], ...] = (_transfer, _saliency, _gallery, _disagreement)

@@ -144,13 +144,13 @@ def _transfer_table(transfer: "TransferMatrix") -> Table:
 
 
 def _suspicion_table(suspicion: "SuspicionReport") -> Table:
-    """Per attack: what it fools, what of that is flagged, and what gets through."""
+    """Per attack: what is wrong under it, what of that is flagged, and what gets through."""
     table = Table(f"suspicion, {suspicion.num_images} images", box=None, pad_edge=False)
-    for heading in ("still right", "flagged of the fooled", "fooled and not flagged", "AUROC"):
+    for heading in ("still right", "flagged of the wrong", "wrong and not flagged", "AUROC"):
         table.add_column(heading, justify="right")
     table.add_row("clean", "", f"{_share(suspicion.clean_flagged)} flagged", "", "")
     for attack in suspicion.attacks:
-        flagged = "none fooled" if attack.flagged is None else _share(attack.flagged)
+        flagged = "none wrong" if attack.flagged is None else _share(attack.flagged)
         area = "" if attack.auroc is None else f"{attack.auroc:.3f}"
         table.add_row(printable(attack.name), _share(attack.robust_accuracy), flagged, _share(attack.undetected), area)
     return table

@@ -15,11 +15,6 @@ from smdguard.threat import Norm, ThreatModel
 from tests.attacks.crafting import craft, craft_watched
 from tests.attacks.known_models import curved_model, grey_images, linear_model
 
-ATTACKS: list[Attack] = [
-    *(APGD(loss=loss, num_steps=20) for loss in ("ce", "cw", "dlr")),
-    TargetedAPGD(num_steps=20, num_target_classes=2),
-]
-
 
 def largest_rise(model: nn.Sequential, norm: Norm) -> Tensor:
     """How far a step of length one raises the margin of a linear model of two classes: the weights' dual norm."""

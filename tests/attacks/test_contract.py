@@ -24,7 +24,7 @@ from smdguard.attacks import (
 from smdguard.ensemble import Ensemble
 from smdguard.threat import Norm, ThreatModel
 from tests.attacks.crafting import craft
-from tests.attacks.known_models import curved_model, grey_images
+from tests.attacks.known_models import curved_model, grey_images, linear_model
 
 ATTACKS: list[Attack] = [
     FGSM(),
@@ -42,7 +42,8 @@ ATTACKS: list[Attack] = [
 
 
 def model() -> Ensemble:
-    return Ensemble([curved_model(), curved_model()], mean=[0.0], std=[1.0]).double()
+    """Members that differ."""
+    return Ensemble([curved_model(), linear_model(4, scale=6)], mean=[0.0], std=[1.0]).double()
 
 
 @pytest.mark.parametrize("norm", get_args(Norm))

@@ -24,7 +24,8 @@ def classify(images: Tensor) -> Tensor:
 
 
 def checks(model: object, images: Tensor, labels: Tensor) -> list[tuple[str, str]]:
-    return [(finding.check, finding.severity) for finding in probe_input(model, images, labels)]  # type: ignore[arg-type]
+    found = probe_input(model, images, labels, has_gradients=True)  # type: ignore[arg-type]
+    return [(finding.check, finding.severity) for finding in found]
 
 
 def test_nothing_is_found_on_a_sound_model() -> None:
@@ -64,6 +65,29 @@ def test_a_decision_that_the_scores_do_not_show_is_found_in_whatever_order_the_c
     assert checks(model, images[order], labels[order]) == [("scores_jump", "high")]
 
 
+def test_a_decision_that_the_scores_hide_for_some_classes_is_found() -> None:
+    images, labels = images_and_labels()
+    hiding = hard(classify, torch.randn(16, 4, generator=torch.Generator().manual_seed(0)))
+
+    def model(batch: Tensor) -> Tensor:
+        outputs = classify(batch)
+        return torch.where((outputs.argmax(dim=1) < 2)[:, None], hiding(batch), outputs)
+
+    assert checks(model, images, labels) == [("scores_jump", "high")]
+
+
+def test_a_decision_that_shows_only_within_a_step_is_found() -> None:
+    """The scores rise from one class's to the other's over a ten-thousandth of the way."""
+    images, labels = images_and_labels(2)
+
+    def model(batch: Tensor) -> Tensor:
+        difference = batch.flatten(1)[:, 0] - batch.flatten(1)[:, 1]
+        lead = (1e4 * difference).clamp(-1, 1) * (1 + batch.flatten(1)[:, 5])
+        return torch.stack([lead, -lead], dim=1)
+
+    assert checks(model, images, labels) == [("scores_jump", "high")]
+
+
 def test_a_figure_that_attacks_along_a_decoy_leave_is_not_believed() -> None:
     generator = torch.Generator().manual_seed(0)
     prototypes = 0.5 + 0.1 * torch.randn(2, 64, generator=generator).sign()
@@ -99,6 +123,35 @@ def test_a_model_that_always_gives_one_answer_is_no_better_than_chance_and_not_r
     assert checks(model, images, labels) == [("no_better_than_chance", "high")]
     report = sg.audit(model, images, labels, sg.ThreatModel(epsilon=0.1), attacks=[sg.PGD()])
     assert (report.worst_case.robust_accuracy.value, report.verdict) == (0.25, "unreliable")
+
+
+def mostly_dark(num_bright: int) -> tuple[Tensor, Tensor]:
+    """A hundred images, of which so many are bright and of the second class."""
+    labels = (torch.arange(100) < num_bright).long()
+    noise = torch.rand(100, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    return 0.2 * noise + 0.5 * labels.view(-1, 1, 1, 1), labels
+
+
+def by_brightness(images: Tensor, *, above: float) -> Tensor:
+    brightness = images.mean(dim=(1, 2, 3))
+    return 20 * torch.stack([above - brightness, brightness - above], dim=1)
+
+
+def test_answering_with_the_commonest_class_is_no_better_than_chance() -> None:
+    images, labels = mostly_dark(10)
+    assert ("no_better_than_chance", "high") in checks(lambda batch: by_brightness(batch, above=0.95), images, labels)
+    # Here the scores tell the classes apart, though not many images are of the second.
+    assert checks(lambda batch: by_brightness(batch, above=0.35), images, labels) == []
+    wrong = labels.clone()
+    wrong[:3] = 0
+    assert checks(lambda batch: by_brightness(batch, above=0.35), images, wrong) == []
+
+
+def test_images_of_one_class_alone_can_be_told_by_more_than_chance() -> None:
+    images, labels = mostly_dark(0)
+    right = by_brightness(images, above=0.12).argmax(dim=1) == labels
+    assert 0.6 < right.double().mean() < 1
+    assert checks(lambda batch: by_brightness(batch, above=0.12), images, labels) == []
 
 
 def test_a_few_images_that_are_all_right_are_no_chance() -> None:
@@ -146,3 +199,9 @@ def test_successes_of_the_check_count_only_where_the_model_says_so_when_asked_pl
 
     report = sg.audit(model, images, labels, sg.ThreatModel(epsilon=0.01), attacks=[sg.PGD()])
     assert report.worst_case.robust_accuracy.value == 1.0
+    assert "answers_attacks_otherwise" in [finding.check for finding in report.findings]
+    assert report.verdict == "unreliable"
+    # Where the images can be fooled, attacks stop at what is no success; the check on them goes on.
+    fallen = sg.audit(model, images, labels, sg.ThreatModel(epsilon=0.45), attacks=[sg.PGD()])
+    assert fallen.attacks[0].robust_accuracy.value > 0.8
+    assert fallen.worst_case.robust_accuracy.value < 0.1

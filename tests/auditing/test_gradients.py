@@ -42,26 +42,32 @@ def test_gradients_that_can_be_followed_raise_no_alarm(defence: type[nn.Module])
     assert not health.broken
 
 
-class MisleadsWithin(nn.Module):
-    """Turns the gradient round at points that are no further than a radius from a clean image."""
+class MisleadsBetween(nn.Module):
+    """Turns the gradient round at points whose distance from the nearest clean image lies between two radii."""
 
-    def __init__(self, model: nn.Module, clean: Tensor, radius: float) -> None:
+    def __init__(self, model: nn.Module, clean: Tensor, inner: float, outer: float) -> None:
         super().__init__()
-        self.model, self.clean, self.radius = model, clean, radius
+        self.model, self.clean, self.inner, self.outer = model, clean, inner, outer
 
     def forward(self, images: Tensor) -> Tensor:
         logits = self.model(images)
         distance = (images.detach().flatten(1)[:, None] - self.clean.flatten(1)).abs().amax(dim=2).amin(dim=1)
         turned = logits.detach() - (logits - logits.detach())
-        return torch.where((distance <= self.radius)[:, None], turned, logits)
+        return torch.where(((self.inner <= distance) & (distance <= self.outer))[:, None], turned, logits)
 
 
 @pytest.mark.parametrize(("epsilon", "misleading"), [(0.005, 1.0), (0.02, 1.0), (0.05, 0.4), (0.1, 0.2)])
 def test_gradients_are_looked_at_on_the_whole_way_that_the_adversary_may_go(epsilon: float, misleading: float) -> None:
     images, labels, _ = stripes()
-    model = MisleadsWithin(stripes_model(), images, 0.02)
+    model = MisleadsBetween(stripes_model(), images, 0, 0.02)
     health = gradient_health(model, [images], [labels], ThreatModel("linf", epsilon))
     assert health.misleading == pytest.approx(misleading, abs=0.1)
+
+
+def test_gradients_are_looked_at_where_attacks_end() -> None:
+    images, labels, _ = stripes()
+    model = MisleadsBetween(stripes_model(), images, 0.09, 0.1)
+    assert gradient_health(model, [images], [labels], ThreatModel("linf", 0.1)).misleading > 0.9
 
 
 def test_logits_near_zero_are_not_taken_for_misleading_ones() -> None:

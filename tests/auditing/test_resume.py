@@ -249,6 +249,19 @@ class Short(Ensemble):
         return super().member_logits(images)
 
 
+def test_a_processor_is_not_asked_about_many_large_images_at_a_time() -> None:
+    """A system kills who asks for more memory than there is, so that nobody could ask for less then."""
+    asked: list[int] = []
+
+    def model(images: Tensor) -> Tensor:
+        asked.append(len(images))
+        return images.mean(dim=(2, 3))
+
+    images = torch.rand(30, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    audit(model, images, torch.arange(30) % 3, ThreatModel("linf", 0.1), attacks=[FGSM()])
+    assert max(asked) == 13
+
+
 def test_results_do_not_depend_on_the_memory() -> None:
     short = Short(list(ensemble().members), mean=[0.5], std=[0.5]).eval()
     report, expected = (run(model, store={}, suspicion_threshold=0.02) for model in (short, ensemble()))

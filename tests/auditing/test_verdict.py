@@ -62,6 +62,13 @@ def test_what_stands_is_not_believed_where_something_speaks_against_it(doubt: di
     assert judged(**doubt, worst=20)[0] == "fragile"
 
 
+@pytest.mark.parametrize("found", ["random_output", "depends_on_batch"])
+def test_what_fell_may_have_fallen_by_itself_where_answers_are_not_steady(found: str) -> None:
+    verdict, reason = judged(found=found, worst=0)
+    assert verdict == "unreliable"
+    assert f"({found}): what fell at linf 0.1 may have fallen without any change" in reason
+
+
 def test_attacks_without_gradients_that_do_better_make_the_figure_unreliable_unless_nothing_is_left() -> None:
     misled = outcome(PGD(), 60), outcome(Square(), 20, pursued=True)
     verdict, reason = judged(*misled, worst=20)

@@ -90,7 +90,7 @@ def test_page_holds_every_part_of_a_full_report(pages: dict[str, str]) -> None:
         "Square: it is too slow",
         "naive-model is an ensemble of the same architecture",
         "attacked with different presets, which is no even comparison",
-        "fools the model unnoticed on 54.0 % of the images",
+        "leaves the model wrong and unsuspecting on 54.0 % of the images",
         "0.814",
         "They say nothing about attacks that nobody tried",
         "FGSM(num_steps=10)",
