@@ -20,8 +20,10 @@ from smdguard.files import sha256, write_atomically
 Answer = TypeVar("Answer")
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_PART = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}"
-_ID = re.compile(rf"(?![^@]*--)(?!.*\.\.)({_PART}/{_PART})(?:@([A-Za-z0-9][A-Za-z0-9_./-]{{0,254}}))?")
+# What the Hub's client refuses is no id: it would say so in the middle of a download.
+_PART = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
+_NAME = rf"(?![^@]*--)(?![^@]*\.git(?:@|$)){_PART}/{_PART}"
+_ID = re.compile(rf"(?!.*\.\.)({_NAME})(?:@([A-Za-z0-9][A-Za-z0-9_./-]{{0,254}}))?")
 _ANSWER_SECONDS = 3.5
 _STALL_SECONDS = 10.0
 _SLOWEST_BYTES_PER_SECOND = 10_000
@@ -97,8 +99,10 @@ def resolve(repository: str, revision: str, file: str) -> Repository:
 
     reference = _cache_folder(repository) / "refs" / revision
     try:
-        url = hf_hub_url(repository, file, revision=revision)
-        answer = _ask(f"{file} of {repository}@{revision}", lambda: get_hf_file_metadata(url, timeout=_ANSWER_SECONDS))
+        answer = _ask(
+            f"{file} of {repository}@{revision}",
+            lambda: get_hf_file_metadata(hf_hub_url(repository, file, revision=revision), timeout=_ANSWER_SECONDS),
+        )
     except HubError:
         if not reference.is_file():
             raise
@@ -164,8 +168,7 @@ def _download(source: Repository, file: str, max_bytes: int) -> bytes:
     from huggingface_hub import hf_hub_url
 
     what = f"{file} of {source.name}@{source.commit}"
-    url = hf_hub_url(source.name, file, revision=source.commit)
-    response = _ask(what, lambda: _open(url))
+    response = _ask(what, lambda: _open(hf_hub_url(source.name, file, revision=source.commit)))
     deadline = time.monotonic() + _STALL_SECONDS + max_bytes / _SLOWEST_BYTES_PER_SECOND
     content = bytearray()
     with closing(response), hub_errors(what):

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from huggingface_hub import constants
+from huggingface_hub.utils import validate_repo_id
 
 import smdguard as sg
 from smdguard import remote
@@ -135,11 +136,27 @@ def test_another_configuration_than_the_manifest_pins_is_not_kept(
         ("Org-1/re_po.x@refs/pr/1", ("Org-1/re_po.x", "refs/pr/1")),
         *((name, None) for name in ("repo", "a/b/c", "./a", "../a", "a/..", "a/b..c", "a/b--c", "/a/b", "a/b/", "~/a")),
         *((name, None) for name in ("a/b@", "a/b@../c", "a/b@c/../d", "a/b@/c", "a/b@-c", "a/b\n", "a/b?c", "ä/b")),
+        *((name, None) for name in ("a/b.git", "a/b.git@main", "a/b-", "a/b.", "a-/b", "a./b", "a_-/b@main")),
+        ("a.git/b_@main", ("a.git/b_", "main")),
         *((name, None) for name in ("a/.b", "a/" + "b" * 97, "a/b@" + "c" * 256, "a\\b", "a/b c", "a/b%2e%2e")),
     ],
 )
 def test_hub_ids(name: str, expected: tuple[str, str] | None) -> None:
     assert parse_id(name) == expected
+
+
+@pytest.mark.parametrize("name", ["a/b", "a.git/b_", "A-1/b." + "c" * 94, "0/0.git0"])
+def test_hub_ids_are_names_to_the_client(name: str) -> None:
+    assert parse_id(name) == (name, "main")
+    validate_repo_id(name)
+
+
+def test_name_that_the_client_refuses_is_one_line(hub_server: HubServer) -> None:
+    with pytest.raises(HubError, match=r"b\.git"):
+        Repository("a/b.git", "0" * 40).fetch(CONFIG, max_bytes=1)
+    with pytest.raises(HubError, match=r"b\.git"):
+        remote.resolve("a/b.git", "main", CONFIG)
+    assert hub_server.requests == []
 
 
 def test_folder_comes_before_a_hub_id(
