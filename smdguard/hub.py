@@ -124,7 +124,10 @@ def _open(place: _Place, *, anew: bool = False) -> ModelFolder:
     source = place.source
     if isinstance(source, Repository) and (anew or not source.has(CONFIG)):
         pinned = place.entry and place.entry.training.config_sha256
-        source.fetch(CONFIG, max_bytes=MAX_TEXT_BYTES, digest=pinned)
+        what = f"{CONFIG} of {source.name}@{source.commit}"
+        source.fetch(
+            CONFIG, max_bytes=MAX_TEXT_BYTES, digest=pinned, check=lambda content: parse(ModelConfig, content, what)
+        )
     path = place.path / CONFIG
     content = read_text(path)
     if place.entry is not None and sha256(content) != place.entry.training.config_sha256:
@@ -149,8 +152,8 @@ def _complete(folder: ModelFolder, source: Repository, anew: bool) -> None:
     num_bytes = sum(file.num_bytes for file in files.values())
     if num_bytes > _MAX_MODEL_BYTES:
         raise IntegrityError(f"{source.name} has {num_bytes:,} bytes; a model may have {_MAX_MODEL_BYTES:,}")
-    for file in (CARD, AUDIT):
+    for file, digest in ((CARD, None), (AUDIT, folder.entry and folder.entry.audit_sha256)):
         with suppress(IntegrityError):  # They are for people to read; a model works without.
-            source.fetch(file, max_bytes=MAX_TEXT_BYTES)
+            source.fetch(file, max_bytes=MAX_TEXT_BYTES, digest=digest)
     for file in missing:
         source.fetch(file, max_bytes=files[file].num_bytes, digest=files[file].sha256)

@@ -202,6 +202,11 @@ class ManifestEntry(_Record):
         return next((evaluation for evaluation in self.evaluations if evaluation.attack == WORST_CASE), None)
 
     @property
+    def audit_sha256(self) -> str | None:
+        """Of the audit that the evaluations come from; None where the model was not audited."""
+        return self.evaluations[0].report_sha256 if self.evaluations else None
+
+    @property
     def curve(self) -> list[Evaluation]:
         """The worst case at each radius of the audit, from the smallest on."""
         worst_cases = (evaluation for evaluation in self.evaluations if evaluation.attack == WORST_CASE)

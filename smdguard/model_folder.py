@@ -65,7 +65,7 @@ def read_pinned_audit(folder: Path, entry: ManifestEntry) -> bytes:
         IntegrityError: It is missing, or not the one that the manifest names.
     """
     content = read_text(folder / AUDIT)
-    if sha256(content) != entry.evaluations[0].report_sha256:
+    if sha256(content) != entry.audit_sha256:
         raise IntegrityError(f"{folder / AUDIT} is not the file that the manifest names; it was changed or damaged")
     return content
 

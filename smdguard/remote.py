@@ -50,13 +50,16 @@ class Repository:
         """Whether the file is in the cache."""
         return (self.folder / file).is_file()
 
-    def fetch(self, file: str, *, max_bytes: int, digest: str | None = None) -> None:
+    def fetch(
+        self, file: str, *, max_bytes: int, digest: str | None = None, check: Callable[[bytes], object] | None = None
+    ) -> None:
         """Bring a file into the cache, whole and checked or not at all.
 
         Args:
             file: Its name.
             max_bytes: More is refused.
             digest: Its SHA-256, where it is known.
+            check: Raises where the content is not to be kept.
 
         Raises:
             HubError: The Hub cannot be reached, or is not to be asked.
@@ -66,6 +69,8 @@ class Repository:
         content = _download(self, file, max_bytes)
         if digest is not None and sha256(content) != digest:
             raise IntegrityError(f"what the Hub sent as {file} of {self.name} is not the file that its SHA-256 names")
+        if check is not None:
+            check(content)
         write_atomically(self.folder / file, content)
 
 

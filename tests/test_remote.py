@@ -20,9 +20,10 @@ from huggingface_hub.utils import validate_repo_id
 
 import smdguard as sg
 from smdguard import remote
-from smdguard.catalogue import list_zoo
+from smdguard.catalogue import list_zoo, read_manifest
 from smdguard.companions import default_surrogates
 from smdguard.errors import HubError, IntegrityError, UnknownModelError, UnpinnedRevisionWarning
+from smdguard.files import sha256
 from smdguard.hub import find_model, pull_model
 from smdguard.model_folder import AUDIT, CARD, CONFIG, ONNX, WEIGHTS
 from smdguard.remote import Repository, parse_id
@@ -123,6 +124,24 @@ def test_another_configuration_than_the_manifest_pins_is_not_kept(
     commit.files[CONFIG] = commit.files[CONFIG].replace(b"0.1", b"0.9")
     assert "is not the file that its SHA-256 names" in refusal(ZOO_NAME, IntegrityError)
     assert not distant_model.folder.exists()
+
+
+@pytest.mark.parametrize("content", [b"{}", b"<html>Log in</html>"])
+def test_only_the_audit_that_the_manifest_pins_is_kept(
+    hub_server: HubServer, distant_model: Repository, tiny_zoo: Path, content: bytes
+) -> None:
+    evaluation = {"threat": {"norm": "linf", "epsilon": 0.3}, "attack": "worst_case", "num_images": 10, "seed": 0}
+    figures = {"clean_accuracy": 0.5, "robust_accuracy": 0.0, "report_sha256": sha256(b"{}"), "versions": {}}
+    manifest = json.loads((tiny_zoo / "manifest.json").read_bytes())
+    manifest["models"][0]["evaluations"] = [evaluation | figures]
+    (tiny_zoo / "manifest.json").write_text(json.dumps(manifest))
+    read_manifest.cache_clear()
+    hub_server.answers[AUDIT] = lambda handler: handler.send(content)
+    load(ZOO_NAME)
+    assert (distant_model.folder / AUDIT).exists() == (content == b"{}")
+    hub_server.answers.clear()
+    pull_model(ZOO_NAME)
+    assert (distant_model.folder / AUDIT).read_bytes() == b"{}"
 
 
 # Names
@@ -382,35 +401,37 @@ def redirect(location: str) -> Answer:
 
 
 HOSTILE: dict[str, tuple[Answer, type[Exception], str]] = {
-    "other content": (other_content, IntegrityError, "is not the file that its SHA-256 names"),
+    "other content": (other_content, IntegrityError, "SHA-256|not a valid ModelConfig"),
+    "a page": (lambda handler: handler.send(b"<html>Log in</html>"), IntegrityError, "SHA-256|not a valid ModelConfig"),
     "cut": (cut, HubError, "cannot be asked for"),
     "huge": (huge, IntegrityError, "has 1,099,511,627,776 bytes, more than"),
     "endless": (endless, IntegrityError, "is longer than the"),
     "trickling": (trickle, HubError, "it comes too slowly"),
-    "packed": (packed, IntegrityError, "is not the file that its SHA-256 names"),
+    "packed": (packed, IntegrityError, "SHA-256|not a valid ModelConfig"),
     "empty": (lambda handler: handler.send(b""), IntegrityError, "SHA-256|not a valid ModelConfig"),
     "not modified": (lambda handler: handler.send(b"", 304), IntegrityError, "SHA-256|not a valid ModelConfig"),
     "redirect elsewhere": (redirect("http://localhost:{port}/elsewhere"), UnknownModelError, "404"),
-    "redirect in a circle": (redirect(f"/org/tiny/resolve/main/{WEIGHTS}"), HubError, "redirect"),
+    "redirect in a circle": (lambda handler: handler.send(b"", 302, Location=handler.path), HubError, "redirect"),
     "redirect to a file": (redirect("file:///etc/passwd"), HubError, "cannot be asked for"),
     "server error": (lambda handler: handler.refuse(500), HubError, r"\(status 500\); try again later"),
     "too many requests": (lambda handler: handler.refuse(429), HubError, r"\(status 429\)"),
     "unauthorised": (lambda handler: handler.refuse(401), UnknownModelError, "HF_TOKEN"),
-    "no such file": (lambda handler: handler.refuse(404, "EntryNotFound"), IntegrityError, "has no model.safetensors"),
+    "no such file": (lambda handler: handler.refuse(404, "EntryNotFound"), IntegrityError, r"has no (model|config)\."),
 }
 
 
+@pytest.mark.parametrize("file", [WEIGHTS, CONFIG])
 @pytest.mark.parametrize("case", HOSTILE)
 def test_hostile_answer_leaves_nothing_and_harms_nothing(
-    hub_server: HubServer, model: Repository, monkeypatch: pytest.MonkeyPatch, case: str
+    hub_server: HubServer, model: Repository, monkeypatch: pytest.MonkeyPatch, case: str, file: str
 ) -> None:
-    hub_server.answers[WEIGHTS], error, fragment = HOSTILE[case]
+    hub_server.answers[file], error, fragment = HOSTILE[case]
     with monkeypatch.context() as patch:
         if case == "trickling":
             patch.setattr(remote, "_STALL_SECONDS", 0.3)
             patch.setattr(remote, "_SLOWEST_BYTES_PER_SECOND", 10**9)
         assert re.search(fragment, refusal(pinned(model), error))
-    assert not any(WEIGHTS in file.name for file in model.folder.iterdir())
+    assert list(model.folder.glob(f"*{file}*")) == []
     hub_server.answers.clear()
     load(pinned(model))
 
