@@ -8,14 +8,14 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
 from smdguard.errors import HubError, IntegrityError, SmdguardError, UnknownModelError
-from smdguard.files import sha256, write_atomically
+from smdguard.files import is_file, read, sha256, write_atomically
 
 Answer = TypeVar("Answer")
 
@@ -113,8 +113,15 @@ def resolve(repository: str, revision: str, file: str) -> Repository:
             raise
         return _at(repository, reference.read_text(errors="replace"))
     found = _at(repository, answer.commit_hash or "")
-    write_atomically(reference, found.commit.encode())
+    _remember(reference, found.commit.encode())
     return found
+
+
+def _remember(reference: Path, commit: bytes) -> None:
+    """Note what a branch or tag stands for, where that is news; a cache that cannot be written does without."""
+    with suppress(SmdguardError):
+        if not is_file(reference) or read(reference) != commit:
+            write_atomically(reference, commit)
 
 
 @contextmanager

@@ -229,6 +229,28 @@ def test_unpinned_revision_is_asked_for_each_time_and_remembered(
 
 
 @pytest.mark.filterwarnings("ignore::smdguard.errors.UnpinnedRevisionWarning")
+def test_what_a_branch_stands_for_is_written_only_where_it_changed(
+    hub_server: HubServer, model: Repository, tiny_folder: Path
+) -> None:
+    load("org/tiny")
+    reference = model.folder.parents[1] / "refs" / "main"
+    os.utime(reference, (0, 0))
+    load("org/tiny")
+    assert reference.stat().st_mtime == 0
+    later = hub_server.host("org/tiny", {**read_all(tiny_folder), "notes.txt": b"new"})
+    load("org/tiny")
+    assert reference.read_text() == later
+
+
+@pytest.mark.filterwarnings("ignore::smdguard.errors.UnpinnedRevisionWarning")
+def test_what_a_branch_stands_for_need_not_be_written(model: Repository) -> None:
+    repository = model.folder.parents[1]
+    repository.mkdir(parents=True)
+    (repository / "refs").write_bytes(b"a file, where no folder can be made")
+    assert find_model("org/tiny").path == model.folder
+
+
+@pytest.mark.filterwarnings("ignore::smdguard.errors.UnpinnedRevisionWarning")
 def test_a_damaged_reference_is_one_line(model: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     load("org/tiny")
     (model.folder.parents[1] / "refs" / "main").write_bytes(b"\xff\xfe")
