@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from smdguard.errors import UnknownModelError
-from smdguard.files import zoo_folder
+from smdguard.files import is_file, is_folder, zoo_folder
 from smdguard.manifest import Manifest, ManifestEntry, parse
 from smdguard.model_folder import AUDIT, CONFIG, ONNX, WEIGHTS, read_pinned_audit, read_text, read_verified
 from smdguard.remote import Repository
@@ -47,7 +47,7 @@ def source_of(entry: ManifestEntry) -> Path | Repository | None:
     The files of a model are published together.
     """
     folder = zoo_folder() / "models" / entry.name
-    if folder.is_dir():
+    if is_folder(folder):
         return folder
     weights = entry.weights
     return Repository(weights.repo, weights.revision) if weights.repo and weights.revision else None
@@ -66,7 +66,7 @@ def read_audit(entry: ManifestEntry) -> bytes | None:
     """
     source = source_of(entry)
     folder = source.folder if isinstance(source, Repository) else source
-    if folder is None or not entry.evaluations or not (folder / AUDIT).exists():
+    if folder is None or not entry.evaluations or not is_file(folder / AUDIT):
         return None
     return read_pinned_audit(folder, entry)
 

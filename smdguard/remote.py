@@ -48,7 +48,7 @@ class Repository:
 
     def has(self, file: str) -> bool:
         """Whether the file is in the cache."""
-        return (self.folder / file).is_file()
+        return is_file(self.folder / file)
 
     def fetch(
         self, file: str, *, max_bytes: int, digest: str | None = None, check: Callable[[bytes], object] | None = None
@@ -109,9 +109,9 @@ def resolve(repository: str, revision: str, file: str) -> Repository:
             lambda: get_hf_file_metadata(hf_hub_url(repository, file, revision=revision), timeout=_ANSWER_SECONDS),
         )
     except HubError:
-        if not reference.is_file():
+        if not is_file(reference):
             raise
-        return _at(repository, reference.read_text(errors="replace"))
+        return _at(repository, read(reference, error=HubError).decode(errors="replace"))
     found = _at(repository, answer.commit_hash or "")
     _remember(reference, found.commit.encode())
     return found

@@ -20,9 +20,9 @@ from huggingface_hub.utils import validate_repo_id
 
 import smdguard as sg
 from smdguard import remote
-from smdguard.catalogue import list_zoo, read_manifest
+from smdguard.catalogue import list_zoo, read_audit, read_manifest
 from smdguard.companions import default_surrogates
-from smdguard.errors import HubError, IntegrityError, UnknownModelError, UnpinnedRevisionWarning
+from smdguard.errors import HubError, IntegrityError, SmdguardError, UnknownModelError, UnpinnedRevisionWarning
 from smdguard.files import sha256
 from smdguard.hub import find_model, pull_model
 from smdguard.model_folder import AUDIT, CARD, CONFIG, ONNX, WEIGHTS
@@ -248,6 +248,24 @@ def test_what_a_branch_stands_for_need_not_be_written(model: Repository) -> None
     repository.mkdir(parents=True)
     (repository / "refs").write_bytes(b"a file, where no folder can be made")
     assert find_model("org/tiny").path == model.folder
+
+
+@pytest.mark.filterwarnings("ignore::smdguard.errors.UnpinnedRevisionWarning")
+def test_cache_that_the_system_does_not_open_is_one_line(
+    hub_server: HubServer, distant_model: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that is too long is refused to everyone, a folder that may not be entered not to the root user."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / ("a" * 300)))
+    assert {row["name"]: row["where"] for row in list_zoo()}[ZOO_NAME] == "hub"
+    entry = read_manifest().find(ZOO_NAME)
+    assert entry is not None
+    audited = entry.model_copy(update={"evaluations": (object(),)})
+    assert read_audit(audited) is None
+    with pytest.raises(SmdguardError, match="cannot be written: File name too long"):
+        find_model(ZOO_NAME)
+    hub_server.answers[CONFIG] = lambda handler: handler.refuse(500)
+    with pytest.raises(HubError, match="status 500"):
+        find_model("org/tiny")
 
 
 @pytest.mark.filterwarnings("ignore::smdguard.errors.UnpinnedRevisionWarning")
