@@ -10,7 +10,7 @@ from smdguard.manifest import Manifest, ManifestEntry, parse
 from smdguard.model_folder import AUDIT, CONFIG, ONNX, WEIGHTS, read_pinned_audit, read_text, read_verified
 from smdguard.remote import Repository
 
-Origin = Literal["bundled", "checkout", "cached", "hub"]
+Origin = Literal["bundled", "checkout", "cached", "hub", "unpublished"]
 
 
 @cache
@@ -55,7 +55,7 @@ def source_of(entry: ManifestEntry) -> Path | Repository | None:
 
 def is_at_hand(entry: ManifestEntry) -> bool:
     """Whether the model's files are on this machine."""
-    return _origin(entry) != "hub"
+    return _origin(entry) not in ("hub", "unpublished")
 
 
 def read_audit(entry: ManifestEntry) -> bytes | None:
@@ -93,9 +93,11 @@ def list_zoo() -> list[dict[str, Any]]:
 
 
 def _origin(entry: ManifestEntry) -> Origin:
-    """Where the model's files are: with the installed package, in a checkout, in the Hub's cache, or not here."""
+    """Where the model's files are: with the installed package, in a checkout, in the Hub's cache, on it, or nowhere."""
     source = source_of(entry)
     if isinstance(source, Path):
         return "bundled" if zoo_folder().name == "_zoo" else "checkout"
+    if source is None:
+        return "unpublished"
     files = [CONFIG, WEIGHTS, *([ONNX] if entry.onnx else [])]
-    return "cached" if source is not None and all(map(source.has, files)) else "hub"
+    return "cached" if all(map(source.has, files)) else "hub"

@@ -226,7 +226,7 @@ def test_entry_whose_files_are_not_here(tiny_zoo: Path) -> None:
     with pytest.raises(UnknownModelError, match="is in the zoo, but its files are not on this machine"):
         find_model(NAME)
     where = {row["name"]: row["where"] for row in list_zoo()}
-    assert where == {NAME: "hub", "naive-lenet-mnist-s1": "checkout", "smd-lenet-mnist-s1": "checkout"}
+    assert where == {NAME: "unpublished", "naive-lenet-mnist-s1": "checkout", "smd-lenet-mnist-s1": "checkout"}
 
 
 def test_bundled_test_images_are_verified(tiny_zoo: Path) -> None:

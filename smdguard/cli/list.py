@@ -10,7 +10,7 @@ from smdguard.cli.options import json_option, output_console
 @click.command("list")
 @json_option
 def list_models(as_json: bool) -> None:
-    """List the models of the zoo, with what their audits found."""
+    """List the models of the zoo, with what their audits found and where they are."""
     from smdguard.catalogue import list_zoo
 
     rows = list_zoo()
