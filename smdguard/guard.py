@@ -171,7 +171,7 @@ class Guard:
         """Predictions for images (B, C, H, W) as 32-bit floats in [0, 1].
 
         Raises:
-            BackendError: An output is not a number.
+            BackendError: The back end fails, or an output is not a number.
         """
         batches = [images[start : start + _BATCH_SIZE] for start in range(0, len(images), _BATCH_SIZE)]
         member_log_probabilities = numpy.concatenate([self.backend.member_log_probabilities(b) for b in batches])

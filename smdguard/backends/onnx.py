@@ -33,13 +33,31 @@ class OnnxBackend:
 
     def __init__(self, architecture: Architecture, image_input: Input, model: bytes, source: str, device: str) -> None:
         self._session = _open_session(model, source, device)
+        self._source = source
+        self._scores_shape = (architecture.num_members, architecture.num_classes)
         image_shape = (image_input.channels, image_input.height, image_input.width)
         self._require_interface(image_shape, source)
-        self._require_scores(image_shape, architecture, source)
+        try:  # What the graph declares of its output may be wrong.
+            self.member_log_probabilities(numpy.zeros((2, *image_shape), numpy.float32))
+        except BackendError as error:
+            raise IntegrityError(str(error)) from error
 
     def member_log_probabilities(self, images: numpy.ndarray) -> numpy.ndarray:
-        """Images (B, C, H, W) as 32-bit floats in [0, 1] -> log-probabilities of every member (B, M, K)."""
-        outputs: Any = self._session.run([_OUTPUT], {self._session.get_inputs()[0].name: images})
+        """Images (B, C, H, W) as 32-bit floats in [0, 1] -> log-probabilities of every member (B, M, K).
+
+        Raises:
+            BackendError: The graph cannot be run on so many images, or gives scores of another shape.
+        """
+        try:
+            outputs: Any = self._session.run([_OUTPUT], {self._session.get_inputs()[0].name: images})
+        except Exception as error:  # ONNX Runtime's exceptions share no narrower public ancestor.
+            raise BackendError(f"{self._source} cannot be run by ONNX Runtime: {_first_line(error)}") from error
+        wanted = (len(images), *self._scores_shape)
+        if outputs[0].shape != wanted:
+            raise BackendError(
+                f"{self._source} must give {_OUTPUT} {wanted} for {len(images)} images, as config.json says, but gives "
+                f"{outputs[0].shape}"
+            )
         return outputs[0]
 
     def _require_interface(self, image_shape: tuple[int, int, int], source: str) -> None:
@@ -53,18 +71,6 @@ class OnnxBackend:
             )
         if (_OUTPUT, "tensor(float)") not in {(output.name, output.type) for output in self._session.get_outputs()}:
             raise IntegrityError(f"{source} has no output {_OUTPUT} of tensor(float); export it with smdguard export")
-
-    def _require_scores(self, image_shape: tuple[int, int, int], architecture: Architecture, source: str) -> None:
-        """Refuse a graph with other members or classes than the configuration; what it declares may be wrong."""
-        try:
-            shape = self.member_log_probabilities(numpy.zeros((2, *image_shape), numpy.float32)).shape
-        except Exception as error:  # ONNX Runtime's exceptions share no narrower public ancestor.
-            raise IntegrityError(f"{source} cannot be run by ONNX Runtime: {_first_line(error)}") from error
-        wanted = (2, architecture.num_members, architecture.num_classes)
-        if shape != wanted:
-            raise IntegrityError(
-                f"{source} must give {_OUTPUT} {wanted} for 2 images, as config.json says, but gives {shape}"
-            )
 
 
 class OnnxClassifier:

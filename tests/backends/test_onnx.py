@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import convert_model_to_external_data
 
 from smdguard.backends.onnx import OnnxBackend
-from smdguard.errors import IntegrityError
+from smdguard.errors import BackendError, IntegrityError
 from smdguard.manifest import Architecture, Input
 
 IMAGES = ["batch", 1, 2, 3]
@@ -99,6 +99,20 @@ def test_a_graph_that_does_not_fit_is_refused_in_one_line(case: str) -> None:
     changes, message = MISFITS[case]
     with pytest.raises(IntegrityError, match=message) as caught:
         open_backend(graph(**changes))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("reshaped", "message"),
+    [
+        ((2, 2, 4), r"^model\.onnx cannot be run by ONNX Runtime: "),
+        ((2, 2, -1), r"^model\.onnx must give .* \(4, 2, 4\) for 4 images, .* but gives \(2, 2, 8\)$"),
+    ],
+)
+def test_a_graph_that_fits_two_images_only_is_one_line_for_four(reshaped: tuple[int, ...], message: str) -> None:
+    backend = open_backend(graph(reshaped=reshaped))
+    with pytest.raises(BackendError, match=message) as caught:
+        backend.member_log_probabilities(numpy.zeros((4, 1, 2, 3), numpy.float32))
     assert "\n" not in str(caught.value)
 
 
