@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 import smdguard as sg
 from smdguard.catalogue import list_zoo, read_test_subset
@@ -153,6 +155,22 @@ def test_weights_of_another_architecture_are_refused(
 ) -> None:
     edit_config(tiny_copy, MISFITS[case])
     assert f"{tiny_copy / WEIGHTS} does not hold the weights of" in refusal(tiny_copy, "torch")
+
+
+def test_float8_weights_are_refused(tiny_copy: Path, edit_config: Callable[..., None]) -> None:
+    tensors = load_file(tiny_copy / WEIGHTS)
+    save_file({name: tensor.to(torch.float8_e4m3fn) for name, tensor in tensors.items()}, tiny_copy / WEIGHTS)
+    edit_config(tiny_copy, lambda config: None)
+    message = refusal(tiny_copy, "torch")
+    assert message == f"{tiny_copy / WEIGHTS} holds weights of a type that cannot be used, torch.float8_e4m3fn"
+
+
+def test_weights_of_a_type_without_tensors_are_refused(tiny_copy: Path, edit_config: Callable[..., None]) -> None:
+    header = json.dumps({"a": {"dtype": "F8_E8M0", "shape": [1], "data_offsets": [0, 1]}}).encode()
+    (tiny_copy / WEIGHTS).write_bytes(len(header).to_bytes(8, "little") + header + b"\0")
+    edit_config(tiny_copy, lambda config: None)
+    message = refusal(tiny_copy, "torch")
+    assert message == f"{tiny_copy / WEIGHTS} holds weights of a type that cannot be used, 'F8_E8M0'"
 
 
 def test_images_too_small_for_the_architecture_are_refused(tiny_copy: Path, edit_config: Callable[..., None]) -> None:

@@ -19,6 +19,9 @@ from smdguard.manifest import Architecture, Input
 Builder = Callable[[tuple[int, int, int], int], nn.Module]
 """Makes a member from the image's shape and the number of classes."""
 
+# Those that PyTorch computes with; of smaller ones it knows little more than the names.
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
 
 def torch_device(name: str) -> torch.device:
     """The device that "auto", "cpu", "cuda" or "cuda:INDEX" stands for on this machine.
@@ -84,6 +87,11 @@ def load_ensemble(
         tensors = load(weights)
     except SafetensorError as error:
         raise IntegrityError(f"{source} is not a safetensors file: {error}") from error
+    except KeyError as error:  # What safetensors says of a type that it has no tensors for.
+        raise IntegrityError(f"{source} holds weights of a type that cannot be used, {error}") from error
+    strange = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}.difference(_FLOATS)
+    if strange:
+        raise IntegrityError(f"{source} holds weights of a type that cannot be used, {min(map(str, strange))}")
     if _shapes(tensors) != _expected_shapes(architecture, image_input, builder):
         raise IntegrityError(
             f"{source} does not hold the weights of {architecture.num_members} members of {architecture.name} with "
