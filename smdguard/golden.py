@@ -42,7 +42,7 @@ def _parse(golden: bytes, guard: Guard) -> tuple[numpy.ndarray, numpy.ndarray]:
         images, expected = tensors["images"], tensors["member_probabilities"]
     except (SafetensorError, KeyError) as error:
         raise IntegrityError(f"{guard.name}: its golden outputs are no images with outputs: {error}") from error
-    if images.dtype != numpy.uint8 or not len(images) or images.shape[1:] != guard.image_shape:
+    if images.dtype != numpy.uint8 or images.shape[1:] != guard.image_shape or not len(images):
         raise IntegrityError(
             f"{guard.name}: its golden outputs are of images {images.dtype} {images.shape}, and it takes 8-bit images "
             f"of {tuple(guard.image_shape)}"

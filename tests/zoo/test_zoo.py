@@ -275,6 +275,7 @@ def golden_of(shape: tuple[int, ...], dtype: type = numpy.uint8) -> dict[str, nu
         (golden_of((2, 3, 8, 8)), r"are of images uint8 \(2, 3, 8, 8\)"),
         (golden_of((2, 1, 28, 28), numpy.float32), "are of images float32"),
         (golden_of((0, 1, 28, 28)), r"are of images uint8 \(0, 1, 28, 28\)"),
+        (golden_of(()), r"are of images uint8 \(\)"),
         (golden_of((2, 1, 28, 28)), "a probability differs by nan"),
     ],
 )
