@@ -151,7 +151,7 @@ def _labels(session: onnxruntime.InferenceSession) -> tuple[str, ...] | None:
     """The names of the classes, where the file says them as ours do."""
     try:
         labels = json.loads(session.get_modelmeta().custom_metadata_map.get("labels", "null"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return tuple(map(str, labels)) if isinstance(labels, list) else None
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import convert_model_to_external_data
 
-from smdguard.backends.onnx import OnnxBackend
+from smdguard.backends.onnx import OnnxBackend, OnnxClassifier
 from smdguard.errors import BackendError, IntegrityError
 from smdguard.manifest import Architecture, Input
 
@@ -122,6 +122,15 @@ def test_what_a_graph_declares_of_its_output_is_not_trusted() -> None:
     model.graph.output[0].CopyFrom(declared)
     with pytest.raises(IntegrityError, match=SCORES):
         open_backend(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"), [('["a", 1]', ("a", "1")), ('{"a": 1}', None), ("a, b", None), ("[" * 100_000, None)]
+)
+def test_labels_that_cannot_be_read_are_none(labels: str, expected: tuple[str, ...] | None) -> None:
+    model = onnx.load_from_string(graph())
+    helper.set_model_props(model, {"labels": labels})
+    assert OnnxClassifier(model.SerializeToString(), "model.onnx", "cpu").labels == expected
 
 
 def test_weights_in_another_file_are_refused_even_where_they_lie_in_the_working_directory(
