@@ -1,8 +1,10 @@
 """Ensembles as ONNX graphs, run by ONNX Runtime without PyTorch."""
 
 import ctypes
+import io
 import json
 import os
+from contextlib import redirect_stdout
 from typing import Any
 
 import numpy
@@ -118,7 +120,8 @@ def _open_session(model: bytes, source: str, device: str) -> onnxruntime.Inferen
     onnxruntime.set_default_logger_severity(4)  # What goes wrong is raised below; the log would only repeat it.
     providers = ["CPUExecutionProvider"]
     if device != "cpu" and _has_nvidia_driver():
-        onnxruntime.preload_dlls()  # Finds the CUDA libraries that came with PyTorch.
+        with redirect_stdout(io.StringIO()):  # It prints which libraries are missing, into what a command answers.
+            onnxruntime.preload_dlls()  # Finds the CUDA libraries that came with PyTorch.
         providers.insert(0, "CUDAExecutionProvider")
     options = onnxruntime.SessionOptions()
     # ONNX Runtime would look for external data, which nobody has verified, in the working directory.

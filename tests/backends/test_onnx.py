@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import convert_model_to_external_data
 
+from smdguard.backends import onnx as onnx_backend
 from smdguard.backends.onnx import OnnxBackend, OnnxClassifier
 from smdguard.errors import BackendError, IntegrityError
 from smdguard.manifest import Architecture, Input
@@ -122,6 +123,22 @@ def test_what_a_graph_declares_of_its_output_is_not_trusted() -> None:
     model.graph.output[0].CopyFrom(declared)
     with pytest.raises(IntegrityError, match=SCORES):
         open_backend(model.SerializeToString())
+
+
+def test_missing_cuda_libraries_are_not_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    preloads = []
+
+    def preload_dlls() -> None:
+        preloads.append(True)
+        print("Failed to load libcublasLt.so.12")
+
+    monkeypatch.setattr(onnx_backend, "_has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload_dlls)
+    OnnxClassifier(graph(), "model.onnx", "auto")
+    assert preloads
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
