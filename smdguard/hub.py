@@ -109,10 +109,10 @@ def _locate(model: str | Path) -> _Place:
 def _pin(repository: str, revision: str) -> Repository:
     if is_commit(revision):
         return Repository(repository, revision)
-    pinned = resolve(repository, revision, CONFIG)
+    pinned, is_current = resolve(repository, revision, CONFIG)
+    stands = "stands for today" if is_current else "stood for when the Hub could last be asked"
     warnings.warn(
-        f"{repository}@{revision} may stand for other files tomorrow; what it stands for today is "
-        f"{repository}@{pinned.commit}",
+        f"{repository}@{revision} may stand for other files tomorrow; what it {stands} is {repository}@{pinned.commit}",
         UnpinnedRevisionWarning,
         stacklevel=5,  # Whoever calls load.
     )

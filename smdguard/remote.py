@@ -85,8 +85,8 @@ def is_commit(revision: str) -> bool:
     return _COMMIT.fullmatch(revision) is not None
 
 
-def resolve(repository: str, revision: str, file: str) -> Repository:
-    """The repository at the commit that a branch or tag stands for.
+def resolve(repository: str, revision: str, file: str) -> tuple[Repository, bool]:
+    """The repository at the commit that a branch or tag stands for, and whether the Hub just said so.
 
     Where the Hub cannot be reached, that is the commit it stood for when it was last asked.
 
@@ -111,10 +111,10 @@ def resolve(repository: str, revision: str, file: str) -> Repository:
     except HubError:
         if not is_file(reference):
             raise
-        return _at(repository, read(reference, error=HubError).decode(errors="replace"))
+        return _at(repository, read(reference, error=HubError).decode(errors="replace")), False
     found = _at(repository, answer.commit_hash or "")
     _remember(reference, found.commit.encode())
-    return found
+    return found, True
 
 
 def _remember(reference: Path, commit: bytes) -> None:

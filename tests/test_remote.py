@@ -207,6 +207,16 @@ def test_unpinned_revision_warns_and_says_how_to_pin(model: Repository) -> None:
             assert find_model(name).path == model.folder
 
 
+def test_unpinned_revision_that_was_not_asked_for_is_not_todays(
+    model: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.warns(UnpinnedRevisionWarning, match="stands for today"):
+        load("org/tiny")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.warns(UnpinnedRevisionWarning, match=rf"stood for when the Hub .* is {pinned(model)}$"):
+        load("org/tiny")
+
+
 def test_unpinned_revision_warns_once_where_it_is_loaded(model: Repository) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
@@ -588,7 +598,8 @@ pull_model(sys.argv[1])
 def test_real_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     name = "hf-internal-testing/tiny-random-bert"
-    found = remote.resolve(name, "main", CONFIG)
+    found, is_current = remote.resolve(name, "main", CONFIG)
+    assert is_current
     found.fetch(CONFIG, max_bytes=2**20)
     assert json.loads((found.folder / CONFIG).read_bytes())["model_type"] == "bert"
     with pytest.raises(IntegrityError, match="is not a valid ModelConfig"):
