@@ -8,7 +8,8 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 
-from smdguard.files import sha256
+from smdguard.errors import IntegrityError
+from smdguard.files import read, sha256
 from smdguard.hub import find_model
 from smdguard.manifest import ManifestEntry
 from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS
@@ -42,7 +43,7 @@ def publish_model(entry: ManifestEntry, namespace: str, *, private: bool = False
     repository = f"{namespace}/{entry.name}"
     folder = find_model(entry.name)
     folder.verify()
-    contents = {file: (folder.path / file).read_bytes() for file in FILES}
+    contents = {file: read(folder.path / file, error=IntegrityError) for file in FILES}
     with hub_errors(repository):
         api = HfApi()
         head = _read_head(api, repository)
@@ -52,7 +53,7 @@ def publish_model(entry: ManifestEntry, namespace: str, *, private: bool = False
         if head is None:
             api.create_repo(repository, private=private, exist_ok=True)
         commit = _commit(api, repository, head, {file: contents[file] for file in new})
-        api.create_tag(repository, tag=_tag(contents), revision=commit, exist_ok=True)
+        api.create_tag(repository, tag=_tag(contents, commit), revision=commit, exist_ok=True)
     pinned = entry.published_at(repository, commit)
     if pinned != entry:
         replace_in_manifest(pinned)
@@ -94,9 +95,10 @@ def _commit(api: HfApi, repository: str, head: _Head | None, contents: Mapping[s
     return answer.oid
 
 
-def _tag(contents: Mapping[str, bytes]) -> str:
-    """A name for exactly these contents, so that a run after a cut one gives the same tag."""
-    return "files-" + sha256("".join(sha256(content) for content in contents.values()).encode())[:12]
+def _tag(contents: Mapping[str, bytes], commit: str) -> str:
+    """A name for exactly these contents in that commit, so that a run after a cut one gives the same tag."""
+    digest = sha256("".join(sha256(content) for content in contents.values()).encode())
+    return f"files-{digest[:12]}-{commit[:8]}"
 
 
 def _describe(head: _Head | None, new: list[str]) -> str:

@@ -92,6 +92,14 @@ def test_only_what_changed_is_sent(zoo: Path, hub_server: HubServer) -> None:
     assert pins(zoo) == (REPOSITORY, repository.commits[-1].oid)
 
 
+def test_every_commit_gets_a_tag_where_contents_come_back(zoo: Path, hub_server: HubServer) -> None:
+    for card in ("one", "another", "one"):
+        (zoo / "models" / NAME / CARD).write_text(card)
+        publish_model(entry(), "org")
+    repository = hub_server.repositories[REPOSITORY]
+    assert list(repository.tags.values()) == [commit.oid for commit in repository.commits[1:]]
+
+
 def test_published_model_is_pulled_by_its_name(zoo: Path) -> None:
     publish_model(entry(), "org")
     (zoo / "models" / NAME).rename(zoo / "gone")
@@ -193,6 +201,15 @@ def test_damaged_model_is_not_published(zoo: Path, hub_server: HubServer) -> Non
     path = zoo / "models" / NAME / WEIGHTS
     path.write_bytes(path.read_bytes()[::-1])
     with pytest.raises(IntegrityError):
+        publish_model(entry(), "org")
+    assert hub_server.requests == []
+
+
+@pytest.mark.parametrize("file", [AUDIT, CARD])
+def test_model_without_a_file_is_not_published(zoo: Path, hub_server: HubServer, file: str) -> None:
+    path = zoo / "models" / NAME / file
+    path.unlink()
+    with pytest.raises(IntegrityError, match=f"{path} cannot be read"):
         publish_model(entry(), "org")
     assert hub_server.requests == []
 
