@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smdguard.catalogue import read_manifest, source_of
-from smdguard.errors import IntegrityError, UnknownModelError, UnpinnedRevisionWarning
+from smdguard.errors import IntegrityError, SmdguardError, UnknownModelError, UnpinnedRevisionWarning
 from smdguard.files import is_file, is_folder, sha256
 from smdguard.manifest import ManifestEntry, ModelConfig, parse
 from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN, MAX_TEXT_BYTES, ONNX, WEIGHTS, ModelFolder, read_text
@@ -152,8 +152,14 @@ def _complete(folder: ModelFolder, source: Repository, anew: bool) -> None:
     num_bytes = sum(file.num_bytes for file in files.values())
     if num_bytes > _MAX_MODEL_BYTES:
         raise IntegrityError(f"{source.name} has {num_bytes:,} bytes; a model may have {_MAX_MODEL_BYTES:,}")
-    for file, digest in ((CARD, None), (AUDIT, folder.entry and folder.entry.audit_sha256)):
-        with suppress(IntegrityError):  # They are for people to read; a model works without.
-            source.fetch(file, max_bytes=MAX_TEXT_BYTES, digest=digest)
+    with suppress(SmdguardError):  # They are for people to read; a model works without.
+        _fetch_papers(source, folder.entry)
     for file in missing:
         source.fetch(file, max_bytes=files[file].num_bytes, digest=files[file].sha256)
+
+
+def _fetch_papers(source: Repository, entry: ManifestEntry | None) -> None:
+    """Fetch the card and the audit, where the repository has them; a Hub that does not answer is not asked again."""
+    for file, digest in ((CARD, None), (AUDIT, entry and entry.audit_sha256)):
+        with suppress(IntegrityError, UnknownModelError):
+            source.fetch(file, max_bytes=MAX_TEXT_BYTES, digest=digest)

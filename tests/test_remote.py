@@ -102,6 +102,17 @@ def test_only_what_is_missing_is_fetched(hub_server: HubServer, model: Repositor
     assert not any(request.path.endswith((CONFIG, WEIGHTS)) for request in hub_server.requests)
 
 
+@pytest.mark.parametrize(("status", "num_asked"), [(429, 1), (500, 1), (404, 2), (403, 2)])
+def test_model_is_loaded_without_what_is_for_people(
+    hub_server: HubServer, model: Repository, status: int, num_asked: int
+) -> None:
+    for file in (CARD, AUDIT):
+        hub_server.answers[file] = lambda handler: handler.refuse(status)
+    load(pinned(model))
+    asked = [request.path for request in hub_server.requests if request.path.endswith((CARD, AUDIT))]
+    assert len(asked) == num_asked
+
+
 def test_zoo_name_is_pulled_from_where_the_manifest_pins_it(
     hub_server: HubServer, distant_model: Repository, tiny_copy: Path
 ) -> None:
