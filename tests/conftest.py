@@ -179,6 +179,8 @@ def hub_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubS
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+        # Else the client begins with a question of its own: what kind of program it runs in.
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
         monkeypatch.delenv("HF_TOKEN", raising=False)
         yield server
         close_session()
@@ -187,7 +189,8 @@ def hub_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubS
 @pytest.fixture
 def hub_environment(tmp_path: Path, hub_server: HubServer) -> dict[str, str]:
     """The same Hub and cache for another process."""
-    return {**os.environ, "HF_ENDPOINT": hub_server.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
+    switches = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return {**os.environ, **switches, "HF_ENDPOINT": hub_server.url, "HF_HOME": str(tmp_path / "cache")}
 
 
 @pytest.fixture

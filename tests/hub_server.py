@@ -112,9 +112,7 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         path = unquote(urlsplit(self.path).path)
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
-        # The client's own first question, once a process, what kind of program it runs in.
-        if path != "/api/agent-harnesses":
-            self.server.requests.append(Request(self.command, path, token, self.headers["Host"]))
+        self.server.requests.append(Request(self.command, path, token, self.headers["Host"]))
         self.authorized = token == TOKEN
         self.body = self._read_body()
         for ending, answer in self.server.answers.items():
