@@ -167,14 +167,16 @@ def test_manifest_that_could_not_be_written(zoo: Path, hub_server: HubServer, mo
 def test_commit_by_someone_else_in_between_is_not_overwritten(zoo: Path, hub_server: HubServer) -> None:
     publish_model(entry(), "org")
     (zoo / "models" / NAME / CARD).write_text("another card")
+    theirs: list[str] = []
 
     def commit_first(handler: Handler) -> None:
-        hub_server.host(REPOSITORY, {"notes.txt": b"new"})
+        theirs.append(hub_server.host(REPOSITORY, {"notes.txt": b"new"}))
         handler.route(handler.path)
 
     hub_server.answers["validate-yaml"] = commit_first
     with pytest.raises(HubError, match=r"\(status 412\)"):
         publish_model(entry(), "org")
+    assert [commit.oid for commit in hub_server.repositories[REPOSITORY].commits[2:]] == theirs
 
 
 def test_dry_run_changes_nothing(zoo: Path, hub_server: HubServer) -> None:
