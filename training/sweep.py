@@ -94,7 +94,7 @@ class Sweep:
     time_limit: float = float("inf")
     clock: Callable[[], float] = time.monotonic
     _trained: set[str] = field(default_factory=set, init=False)
-    _attempts: Counter[Step] = field(default_factory=Counter, init=False)
+    _failures: Counter[Step] = field(default_factory=Counter, init=False)
     _reasons: dict[Step, str] = field(default_factory=dict, init=False)
     _data: dict[tuple[str, int], TrainingData] = field(default_factory=dict, init=False)
 
@@ -130,20 +130,20 @@ class Sweep:
                 step = ("audit", name)
             else:
                 continue
-            if self._attempts[step] < _MAX_ATTEMPTS:
+            if self._failures[step] < _MAX_ATTEMPTS:
                 return step
         return None
 
     def _attempt(self, step: Step) -> None:
         kind, name = step
-        self._attempts[step] += 1
         try:
             work = self._train if kind == "training" else self._audit
             work(name)
             self._reasons.pop(step, None)
         except _ISOLATED as error:
+            self._failures[step] += 1
             self._reasons[step] = reason = str(error).partition("\n")[0] or type(error).__name__
-            again = "; it is tried once more" if self._attempts[step] < _MAX_ATTEMPTS else ""
+            again = "; it is tried once more" if self._failures[step] < _MAX_ATTEMPTS else ""
             self.audience.hear(f"{name}: the {kind} failed: {reason}{again}")
         # Outside the handler, whose traceback would keep the tensors of the failed attempt alive.
         if step in self._reasons and torch.cuda.is_available():
@@ -155,7 +155,7 @@ class Sweep:
         for needed in first.values():
             if needed not in self._trained:
                 # What comes first in the plan is not there: it failed, and would again.
-                self._attempts["training", name] = _MAX_ATTEMPTS
+                self._failures["training", name] = _MAX_ATTEMPTS
                 raise SmdguardError(f"it needs {needed}, which failed")
         was_finished = (self.folder / name / CONFIG).exists()
         data = self._data_of(recipe)
@@ -214,7 +214,7 @@ class Sweep:
 
     def _is_to_be_trained(self, name: str) -> bool:
         is_open = name in self._runs and name not in self._trained
-        return is_open and self._attempts["training", name] < _MAX_ATTEMPTS
+        return is_open and self._failures["training", name] < _MAX_ATTEMPTS
 
     def _data_of(self, recipe: Recipe) -> TrainingData:
         key = recipe.dataset, recipe.num_calibration_images
@@ -248,7 +248,7 @@ class Sweep:
             failures={
                 name: f"{kind}: {reason}"
                 for (kind, name), reason in self._reasons.items()
-                if self._attempts[kind, name] == _MAX_ATTEMPTS
+                if self._failures[kind, name] >= _MAX_ATTEMPTS
             },
             time_is_up=time_is_up,
         )

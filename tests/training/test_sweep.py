@@ -246,6 +246,31 @@ def test_what_fails_once_is_tried_again(tmp_path: Path, monkeypatch: pytest.Monk
     assert made_up.calls.count(call) == 2
 
 
+def test_an_audit_that_failed_once_is_made_again_when_its_surrogates_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_up = MadeUp(monkeypatch, {"audit naive-lenet-mnist": 1})
+    summary = swept(tmp_path, plan(methods=["naive"], seeds=[0, 1]))
+    assert made_up.calls.count("audit naive-lenet-mnist") == 2
+    assert made_up.calls.count("audit naive-lenet-mnist naive-lenet-mnist-s1") == 1
+    assert summary == Summary(2, 2, 2, 2, {}, time_is_up=False)
+
+
+def test_time_that_is_up_in_a_second_attempt_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def fail_and_then_take_long(*_: Any, report: Callable[..., None], **__: Any) -> None:
+        nonlocal now
+        now += 50.0
+        if now < 100.0:
+            raise RuntimeError("no memory left")
+        report(0, 1, 1, {})
+
+    monkeypatch.setattr(sweep, "train", fail_and_then_take_long)
+    summary = swept(tmp_path, TWO[:1], time_limit=75.0, clock=lambda: now)
+    assert summary == Summary(0, 1, 0, 1, {}, time_is_up=True)
+
+
 def test_an_audit_is_made_again_when_its_surrogates_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made_up = MadeUp(monkeypatch)
     naive, smd = "naive-lenet-mnist", "smd-lenet-mnist"
