@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
+from smdguard.auditing.batching import is_out_of_memory
 from smdguard.ensemble import Ensemble
 from smdguard.errors import IntegrityError, InvalidInputError
 from smdguard.files import write_atomically
@@ -75,6 +76,8 @@ def restore_checkpoint(
         ensemble.load_state_dict(_part("model", tensors))
         _restore_optimizer(optimizer, _part("optimizer", tensors), device)
     except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise IntegrityError(
             f"{path} is not a checkpoint of this training: {error}; remove it to start anew"
         ) from error

@@ -23,7 +23,7 @@ from training.distributed import UNDIVIDED, Division
 from training.draws import EpochDraws
 from training.evaluation import clean_accuracy
 from training.finish import checkout_commit, write_model
-from training.out_of_memory import no_memory_for_a_step, no_memory_to_evaluate, within_memory
+from training.out_of_memory import no_memory_for_a_step, no_memory_to, within_memory
 from training.recipes import Recipe
 from training.start import claim, initial_ensembles, require_divisible
 from training.step import Stepper
@@ -73,7 +73,7 @@ def train(
     Raises:
         InvalidInputError: The folder belongs to another recipe, an origin does not fit, or the processes do not.
         TrainingDivergedError: The loss or a weight is not finite; the last checkpoint is kept.
-        TrainingOutOfMemoryError: A step does not fit into memory; the last checkpoint is kept.
+        TrainingOutOfMemoryError: Something does not fit into memory; the last checkpoint is kept.
         LostProcessError: Another process has stopped; the last checkpoint is kept.
     """
     require_divisible(recipe, data, division)
@@ -84,15 +84,22 @@ def train(
     # Last, so that what was refused before leaves no folder behind.
     division.everyone.in_turn(partial(claim, folder, recipe))
     if not config_file.exists():
-        data = TrainingData(*(LabelledImages(part.images.to(device), part.labels.to(device)) for part in data))
+        data = within_memory(partial(_moved, data, device), partial(no_memory_to, "hold the images", folder))
         try:
             progress = _train_epochs(recipe, stepper, data, folder, report, measure)
         except TrainingDivergedError as error:
             raise TrainingDivergedError(f"{error}; {what_is_kept(folder)}. Try a smaller learning rate") from None
         division.everyone.once(partial(_write_metrics, folder, progress))
-        division.everyone.once(partial(write_model, folder, recipe, ensemble, data, commit))
+        within_memory(
+            partial(division.everyone.once, partial(write_model, folder, recipe, ensemble, data, commit)),
+            partial(no_memory_to, "evaluate the trained ensemble", folder),
+        )
     division.everyone.once(partial((folder / FILE_NAME).unlink, missing_ok=True))
     return read_record(ModelConfig, config_file)
+
+
+def _moved(data: TrainingData, device: torch.device) -> TrainingData:
+    return TrainingData(*(LabelledImages(part.images.to(device), part.labels.to(device)) for part in data))
 
 
 def _train_epochs(
@@ -101,7 +108,10 @@ def _train_epochs(
     """All epochs that are left, with a checkpoint and a line of metrics after each."""
     device = data.train.images.device
     digest = content_sha256(data.train)
-    progress = restore_checkpoint(folder, stepper.ensemble, stepper.optimizer, device, digest)
+    progress = within_memory(
+        partial(restore_checkpoint, folder, stepper.ensemble, stepper.optimizer, device, digest),
+        partial(no_memory_to, "restore the checkpoint", folder),
+    )
     # The members' own draws, such as dropout's, come from PyTorch's default generator.
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         while len(progress.epochs) < recipe.num_epochs:
@@ -112,7 +122,7 @@ def _train_epochs(
             line: dict[str, Any] = {"epoch": len(progress.epochs) + 1, "seconds": round(seconds, 2), **terms}
             line |= within_memory(
                 partial(_evaluate, stepper.ensemble, data, partial(measure, stepper.ensemble, line["epoch"], seconds)),
-                partial(no_memory_to_evaluate, folder),
+                partial(no_memory_to, "evaluate the ensemble after an epoch", folder),
             )
             progress = Progress(digest, [*progress.epochs, line])
             _save(folder, stepper, progress)

@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 
 class TrainingOutOfMemoryError(SmdguardError):
-    """A step of the training, or what is measured between epochs, does not fit into memory."""
+    """A step of the training, or what is done before, between or after its epochs, does not fit into memory."""
 
 
 def within_memory(work: Callable[[], Result], explain: Callable[[], Exception]) -> Result:
@@ -72,11 +72,10 @@ def no_memory_for_a_step(
     )
 
 
-def no_memory_to_evaluate(folder: Path) -> TrainingOutOfMemoryError:
-    """What to say when the ensemble could not be evaluated after an epoch."""
+def no_memory_to(do: str, folder: Path) -> TrainingOutOfMemoryError:
+    """What to say when something else than a step did not fit."""
     return TrainingOutOfMemoryError(
-        f"there is no memory to evaluate the ensemble after an epoch; free memory and go on with --resume "
-        f"({what_is_kept(folder)})"
+        f"there is no memory to {do}; free memory and go on with --resume ({what_is_kept(folder)})"
     )
 
 

@@ -397,6 +397,31 @@ def test_memory_that_runs_out_between_epochs_is_told(data: TrainingData, tmp_pat
         train(recipe_for("naive-lenet-mnist", **SHORT), data, tmp_path, device=CPU, measure=measure)
 
 
+@pytest.mark.parametrize(
+    ("place", "what"),
+    [
+        ("training.loop.LabelledImages", "hold the images"),
+        ("training.checkpoint._restore_optimizer", "restore the checkpoint"),
+        ("training.finish.clean_accuracy", "evaluate the trained ensemble"),
+    ],
+)
+def test_memory_that_runs_out_outside_epochs_is_told_and_costs_no_checkpoint(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, what: str
+) -> None:
+    def run_out(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    recipe = recipe_for("naive-lenet-mnist", **SHORT)
+    with pytest.raises(Interruption):
+        train(recipe, data, tmp_path, device=CPU, report=interrupt)
+    monkeypatch.setattr(place, run_out)
+    with pytest.raises(
+        TrainingOutOfMemoryError, match=rf"^there is no memory to {what}; .* \(the checkpoint after epoch \d is kept\)"
+    ):
+        train(recipe, data, tmp_path, device=CPU)
+    assert (tmp_path / FILE_NAME).exists()
+
+
 def test_other_errors_are_not_taken_for_a_lack_of_memory(
     data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
