@@ -22,7 +22,8 @@ from training.commands import run
 from training.commands import sweep as sweep_command
 from training.data import TrainingData
 from training.loop import TrainingDivergedError
-from training.recipes import Recipe
+from training.recipes import Recipe, recipe_for
+from training.start import claim
 from training.sweep import Summary
 
 ROOT = Path(__file__).parents[2]
@@ -148,12 +149,22 @@ def test_how_often_to_attack_held_out_images_is_handed_on(
 def test_a_folder_with_something_in_it_is_gone_on_with_only_where_that_is_asked_for(
     begun: list[Begun], tmp_path: Path, options: list[str], status: int
 ) -> None:
-    (tmp_path / "recipe.json").write_text("{}")
+    (tmp_path / "notes.txt").write_text("mine")
     result = invoke("run", "naive-lenet-mnist", *options, "--output", tmp_path, "--device", "cpu")
     assert result.exit_code == status
     assert [training.folder for training in begun] == ([tmp_path] if options else [])
     assert ("is not empty; add --resume" in result.output) == (not options)
-    assert (tmp_path / "recipe.json").read_text() == "{}"
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_a_folder_of_another_recipe_is_refused_before_anything_is_trained_into_it(
+    begun: list[Begun], tmp_path: Path
+) -> None:
+    claim(tmp_path, recipe_for("naive-lenet-mnist"))
+    result = invoke("run", "smd-plus-lenet-mnist", "--output", tmp_path, "--resume", "--device", "cpu")
+    assert result.exit_code == 1
+    assert "holds a training of another recipe: method naive -> smd-plus" in result.output
+    assert begun == []
 
 
 def test_a_failure_is_told_and_the_status_is_one(

@@ -22,7 +22,7 @@ from training.objectives import ADVERSARIES
 from training.origins import identify
 from training.processes import launched
 from training.recipes import NAIVE, SCRATCH, Recipe, names_dataset, recipe_for
-from training.start import require_divisible, require_fitting
+from training.start import claim, require_divisible, require_fitting
 
 
 def _named_values(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
@@ -188,6 +188,8 @@ def run(
                 f"{MIN_CALIBRATION_IMAGES}; see --calibration",
                 err=True,
             )
+        # Before its prerequisites are trained into the folder, but after all else that may be refused and leaves none.
+        processes.in_turn(partial(claim, output, recipe))
         for origin, prerequisite in recipe.prerequisites().items():
             origins[origin] = output / origin
             _train(prerequisite, data, origins[origin], device, evaluate_every, {}, division)
