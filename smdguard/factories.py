@@ -40,12 +40,13 @@ def import_factory(name: str) -> Callable[..., Any]:
 
 
 @contextmanager
-def users_code(what: str, *, suspected: bool) -> Iterator[None]:
+def users_code(what: str, *, suspected: bool, hint: str = "; see smdguard --debug") -> Iterator[None]:
     """Turns whatever the user's code raises, at any time, into one line; errors of ours stay as they are.
 
     Args:
         what: What the line begins with.
         suspected: Whether the user's code takes part; if not, the error is ours.
+        hint: What the line ends with.
 
     Raises:
         SmdguardError: The user's code raised something.
@@ -55,7 +56,7 @@ def users_code(what: str, *, suspected: bool) -> Iterator[None]:
     except Exception as error:
         if not suspected or isinstance(error, SmdguardError):
             raise
-        raise SmdguardError(f"{what}: {in_one_line(error)}; see smdguard --debug") from error
+        raise SmdguardError(f"{what}: {in_one_line(error)}{hint}") from error
 
 
 def in_one_line(error: Exception) -> str:

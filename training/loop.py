@@ -13,6 +13,7 @@ import torch
 
 from smdguard.datasets import LabelledImages
 from smdguard.ensemble import Ensemble
+from smdguard.factories import is_factory, users_code
 from smdguard.files import write_atomically
 from smdguard.manifest import ModelConfig, read_record
 from smdguard.model_folder import CONFIG
@@ -75,6 +76,7 @@ def train(
         TrainingDivergedError: The loss or a weight is not finite; the last checkpoint is kept.
         TrainingOutOfMemoryError: Something does not fit into memory; the last checkpoint is kept.
         LostProcessError: Another process has stopped; the last checkpoint is kept.
+        SmdguardError: A network of the user's own raised something.
     """
     require_divisible(recipe, data, division)
     # Now, as the checkout may move on in the hours that a training takes.
@@ -86,7 +88,11 @@ def train(
     if not config_file.exists():
         data = within_memory(partial(_moved, data, device), partial(no_memory_to, "hold the images", folder))
         try:
-            progress = _train_epochs(recipe, stepper, data, folder, report, measure)
+            # The members may be the user's code.
+            with users_code(
+                f"{recipe.architecture} failed in the training", suspected=is_factory(recipe.architecture), hint=""
+            ):
+                progress = _train_epochs(recipe, stepper, data, folder, report, measure)
         except TrainingDivergedError as error:
             raise TrainingDivergedError(f"{error}; {what_is_kept(folder)}. Try a smaller learning rate") from None
         division.everyone.once(partial(_write_metrics, folder, progress))

@@ -99,7 +99,7 @@ def double_batches(*arguments: Any, **keywords: Any) -> Iterator[tuple[Tensor, T
         yield images.double(), labels
 
 
-class Interruption(Exception):
+class Interruption(KeyboardInterrupt):
     """Stands for whatever stops a training."""
 
 

@@ -62,6 +62,22 @@ def tied(image_shape, num_classes):
 def nothing(image_shape, num_classes):
     raise ValueError("no idea")
 
+class Failing(nn.Linear):
+    def forward(self, images):
+        if len(images) == 64:
+            raise self.error
+        return super().forward(images.flatten(1))
+
+def failing(image_shape, num_classes):
+    network = Failing(784, num_classes)
+    network.error = ValueError("no more of this\\nand so on")
+    return network
+
+def hungry(image_shape, num_classes):
+    network = Failing(784, num_classes)
+    network.error = MemoryError()
+    return network
+
 answer = 42
 """
 
@@ -98,9 +114,9 @@ def test_members_that_draw_are_cut_off_without_a_trace(
 
     def stop(epoch: int, step: int, *_: object) -> None:
         if (epoch, step) == (1, 3):
-            raise InterruptedError
+            raise KeyboardInterrupt
 
-    with pytest.raises(InterruptedError):
+    with pytest.raises(KeyboardInterrupt):
         train(recipe, data, tmp_path / "cut", device=CPU, report=stop)
     torch.rand(5)  # Whatever happens in between.
     train(recipe, data, tmp_path / "cut", device=CPU)
@@ -118,6 +134,21 @@ def test_frozen_weights_stay(own: str, data: TrainingData, tmp_path: Path) -> No
     changed = {name.partition(".")[2] for name in trained if not torch.equal(trained[name], before[name])}
     assert any("fc1" in name for name in changed)
     assert not any("conv1" in name for name in changed)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("failing", "own_networks:failing failed in the training: ValueError: no more of this$"),
+        ("hungry", "there is no memory for a step of 64 images; one of 32 fits"),
+    ],
+)
+def test_what_own_members_raise_in_training_is_one_line(
+    own: str, function: str, message: str, data: TrainingData, tmp_path: Path
+) -> None:
+    recipe = recipe_for("naive-lenet-mnist-x2", **short(f"{own}:{function}"))
+    with pytest.raises(SmdguardError, match=message):
+        train(recipe, data, tmp_path / "model", device=CPU)
 
 
 def test_loading_a_folder_imports_nothing(own: str, data: TrainingData, tmp_path: Path) -> None:
