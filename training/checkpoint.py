@@ -1,7 +1,7 @@
 """Where a training stands, in one safetensors file: tensors for the state, JSON in its header for the rest."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class Progress:
 
     Args:
         data: SHA-256 of the images and labels that it is on, in their order.
+        commit: Of the code that it has run on throughout; None where that is not known, or was more than one.
         epochs: Metrics of the finished epochs.
         num_steps: Steps of the epoch after those that are done as well.
         sums: Sum of each term over these steps.
@@ -31,6 +32,7 @@ class Progress:
     """
 
     data: str
+    commit: str | None = None
     epochs: list[dict[str, Any]] = field(default_factory=list)
     num_steps: int = 0
     sums: dict[str, float] = field(default_factory=dict)
@@ -47,6 +49,7 @@ def save_checkpoint(folder: Path, ensemble: Ensemble, optimizer: torch.optim.Opt
     contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     rest = {
         "data": progress.data,
+        "commit": progress.commit,
         "epochs": progress.epochs,
         "num_steps": progress.num_steps,
         "sums": progress.sums,
@@ -57,11 +60,16 @@ def save_checkpoint(folder: Path, ensemble: Ensemble, optimizer: torch.optim.Opt
 
 
 def restore_checkpoint(
-    folder: Path, ensemble: Ensemble, optimizer: torch.optim.Optimizer, device: torch.device, data: str
+    folder: Path,
+    ensemble: Ensemble,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    data: str,
+    commit: str | None = None,
 ) -> Progress:
     """Bring ensemble and optimiser to where the checkpoint left them; returns how far that is.
 
-    An absent checkpoint is a training that has not begun.
+    An absent checkpoint is a training that has not begun; one that goes on under another commit is of none.
 
     Raises:
         IntegrityError: The checkpoint is not one of this training.
@@ -69,7 +77,7 @@ def restore_checkpoint(
     """
     path = folder / FILE_NAME
     if not path.exists():
-        return Progress(data)
+        return Progress(data, commit)
     try:
         tensors, header = load_file(path), _header(path)
         progress = Progress(**json.loads(header["progress"]), generators=tuple(_part("generator", tensors).values()))
@@ -92,7 +100,7 @@ def restore_checkpoint(
             f"{path} was left within an epoch on {made_on}, whose random numbers {device.type} does not have; go on "
             f"with --device {made_on}"
         )
-    return progress
+    return progress if progress.commit == commit else replace(progress, commit=None)
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, kept: dict[str, torch.Tensor], device: torch.device) -> None:

@@ -35,7 +35,7 @@ def write_model(
         recipe: How it was trained.
         ensemble: What was trained.
         data: On what, and what it is calibrated and tested on.
-        commit: Of the code that trained it; see checkout_commit.
+        commit: Of the code that trained it, if that is known and one; see checkout_commit.
     """
     weights = save({name: tensor.cpu().contiguous() for name, tensor in ensemble.state_dict().items()})
     write_atomically(folder / WEIGHTS, weights)

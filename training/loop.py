@@ -92,12 +92,12 @@ def train(
             with users_code(
                 f"{recipe.architecture} failed in the training", suspected=is_factory(recipe.architecture), hint=""
             ):
-                progress = _train_epochs(recipe, stepper, data, folder, report, measure)
+                progress = _train_epochs(recipe, stepper, data, folder, commit, report, measure)
         except TrainingDivergedError as error:
             raise TrainingDivergedError(f"{error}; {what_is_kept(folder)}. Try a smaller learning rate") from None
         division.everyone.once(partial(_write_metrics, folder, progress))
         within_memory(
-            partial(division.everyone.once, partial(write_model, folder, recipe, ensemble, data, commit)),
+            partial(division.everyone.once, partial(write_model, folder, recipe, ensemble, data, progress.commit)),
             partial(no_memory_to, "evaluate the trained ensemble", folder),
         )
     division.everyone.once(partial((folder / FILE_NAME).unlink, missing_ok=True))
@@ -109,13 +109,19 @@ def _moved(data: TrainingData, device: torch.device) -> TrainingData:
 
 
 def _train_epochs(
-    recipe: Recipe, stepper: Stepper, data: TrainingData, folder: Path, report: Report, measure: Measure
+    recipe: Recipe,
+    stepper: Stepper,
+    data: TrainingData,
+    folder: Path,
+    commit: str | None,
+    report: Report,
+    measure: Measure,
 ) -> Progress:
     """All epochs that are left, with a checkpoint and a line of metrics after each."""
     device = data.train.images.device
     digest = content_sha256(data.train)
     progress = within_memory(
-        partial(restore_checkpoint, folder, stepper.ensemble, stepper.optimizer, device, digest),
+        partial(restore_checkpoint, folder, stepper.ensemble, stepper.optimizer, device, digest, commit),
         partial(no_memory_to, "restore the checkpoint", folder),
     )
     # The members' own draws, such as dropout's, come from PyTorch's default generator.
@@ -130,7 +136,7 @@ def _train_epochs(
                 partial(_evaluate, stepper.ensemble, data, partial(measure, stepper.ensemble, line["epoch"], seconds)),
                 partial(no_memory_to, "evaluate the ensemble after an epoch", folder),
             )
-            progress = Progress(digest, [*progress.epochs, line])
+            progress = Progress(digest, progress.commit, [*progress.epochs, line])
             _save(folder, stepper, progress)
             stepper.division.everyone.once(partial(_write_metrics, folder, progress))
     return progress

@@ -200,6 +200,30 @@ def test_the_commit_is_that_at_the_start(data: TrainingData, tmp_path: Path, mon
     assert moving_on.training.commit == "first"
 
 
+@pytest.mark.parametrize(
+    ("commits", "expected"),
+    [(["one", "one"], "one"), (["one", "other"], None), (["one", "other", "other"], None), ([None, "one"], None)],
+)
+def test_the_commit_is_that_of_all_epochs_or_none(
+    data: TrainingData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    commits: list[str | None],
+    expected: str | None,
+) -> None:
+    recipe = recipe_for("naive-lenet-mnist", **{**SHORT, "num_epochs": len(commits)})
+    for num_epochs, commit in enumerate(commits, start=1):
+
+        def stop(epoch: int, *_: object, num_epochs: int = num_epochs) -> None:
+            if epoch == num_epochs:
+                raise Interruption
+
+        monkeypatch.setattr(loop, "checkout_commit", lambda commit=commit: commit)
+        with suppress(Interruption):
+            assert train(recipe, data, tmp_path, device=CPU, report=stop).training.commit == expected
+    assert (tmp_path / CONFIG).exists()
+
+
 def test_a_damaged_checkpoint_is_named(data: TrainingData, tmp_path: Path) -> None:
     recipe = recipe_for("naive-lenet-mnist", **SHORT)
     with pytest.raises(Interruption):
