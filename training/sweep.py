@@ -157,7 +157,7 @@ class Sweep:
                 # What comes first in the plan is not there: it failed, and would again.
                 self._failures["training", name] = _MAX_ATTEMPTS
                 raise SmdguardError(f"it needs {needed}, which failed")
-        was_finished = (self.folder / name / CONFIG).exists()
+        was_finished = self._is_finished(name)
         data = self._data_of(recipe)
         config = train(
             recipe,
@@ -210,10 +210,13 @@ class Sweep:
         return bool(missing) and not any(map(self._is_to_be_trained, surrogate_names(self._runs[name])))
 
     def _surrogates_at_hand(self, name: str) -> list[str]:
-        return [source for source in surrogate_names(self._runs[name]) if (self.folder / source / CONFIG).exists()]
+        return list(filter(self._is_finished, surrogate_names(self._runs[name])))
+
+    def _is_finished(self, name: str) -> bool:
+        return (self.folder / name / CONFIG).exists()
 
     def _is_to_be_trained(self, name: str) -> bool:
-        is_open = name in self._runs and name not in self._trained
+        is_open = name in self._runs and not self._is_finished(name)
         return is_open and self._failures["training", name] < _MAX_ATTEMPTS
 
     def _data_of(self, recipe: Recipe) -> TrainingData:
@@ -239,9 +242,11 @@ class Sweep:
             raise _TimeIsUp
 
     def _summary(self, *, time_is_up: bool) -> Summary:
-        audited = [name for name in self._audited_names if name in self._trained and not self._is_audit_due(name)]
+        # On disk: time may have been up before this sweep came to what an earlier one had finished.
+        trained = [name for name in self._runs if self._is_finished(name) and ("training", name) not in self._reasons]
+        audited = [name for name in self._audited_names if name in trained and not self._is_audit_due(name)]
         return Summary(
-            num_trained=len(self._trained),
+            num_trained=len(trained),
             num_runs=len(self._runs),
             num_audited=len(audited),
             num_wanted=len(self._audited_names),

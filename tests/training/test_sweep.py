@@ -294,6 +294,18 @@ def test_an_audit_is_made_again_when_its_surrogates_are_there(tmp_path: Path, mo
     assert made_up.calls == [f"audit {naive} {naive}-s1"]
 
 
+def test_what_an_earlier_sweep_has_finished_counts_when_time_is_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    MadeUp(monkeypatch)
+    methods = ["naive", "smd"]
+    swept(tmp_path, plan(methods=methods))
+    assert swept(tmp_path, plan(methods=methods), time_limit=0.0) == Summary(2, 2, 2, 2, {}, time_is_up=True)
+    # Both of seed 0 are there, and neither of seed 1.
+    later = swept(tmp_path, plan(methods=methods, seeds=[0, 1]), time_limit=0.0)
+    assert later == Summary(2, 4, 2, 4, {}, time_is_up=True)
+
+
 def test_an_audit_that_cannot_be_read_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made_up = MadeUp(monkeypatch)
     swept(tmp_path, plan(methods=["naive"]), num_audit_images=5)
