@@ -70,11 +70,11 @@ def read_runs(folders: Iterable[Path]) -> list[FinishedRun]:
     """The finished runs in the folders of sweeps.
 
     Raises:
-        InvalidInputError: Two have the same name, or one was not audited as the paper's.
+        InvalidInputError: A folder has none, two have the same name, or one was not audited as the paper's.
         IntegrityError: A file is damaged.
     """
     runs: dict[str, FinishedRun] = {}
-    for path in sorted(path.parent for folder in folders for path in folder.glob(f"*/{AUDIT}")):
+    for path in sorted(path for folder in folders for path in _audited_folders(folder)):
         run = _read_run(path)
         if run.recipe.name in runs:
             raise InvalidInputError(f"{path} is a second {run.recipe.name}; name only one of its folders")
@@ -98,6 +98,13 @@ def spread_of(percentages: Sequence[float]) -> Spread | None:
     if not percentages:
         return None
     return Spread(statistics.mean(percentages), statistics.stdev(percentages) if len(percentages) > 1 else None)
+
+
+def _audited_folders(folder: Path) -> list[Path]:
+    audited = [path.parent for path in folder.glob(f"*/{AUDIT}")]
+    if not audited:
+        raise InvalidInputError(f"{folder} holds no audited run; name the folder that a sweep has as its --output")
+    return audited
 
 
 def _read_run(folder: Path) -> FinishedRun:

@@ -69,6 +69,13 @@ def test_figures_go_into_a_folder(runs: Path, tmp_path: Path) -> None:
         (["run", "smd-lenet-mnist", "--output", "{}/run", "--device", "gpu"], 2, "'gpu' is not one of 'auto', 'cpu'"),
         (["run", "smd-lenet-mnist", "--output", "{}/run", "--learning-rate", "nan"], 1, "learning_rate: Input should"),
         (["tables", "{}/none"], 2, "does not exist"),
+        (["run", "smd", "--architecture", "lenet", "--output", "{}/run", "--download"], 2, "--download is for known"),
+        (
+            ["tables", "{}", "{}/smd-lenet-mnist"],
+            1,
+            "smd-lenet-mnist holds no audited run; name the folder that a sweep",
+        ),
+        (["figures", "{}/smd-lenet-mnist", "--output", "{}/figures"], 1, "smd-lenet-mnist holds no audited run; name"),
         (["tables", "{}", "--output", "/dev/null/x"], 1, "/dev/null/x cannot be written: File exists"),
         (["tables", "{}", "{}/other"], 1, "is a second smd-lenet-mnist; name only one"),
         (["figures", "{}", "{}/other", "--output", "{}/figures"], 1, "is a second smd-lenet-mnist; name only one"),

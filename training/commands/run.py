@@ -179,6 +179,8 @@ def run(
             )
             data = processes.in_turn(load) if download else load()
         else:
+            if download:
+                raise click.UsageError(f"--download is for known data sets; {name} trains on images of your own")
             recipe, data = _of_image_folder(name, changes, data_root, image_size)
         require_divisible(recipe, data, division)
         require_fitting(recipe, origins)
