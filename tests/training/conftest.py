@@ -60,14 +60,15 @@ def ensemble(request: pytest.FixtureRequest) -> Ensemble:
 
 
 @pytest.fixture
-def holdout() -> Ensemble:
+def holdouts() -> list[Ensemble]:
+    """Two that have nothing in common."""
     torch.manual_seed(1)
-    members = [NormalisedTinyNetwork() for _ in range(3)]
-    return Ensemble(members, mean=[0.25], std=[0.5]).double().eval().requires_grad_(False)
+    members = [[NormalisedTinyNetwork() for _ in range(3)] for _ in range(2)]
+    return [Ensemble(each, mean=[0.25], std=[0.5]).double().eval().requires_grad_(False) for each in members]
 
 
 @pytest.fixture
-def batch(ensemble: Ensemble, holdout: Ensemble) -> Batch:
+def batch(ensemble: Ensemble, holdouts: list[Ensemble]) -> Batch:
     """Five images; the second pass holds five others."""
     generator = torch.Generator().manual_seed(2)
     images, targets = torch.rand((2, 5, 1, 6, 6), generator=generator, dtype=torch.float64)
@@ -80,7 +81,7 @@ def batch(ensemble: Ensemble, holdout: Ensemble) -> Batch:
         epoch_seed=1,
         generator=generator,
         second_pass=iter([(targets, labels)]),
-        holdouts=[holdout],
+        holdouts=holdouts,
     )
 
 

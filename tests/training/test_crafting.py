@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import nll_loss
 
 from smdguard.architectures import ARCHITECTURES, LayeredNetwork
 from smdguard.ensemble import Ensemble
@@ -35,7 +36,7 @@ def test_crafting_leaves_the_ensembles_as_they_were(craft: Callable[[Batch], obj
         assert all(torch.equal(tensor, state[name]) for name, tensor in ensemble.state_dict().items())
         assert all(weight.grad is None for weight in ensemble.parameters())
     assert batch.ensemble.training
-    assert not batch.holdouts[0].training
+    assert not any(holdout.training for holdout in batch.holdouts)
 
 
 @pytest.mark.parametrize("ensemble", [NormalisedTinyNetwork], indirect=True)
@@ -98,6 +99,21 @@ def test_hold_out_attack_gives_clean_and_adversarial_the_same_weight(batch: Batc
     halves = [Naive()(replace(batch, images=images))["cross_entropy"] for images in (clean, adversarial)]
     together = AdversarialTraining(Naive(), lambda batch: both)(batch)["cross_entropy"]
     torch.testing.assert_close(together, (halves[0] + halves[1]) / 2)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_hold_out_attack_fools_the_hold_out_that_is_drawn(batch: Batch, seed: int) -> None:
+    drawn = int(torch.randint(2, (), generator=torch.Generator().manual_seed(seed)))
+    both = HoldOutAttack()(replace(batch, generator=torch.Generator().manual_seed(seed)))
+
+    def harm(holdout: Ensemble) -> torch.Tensor:
+        """How much larger its loss is on each adversarial image than on the clean one."""
+        clean, adversarial = nll_loss(holdout(both.images), both.labels, reduction="none").chunk(2)
+        return adversarial - clean
+
+    fooled, other = batch.holdouts[drawn], batch.holdouts[1 - drawn]
+    assert (harm(fooled) > 0).all()
+    assert harm(fooled).mean() > harm(other).mean()
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
