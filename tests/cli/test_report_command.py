@@ -15,6 +15,7 @@ from smdguard.files import sha256
 from smdguard.hub import find_model
 from smdguard.manifest import Evaluation, EvaluationThreat, ModelConfig, Objective, serialise
 from smdguard.model_folder import AUDIT
+from smdguard.report import CurvePoint
 from smdguard.threat import ThreatModel
 from tests.cli.runners import OneLine, Run
 
@@ -116,9 +117,10 @@ def test_baseline_is_the_curve_of_the_naive_ensemble(audited_zoo: Path, audited:
     config = defended(naive)
     whole = _baseline(config, ThreatModel("linf", 0.3))
     assert whole is not None
-    assert (whole.name, whole.preset, whole.num_images, whole.curve) == ("naive-lenet-mnist", None, 10, own.curve)
+    assert (whole.name, whole.preset, whole.num_images) == ("naive-lenet-mnist", None, 10)
+    assert whole.curve == (CurvePoint(0.0, own.clean_accuracy), *own.curve)
     # No further than the audit goes, in no other norm, and not beside an undefended one.
-    assert _baseline(config, ThreatModel("linf", 0.2)) == dataclasses.replace(whole, curve=own.curve[:1])
+    assert _baseline(config, ThreatModel("linf", 0.2)) == dataclasses.replace(whole, curve=whole.curve[:2])
     assert _baseline(config, ThreatModel("l2", 0.3)) is None
     assert _baseline(naive, ThreatModel("linf", 0.3)) is None
 
