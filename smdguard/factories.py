@@ -40,13 +40,13 @@ def import_factory(name: str) -> Callable[..., Any]:
 
 
 @contextmanager
-def users_code(what: str, *, suspected: bool, hint: str = "; see smdguard --debug") -> Iterator[None]:
+def users_code(what: str, *, suspected: bool, command: str = "smdguard") -> Iterator[None]:
     """Turns whatever the user's code raises, at any time, into one line; errors of ours stay as they are.
 
     Args:
         what: What the line begins with.
         suspected: Whether the user's code takes part; if not, the error is ours.
-        hint: What the line ends with.
+        command: Whose --debug shows the traceback.
 
     Raises:
         SmdguardError: The user's code raised something.
@@ -56,7 +56,7 @@ def users_code(what: str, *, suspected: bool, hint: str = "; see smdguard --debu
     except Exception as error:
         if not suspected or isinstance(error, SmdguardError):
             raise
-        raise SmdguardError(f"{what}: {in_one_line(error)}{hint}") from error
+        raise SmdguardError(f"{what}: {in_one_line(error)}; see {command} --debug") from error
 
 
 def in_one_line(error: Exception) -> str:

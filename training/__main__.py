@@ -11,7 +11,8 @@ from training.commands.tables import tables
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
     """Train ensembles whose members look at different parts of an image."""
 
 

@@ -139,7 +139,7 @@ def test_frozen_weights_stay(own: str, data: TrainingData, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("failing", "own_networks:failing failed in the training: ValueError: no more of this$"),
+        ("failing", "failing failed in the training: ValueError: no more of this; see python -m training --debug$"),
         ("hungry", "there is no memory for a step of 64 images; one of 32 fits"),
     ],
 )
