@@ -192,3 +192,17 @@ def known_names() -> list[str]:
 def usual_name(method: str, dataset: str) -> str:
     """The name of the recipe of three members and seed 0 with the paper's network for the data set."""
     return f"{method}-{'resnet20' if shows_photographs(find_dataset(dataset)) else 'lenet'}-{dataset}"
+
+
+def differences(before: Recipe, now: Recipe) -> str:
+    """Which settings differ, and from what to what; nothing where none does."""
+    old, new = _flat(before.model_dump()), _flat(now.model_dump())
+    return ", ".join(f"{key} {old.get(key)} -> {new.get(key)}" for key in old | new if old.get(key) != new.get(key))
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with those of a parameter, such as parameters.weight, beside the others."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= {f"{key}.{name}": inner for name, inner in value.items()} if isinstance(value, dict) else {key: value}
+    return flat

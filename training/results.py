@@ -11,7 +11,7 @@ from smdguard.model_folder import AUDIT, CONFIG
 from smdguard.report import AuditReport
 from training.audits import PRESET, read_audit
 from training.paper import Reading, surrogate_name
-from training.recipes import Recipe
+from training.recipes import SCRATCH, Recipe, differences
 
 CLEAN = "clean"
 
@@ -70,7 +70,8 @@ def read_runs(folders: Iterable[Path]) -> list[FinishedRun]:
     """The finished runs in the folders of sweeps.
 
     Raises:
-        InvalidInputError: A folder has none, two have the same name, or one was not audited as the paper's.
+        InvalidInputError: A folder has none, two have the same name or differ in more than the seed and the epochs,
+            which tables show, or one was not audited as the paper's.
         IntegrityError: A file is damaged.
     """
     runs: dict[str, FinishedRun] = {}
@@ -79,6 +80,8 @@ def read_runs(folders: Iterable[Path]) -> list[FinishedRun]:
         if run.recipe.name in runs:
             raise InvalidInputError(f"{path} is a second {run.recipe.name}; name only one of its folders")
         runs[run.recipe.name] = run
+    for runs_of_kind in _by_kind(runs.values()):
+        _require_alike(runs_of_kind)
     return list(runs.values())
 
 
@@ -98,6 +101,26 @@ def spread_of(percentages: Sequence[float]) -> Spread | None:
     if not percentages:
         return None
     return Spread(statistics.mean(percentages), statistics.stdev(percentages) if len(percentages) > 1 else None)
+
+
+def _by_kind(runs: Iterable[FinishedRun]) -> Iterable[list[FinishedRun]]:
+    kinds: dict[str, list[FinishedRun]] = {}
+    for run in runs:
+        kinds.setdefault(run.kind, []).append(run)
+    return kinds.values()
+
+
+def _require_alike(runs: Sequence[FinishedRun]) -> None:
+    """A mean over runs is of one way to train."""
+    first, *others = (
+        run.recipe.model_copy(update={"seed": 0, "num_epochs": 1, "init": SCRATCH, "holdouts": ()}) for run in runs
+    )
+    for run, recipe in zip(runs[1:], others, strict=True):
+        if changed := differences(first, recipe):
+            raise InvalidInputError(
+                f"{runs[0].recipe.name} and {run.recipe.name} were trained otherwise ({changed}), and a mean would mix "
+                "them; keep the runs of each way to train in a folder of their own"
+            )
 
 
 def _audited_folders(folder: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,7 +14,7 @@ from training.data import TrainingData
 from training.distributed import Division
 from training.members import builder_of
 from training.origins import load_origin
-from training.recipes import SCRATCH, Recipe
+from training.recipes import SCRATCH, Recipe, differences
 
 
 def claim(folder: Path, recipe: Recipe) -> None:
@@ -28,10 +27,8 @@ def claim(folder: Path, recipe: Recipe) -> None:
     if not path.exists():
         write_atomically(path, serialise(recipe))
         return
-    before, now = _flat(read_record(Recipe, path).model_dump()), _flat(recipe.model_dump())
-    changed = [f"{key} {before.get(key)} -> {now.get(key)}" for key in before | now if before.get(key) != now.get(key)]
-    if changed:
-        raise InvalidInputError(f"{folder} holds a training of another recipe: {', '.join(changed)}")
+    if changed := differences(read_record(Recipe, path), recipe):
+        raise InvalidInputError(f"{folder} holds a training of another recipe: {changed}")
 
 
 def require_divisible(recipe: Recipe, data: TrainingData, division: Division) -> None:
@@ -96,11 +93,3 @@ def require_fitting(recipe: Recipe, origins: Mapping[str, Path]) -> None:
     builder = builder_of(recipe.architecture)
     for folder in origins.values():
         load_origin(folder, *model_of(recipe), builder)
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings with those of a parameter, such as parameters.weight, beside the others."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        flat |= {f"{key}.{name}": inner for name, inner in value.items()} if isinstance(value, dict) else {key: value}
-    return flat

@@ -181,6 +181,21 @@ def test_runs_are_read_as_they_were_left(runs: list[FinishedRun], tmp_path: Path
     )
 
 
+def test_runs_that_were_trained_otherwise_are_not_mixed(tmp_path: Path) -> None:
+    write_run(finished_run("smd-lenet-mnist", num_epochs=50), tmp_path)
+    write_run(finished_run("smd-lenet-mnist-s1", num_epochs=2), tmp_path)
+    write_run(finished_run("naive-lenet-mnist-s1", learning_rate_schedule="one-cycle"), tmp_path)
+    assert len(read_runs([tmp_path])) == 3
+    write_run(
+        finished_run("smd-lenet-mnist-s2", learning_rate_schedule="one-cycle", parameters={"weight": 2}), tmp_path
+    )
+    changed = r"parameters.weight \S+ -> 2.0, learning_rate_schedule constant -> one-cycle"
+    with pytest.raises(
+        InvalidInputError, match=f"smd-lenet-mnist and smd-lenet-mnist-s2 were trained otherwise .{changed}"
+    ):
+        read_runs([tmp_path])
+
+
 def test_what_is_no_run_is_refused(runs: list[FinishedRun], tmp_path: Path) -> None:
     for folder in ("one", "two"):
         write_run(runs[0], tmp_path / folder)
