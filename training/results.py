@@ -11,7 +11,7 @@ from smdguard.model_folder import AUDIT, CONFIG
 from smdguard.report import AuditReport
 from training.audits import PRESET, read_audit
 from training.paper import Reading, surrogate_name
-from training.recipes import SCRATCH, Recipe, differences
+from training.recipes import Recipe, differences
 
 CLEAN = "clean"
 
@@ -75,13 +75,13 @@ def read_runs(folders: Iterable[Path]) -> list[FinishedRun]:
         IntegrityError: A file is damaged.
     """
     runs: dict[str, FinishedRun] = {}
+    first_of_kind: dict[str, FinishedRun] = {}
     for path in sorted(path for folder in folders for path in _audited_folders(folder)):
         run = _read_run(path)
         if run.recipe.name in runs:
             raise InvalidInputError(f"{path} is a second {run.recipe.name}; name only one of its folders")
+        _require_alike(first_of_kind.setdefault(run.kind, run).recipe, run.recipe)
         runs[run.recipe.name] = run
-    for runs_of_kind in _by_kind(runs.values()):
-        _require_alike(runs_of_kind)
     return list(runs.values())
 
 
@@ -103,24 +103,14 @@ def spread_of(percentages: Sequence[float]) -> Spread | None:
     return Spread(statistics.mean(percentages), statistics.stdev(percentages) if len(percentages) > 1 else None)
 
 
-def _by_kind(runs: Iterable[FinishedRun]) -> Iterable[list[FinishedRun]]:
-    kinds: dict[str, list[FinishedRun]] = {}
-    for run in runs:
-        kinds.setdefault(run.kind, []).append(run)
-    return kinds.values()
-
-
-def _require_alike(runs: Sequence[FinishedRun]) -> None:
+def _require_alike(first: Recipe, other: Recipe) -> None:
     """A mean over runs is of one way to train."""
-    first, *others = (
-        run.recipe.model_copy(update={"seed": 0, "num_epochs": 1, "init": SCRATCH, "holdouts": ()}) for run in runs
-    )
-    for run, recipe in zip(runs[1:], others, strict=True):
-        if changed := differences(first, recipe):
-            raise InvalidInputError(
-                f"{runs[0].recipe.name} and {run.recipe.name} were trained otherwise ({changed}), and a mean would mix "
-                "them; keep the runs of each way to train in a folder of their own"
-            )
+    own = {field: getattr(first, field) for field in ("seed", "num_epochs", "init", "holdouts")}
+    if changed := differences(first, other.model_copy(update=own)):
+        raise InvalidInputError(
+            f"{first.name} and {other.name} were trained otherwise ({changed}), and a mean would mix them; keep the "
+            "runs of each way to train in a folder of their own"
+        )
 
 
 def _audited_folders(folder: Path) -> list[Path]:
