@@ -65,6 +65,9 @@ class Spread:
     mean: float
     deviation: float | None
 
+    def __str__(self) -> str:
+        return f"{self.mean:.1f}" if self.deviation is None else f"{self.mean:.1f} ± {self.deviation:.1f}"
+
 
 def read_runs(folders: Iterable[Path]) -> list[FinishedRun]:
     """The finished runs in the folders of sweeps.

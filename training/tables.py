@@ -66,7 +66,7 @@ class _Cell:
 
     @property
     def text(self) -> str:
-        written = "pending" if self.ours is None else f"`{self.mark}` {_figure(self.ours)}"
+        written = "pending" if self.ours is None else f"`{self.mark}` {self.ours}"
         return f"{written} ({self.paper:.1f})"
 
 
@@ -112,7 +112,7 @@ def _written(runs: Sequence[FinishedRun], row: PaperRow, reading: Reading) -> li
         DATASETS[row.dataset],
         METHODS[row.method],
         *(cell.text for cell in _cells(finished, row, reading)),
-        "pending" if worst is None else _figure(worst),
+        "pending" if worst is None else str(worst),
         str(len(finished)),
         _distinct(run.config.training.num_epochs for run in finished),
         _distinct(run.report.num_images for run in finished),
@@ -125,10 +125,6 @@ def _cells(finished: Sequence[FinishedRun], row: PaperRow, reading: Reading) -> 
         _Cell(spread(finished, name, reading, row.epsilon), row.accuracy_percent[column], deviations.get(column))
         for column, name in COLUMNS.items()
     ]
-
-
-def _figure(ours: Spread) -> str:
-    return f"{ours.mean:.1f}" if ours.deviation is None else f"{ours.mean:.1f} ± {ours.deviation:.1f}"
 
 
 def _distinct(numbers: Iterable[int]) -> str:

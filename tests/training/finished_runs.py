@@ -85,7 +85,7 @@ def config_of(recipe: Recipe, clean: float = 0.99) -> ModelConfig:
         architecture=Architecture(name=recipe.architecture, num_members=recipe.num_members, num_classes=10),
         input=Input(channels=channels, height=height, width=width, mean=dataset.mean, std=dataset.std),  # type: ignore[arg-type]
         labels=dataset.labels,
-        objective=Objective(name=recipe.method),
+        objective=Objective(name=recipe.method, parameters=recipe.parameters),
         training=Training(**recipe.model_dump(include=set(shared))),
         suspicion=None,
         clean_accuracy=clean,

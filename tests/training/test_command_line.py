@@ -65,6 +65,12 @@ def test_figures_go_into_a_folder(runs: Path, tmp_path: Path) -> None:
         (["sweep", "--output", "{}/runs", "--methods", "smd,sdm"], 2, "'sdm' is not one of 'naive'"),
         (["sweep", "--output", "{}/runs", "--seeds", "0,-1"], 2, "-1 is not in the range x>=0"),
         (["sweep", "--output", "{}/runs", "--members", "3,9"], 2, "9 is not in the range 2<=x<=8"),
+        (["sweep", "--output", "{}/runs", "--parameter", "weight"], 2, "'weight' is not of the form NAME=VALUE"),
+        (
+            ["sweep", "--output", "{}/runs", "--methods", "smd,naive", "--parameter", "weight=2"],
+            1,
+            "naive has no parameter 'weight'; it has none",
+        ),
         (["sweep"], 2, "Missing option '--output'"),
         (["run", "smd-lenet-mnist", "--output", "{}/run", "--device", "gpu"], 2, "'gpu' is not one of 'auto', 'cpu'"),
         (["run", "smd-lenet-mnist", "--output", "{}/run", "--learning-rate", "nan"], 1, "learning_rate: Input should"),
@@ -188,6 +194,22 @@ def test_a_failure_is_told_and_the_status_is_one(
         "naive-lenet-mnist-x2: training: the term cross_entropy became nan",
         "0 of 1 runs are trained, 0 of 1 audited, 1 failed",
     ]
+
+
+def test_a_sweeps_parameters_are_those_of_its_recipes(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[Recipe] = []
+
+    def stop(recipe: Recipe, *_: Any, **__: Any) -> None:
+        trained.append(recipe)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sweep, "load_training_data", lambda *_, **__: data)
+    monkeypatch.setattr(sweep, "train", stop)
+    options = ["--methods", "smd", "--datasets", "mnist", "--parameter", "saliency=logit", "--parameter", "weight=2"]
+    invoke("sweep", *options, "--device", "cpu", "--output", tmp_path)
+    assert [recipe.parameters for recipe in trained] == [{"weight": 2.0, "saliency": "logit"}]
 
 
 def test_a_sweep_is_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

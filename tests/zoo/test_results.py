@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from smdguard.manifest import File
 from smdguard.model_folder import WEIGHTS, ModelFolder
 from smdguard.report import AuditReport, CurvePoint, Interval, RobustAccuracy
-from tests.training.finished_runs import finished_run
+from tests.training.finished_runs import finished_run, write_run
 from training.paper import EPSILON, RADII
 from zoo import results
 from zoo.__main__ import main
@@ -61,6 +61,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]
     )
     for name in RUNS:
         measure_model(name)
+    write_run(finished_run("smd-lenet-mnist", white={"*": 0.25}, num_epochs=50), tmp_path / "trials" / "longer")
     return asked
 
 
@@ -118,6 +119,12 @@ def test_a_preview_stands_beside_stronger_attacks_alone(zoo: list[dict[str, Any]
     page = results_page()
     assert "| `smd-resnet20-cifar10` | 0.0314 | " in page
     assert "| CIFAR-10 | SMD | pending (90.1) |" in page
+
+
+def test_page_shows_trials_beside_the_zoos_runs(zoo: list[dict[str, Any]]) -> None:
+    page = results_page()
+    assert "| MNIST | SMD | white-box | num_epochs 20 -> 50 | 99.0 | 25.0 | 25.0 |" in page
+    assert "| MNIST | SMD | white-box | as in the zoo | 99.0 | 0.0 | 0.0 |" in page
 
 
 def test_page_shows_how_attacks_transfer(zoo: list[dict[str, Any]]) -> None:

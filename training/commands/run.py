@@ -11,6 +11,7 @@ import torch
 from smdguard.backends.torch import torch_device
 from smdguard.dataset_folders import TEST_SHARE, has_test_half
 from smdguard.manifest import ModelConfig, Precision
+from training.commands.named_values import named_values
 from training.commands.progress import TrainingBar
 from training.data import TrainingData, load_training_data
 from training.distributed import Division, Parallel
@@ -23,13 +24,6 @@ from training.origins import identify
 from training.processes import launched
 from training.recipes import NAIVE, SCRATCH, Recipe, names_dataset, recipe_for
 from training.start import claim, require_divisible, require_fitting
-
-
-def _named_values(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    for parameter in given:
-        if "=" not in parameter:
-            raise click.BadParameter(f"{parameter!r} is not of the form NAME=VALUE")
-    return dict(parameter.split("=", 1) for parameter in given)
 
 
 @click.command()
@@ -85,7 +79,7 @@ def _named_values(ctx: click.Context, option: click.Parameter, given: tuple[str,
     "--parameter",
     "parameters",
     multiple=True,
-    callback=_named_values,
+    callback=named_values,
     metavar="NAME=VALUE",
     help="One of the method's, such as weight=2.",
 )
@@ -100,7 +94,7 @@ def _named_values(ctx: click.Context, option: click.Parameter, given: tuple[str,
     "--adversarial-parameter",
     "adversary_parameters",
     multiple=True,
-    callback=_named_values,
+    callback=named_values,
     metavar="NAME=VALUE",
     help="One of its adversary's, such as epsilon=0.2, num_steps=1 or, for pgd, warm_up=0.5.",
 )

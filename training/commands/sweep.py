@@ -11,6 +11,7 @@ from rich.text import Text
 from torch import distributed
 
 from training.commands.comma_separated import CommaSeparated
+from training.commands.named_values import named_values
 from training.objectives import ADVERSARIES, OBJECTIVES
 from training.paper import DATASETS
 from training.plan import wanted_recipes
@@ -47,6 +48,14 @@ _PLAIN = "none"
     show_default=True,
     help="Train on adversarial images.",
 )
+@click.option(
+    "--parameter",
+    "parameters",
+    multiple=True,
+    callback=named_values,
+    metavar="NAME=VALUE",
+    help="One of the methods', such as saliency=logit; each method has to have it.",
+)
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data (the paper: 50, and 200 on CIFAR-10).")
 @click.option("--schedule", type=click.Choice(["constant", "one-cycle"]), help="Learning rate over time.")
 @click.option("--calibration", type=click.IntRange(min=0), help="Training images held out for the suspicion score.")
@@ -62,6 +71,7 @@ def sweep(
     seeds: tuple[int, ...],
     members: tuple[int, ...],
     adversarial: tuple[str, ...],
+    parameters: dict[str, str],
     epochs: int | None,
     schedule: str | None,
     calibration: int | None,
@@ -84,6 +94,7 @@ def sweep(
         "num_epochs": epochs,
         "learning_rate_schedule": schedule,
         "num_calibration_images": calibration,
+        "parameters": parameters,
     }
     try:
         wanted = wanted_recipes(
