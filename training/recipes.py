@@ -15,6 +15,8 @@ from training.parameters import DISTILLING, Settings, complete, shows_photograph
 
 Schedule = Literal["constant", "one-cycle"]
 SCRATCH, NAIVE = "scratch", "naive"
+RECIPE = "recipe.json"
+"""File of a run's folder that holds it."""
 _HOLDOUTS = ("naive-s101", "naive-s102", "naive-s103")
 _ADVERSARIES = {"-at": "pgd", "-eat": "eat"}
 _FORM = "METHOD[-ARCHITECTURE-DATASET][-xMEMBERS][-at|-eat][-sSEED]"

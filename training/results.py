@@ -11,7 +11,7 @@ from smdguard.model_folder import AUDIT, CONFIG
 from smdguard.report import AuditReport
 from training.audits import PRESET, read_audit
 from training.paper import Reading, surrogate_name
-from training.recipes import Recipe, differences
+from training.recipes import RECIPE, Recipe, differences
 
 CLEAN = "clean"
 
@@ -124,7 +124,7 @@ def _audited_folders(folder: Path) -> list[Path]:
 
 
 def _read_run(folder: Path) -> FinishedRun:
-    recipe, config = folder / "recipe.json", folder / CONFIG
+    recipe, config = folder / RECIPE, folder / CONFIG
     for file in (recipe, config):
         if not file.exists():
             raise InvalidInputError(f"{folder} has an audit but no {file.name}; it is no run of a sweep")

@@ -14,7 +14,7 @@ from training.data import TrainingData
 from training.distributed import Division
 from training.members import builder_of
 from training.origins import load_origin
-from training.recipes import SCRATCH, Recipe, differences
+from training.recipes import RECIPE, SCRATCH, Recipe, differences
 
 
 def claim(folder: Path, recipe: Recipe) -> None:
@@ -23,7 +23,7 @@ def claim(folder: Path, recipe: Recipe) -> None:
     Raises:
         InvalidInputError: It is another one; the message says what differs.
     """
-    path = folder / "recipe.json"
+    path = folder / RECIPE
     if not path.exists():
         write_atomically(path, serialise(recipe))
         return

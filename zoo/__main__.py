@@ -17,6 +17,7 @@ from smdguard.manifest import Manifest, ManifestEntry, TestSubset
 from zoo.entries import add_model, audit_model, write_card, write_manifest
 from zoo.picture import FILE as PICTURE
 from zoo.picture import accuracy_picture
+from zoo.plain_average import try_plain_average
 from zoo.publish import publish_model
 from zoo.results import FILE as RESULTS
 from zoo.results import measure_model, not_measured, results_page
@@ -86,6 +87,15 @@ def measure(names: tuple[str, ...]) -> None:
     """
     for name in names or not_measured():
         measure_model(name)
+        click.echo(name)
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def plain_average(names: tuple[str, ...]) -> None:
+    """Attack models of the zoo through an average of probabilities taken the plain way, for RESULTS.md."""
+    for name in names:
+        try_plain_average(name)
         click.echo(name)
 
 

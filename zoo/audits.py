@@ -6,11 +6,13 @@ from pathlib import Path
 
 from smdguard.auditing import PresetName
 from smdguard.auditing.partial_results import PartialResults
-from smdguard.catalogue import read_test_subset
+from smdguard.catalogue import read_manifest, read_test_subset
 from smdguard.datasets import balanced_subset, find_dataset, parse_subset
 from smdguard.manifest import ModelConfig
 from smdguard.report import AuditReport
 from training.audits import audit_folder
+from training.paper import surrogate_names
+from zoo.preview import usual_recipe
 
 
 def audit_zoo_model(
@@ -51,3 +53,9 @@ def audit_zoo_model(
         store=store,
     )
     return dataclasses.replace(report, exhibits=None)
+
+
+def known_surrogates(name: str) -> list[str]:
+    """The models of the zoo that the paper's black-box attacks on a model of the zoo are made on."""
+    known = {entry.name for entry in read_manifest().models}
+    return sorted(known.intersection(surrogate_names(usual_recipe(name))))

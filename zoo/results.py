@@ -17,13 +17,13 @@ from smdguard.model_folder import WEIGHTS, ModelFolder
 from smdguard.report import AuditReport, CurvePoint
 from training.audits import PARTIAL
 from training.markdown import table
-from training.paper import EPSILON, RADII, surrogate_names
+from training.paper import EPSILON, RADII
 from training.results import FinishedRun, read_runs
 from training.tables import paper_tables
-from zoo.audits import audit_zoo_model
+from zoo.audits import audit_zoo_model, known_surrogates
 from zoo.preview import is_preview, usual_recipe
 from zoo.radii import radii_table
-from zoo.trials import trials_table
+from zoo.trials import TRIALS, trials_table
 
 FILE = "RESULTS.md"
 _PRESETS: tuple[PresetName, ...] = ("paper", "full")
@@ -39,11 +39,11 @@ The radius at which an attack takes our ensembles to the accuracy that the paper
 lines between the radii of the audits, from the mean over our seeds. Below 0.3 ours are easier to fool.
 """
 _TRIALS = """\
-## Trainings that test what the distance is due to
+## Trials of what the distance is due to
 
-Accuracy in percent at epsilon 0.3 with another setting than the zoo's, which the page of findings reads: the paper's
-mean, the mean over the zoo's seeds, and that over the seeds of the trial. Black-box attacks on a trial are made on
-ensembles that were trained as it was.
+Accuracy in percent at epsilon 0.3 with one setting that is not the zoo's: the paper's mean, that over the zoo's seeds,
+and that over the trial's. The settings, and what they show, are above. Black-box attacks on a trial are made on
+ensembles of the same trial.
 """
 _STRONGER = """\
 ## The same models under stronger attacks
@@ -80,10 +80,8 @@ def measure_model(name: str) -> None:
     """
     folder = find_model(name)
     own_radius = find_dataset(folder.config.training.dataset).epsilon
-    known = {entry.name for entry in read_manifest().models}
-    surrogates = sorted(known.intersection(surrogate_names(usual_recipe(name))))
     settings: dict[PresetName, dict[str, Any]] = {
-        "paper": {"radii": sorted({*RADII, own_radius} - {EPSILON}), "surrogates": surrogates},
+        "paper": {"radii": sorted({*RADII, own_radius} - {EPSILON}), "surrogates": known_surrogates(name)},
         "full": {"radii": [own_radius] if own_radius < EPSILON else []},
     }
     store = PartialResults(folder.path / PARTIAL)
@@ -131,8 +129,8 @@ def _read(folder: ModelFolder) -> Measured:
     return Measured(FinishedRun(usual_recipe(folder.name), folder.config, paper), full)
 
 
-def _read_trials() -> list[list[FinishedRun]]:
-    return [read_runs([folder]) for folder in sorted((zoo_folder() / "trials").iterdir())]
+def _read_trials() -> dict[str, list[FinishedRun]]:
+    return {folder.name: read_runs([folder]) for folder in sorted((zoo_folder() / TRIALS).iterdir())}
 
 
 def _path(folder: ModelFolder, preset: PresetName) -> Path:

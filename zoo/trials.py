@@ -1,29 +1,28 @@
-"""Trainings that differ from the zoo's in one setting, to test what their figures' distance from the paper's is due to.
+"""What became of the paper's experiment with another setting than the zoo's: what the figures' distance is due to.
 
-Each folder in zoo/trials is what `python -m training sweep` left of one such way to train, without the weights: of each
-run its recipe.json, config.json and audit.json.
+Each folder in zoo/trials holds the runs of one setting, without their weights: of each its recipe.json, config.json and
+audit.json, as `python -m training sweep` leaves them.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
-from smdguard.manifest import WORST_CASE, ModelConfig
+from smdguard.manifest import WORST_CASE
 from training.markdown import table
 from training.paper import DATASETS, EPSILON, METHODS, READINGS, PaperRow, Reading, mean_rows
 from training.results import FinishedRun, runs_of, spread
 from training.tables import COLUMNS
 
-_HEADER = ("data set", "method", "attacks", "trained with", *COLUMNS.values(), "worst case", "seeds")
-# Trials start from ensembles of their own, and there is no commit among the settings.
-_NO_SETTINGS = ("seed", "commit", "init")
+TRIALS = "trials"
+_FIGURES = (*COLUMNS.values(), WORST_CASE)
+_HEADER = ("data set", "method", "attacks", "trial", *COLUMNS.values(), "worst case", "seeds")
 
 
-def trials_table(ours: Sequence[FinishedRun], trials: Sequence[Sequence[FinishedRun]]) -> str:
+def trials_table(ours: Sequence[FinishedRun], trials: Mapping[str, Sequence[FinishedRun]]) -> str:
     """Below the paper's figures and those of the zoo's runs the figures of each trial of that kind, in Markdown.
 
     Args:
         ours: The zoo's runs.
-        trials: The runs of each way to train.
+        trials: The runs of each trial, by what it is called.
     """
     rows = [
         [DATASETS[row.dataset], METHODS[row.method], attacks, *line]
@@ -31,34 +30,17 @@ def trials_table(ours: Sequence[FinishedRun], trials: Sequence[Sequence[Finished
         for reading, attacks in READINGS[row.access].items()
         for line in _lines(row, reading, ours, trials)
     ]
-    return table(_HEADER, rows, right=[*COLUMNS.values(), "worst case", "seeds"])
+    return table(_HEADER, rows, right=_HEADER[4:])
 
 
 def _lines(
-    row: PaperRow, reading: Reading, ours: Sequence[FinishedRun], trials: Sequence[Sequence[FinishedRun]]
+    row: PaperRow, reading: Reading, ours: Sequence[FinishedRun], trials: Mapping[str, Sequence[FinishedRun]]
 ) -> Iterator[list[str]]:
-    """The lines of one row of the paper; none without trials of its kind, or runs of the zoo beside them."""
-    usual = [run for run in ours if run.kind == row.kind]
-    finished = [found for runs in trials if (found := runs_of(runs, row.kind, reading))]
-    if not (usual and finished):
+    """The lines of one row of the paper; none where no trial is of its kind."""
+    finished = {name: found for name, runs in trials.items() if (found := runs_of(runs, row.kind, reading))}
+    if not finished:
         return
     yield ["the paper's", *(f"{row.accuracy_percent[column]:.1f}" for column in COLUMNS), "-", "-"]
-    yield ["as in the zoo", *_figures(runs_of(usual, row.kind, reading), reading)]
-    for runs in finished:
-        yield [_otherwise(usual[0].config, runs[0].config), *_figures(runs, reading)]
-
-
-def _figures(runs: Sequence[FinishedRun], reading: Reading) -> list[str]:
-    spreads = [spread(runs, name, reading, EPSILON) for name in (*COLUMNS.values(), WORST_CASE)]
-    return [*("-" if figure is None else str(figure) for figure in spreads), str(len(runs))]
-
-
-def _otherwise(usual: ModelConfig, trial: ModelConfig) -> str:
-    """The settings that a trial has in place of the zoo's."""
-    before, now = _settings(usual), _settings(trial)
-    return ", ".join(f"{key} {before[key]} -> {now[key]}" for key in now if now[key] != before[key])
-
-
-def _settings(config: ModelConfig) -> dict[str, Any]:
-    settings = config.training.model_dump() | config.objective.parameters
-    return {key: value for key, value in settings.items() if key not in _NO_SETTINGS}
+    for name, runs in {"none: the zoo's": runs_of(ours, row.kind, reading), **finished}.items():
+        spreads = [spread(runs, figure, reading, EPSILON) for figure in _FIGURES]
+        yield [name, *("-" if figure is None else str(figure) for figure in spreads), str(len(runs))]

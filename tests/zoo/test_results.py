@@ -14,7 +14,7 @@ from smdguard.model_folder import WEIGHTS, ModelFolder
 from smdguard.report import AuditReport, CurvePoint, Interval, RobustAccuracy
 from tests.training.finished_runs import finished_run, write_run
 from training.paper import EPSILON, RADII
-from zoo import results
+from zoo import audits, results
 from zoo.__main__ import main
 from zoo.results import measure_model, results_page
 
@@ -56,9 +56,10 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]
     monkeypatch.setattr(results, "find_model", folder)
     monkeypatch.setattr(results, "audit_zoo_model", audit)
     monkeypatch.setattr(results, "zoo_folder", lambda: tmp_path)
-    monkeypatch.setattr(
-        results, "read_manifest", lambda: SimpleNamespace(models=[SimpleNamespace(name=name) for name in RUNS])
-    )
+    for module in (audits, results):
+        monkeypatch.setattr(
+            module, "read_manifest", lambda: SimpleNamespace(models=[SimpleNamespace(name=name) for name in RUNS])
+        )
     for name in RUNS:
         measure_model(name)
     write_run(finished_run("smd-lenet-mnist", white={"*": 0.25}, num_epochs=50), tmp_path / "trials" / "longer")
@@ -123,8 +124,8 @@ def test_a_preview_stands_beside_stronger_attacks_alone(zoo: list[dict[str, Any]
 
 def test_page_shows_trials_beside_the_zoos_runs(zoo: list[dict[str, Any]]) -> None:
     page = results_page()
-    assert "| MNIST | SMD | white-box | num_epochs 20 -> 50 | 99.0 | 25.0 | 25.0 |" in page
-    assert "| MNIST | SMD | white-box | as in the zoo | 99.0 | 0.0 | 0.0 |" in page
+    assert "| MNIST | SMD | white-box | longer | 99.0 | 25.0 | 25.0 |" in page
+    assert "| MNIST | SMD | white-box | none: the zoo's | 99.0 | 0.0 | 0.0 |" in page
 
 
 def test_page_shows_how_attacks_transfer(zoo: list[dict[str, Any]]) -> None:
