@@ -175,9 +175,10 @@ class Guard:
         """
         batches = [images[start : start + _BATCH_SIZE] for start in range(0, len(images), _BATCH_SIZE)]
         member_log_probabilities = numpy.concatenate([self.backend.member_log_probabilities(b) for b in batches])
-        if numpy.isnan(member_log_probabilities).any():
-            raise BackendError(f"{self.name} answers with what is not a number; its weights are of no use")
         probabilities = numpy.exp(average_log_probabilities(member_log_probabilities))
+        # One member that is, makes the average so.
+        if numpy.isnan(probabilities).any():
+            raise BackendError(f"{self.name} answers with what is not a number; its weights are of no use")
         agreements = agreement(member_log_probabilities)
         disagreements = disagreement(member_log_probabilities)
         suspicion = self.config.suspicion

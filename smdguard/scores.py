@@ -67,7 +67,10 @@ def _entropy(log_probabilities: "Array") -> "Array":
 def _log_sum_exp(values: "Array", axis: int) -> "Array":
     xp = _namespace(values)
     largest = xp.amax(values, axis, keepdims=True)
-    return xp.log(xp.sum(xp.exp(values - largest), axis)) + xp.squeeze(largest, axis)
+    # Where all are -inf, so is the result; the difference to the largest would not be a number.
+    total = xp.sum(xp.exp(values - xp.where(largest > -math.inf, largest, 0.0)), axis)
+    # Not clipped, which would take the gradient from a sum of 1, that of saturated values.
+    return xp.log(xp.where(total > 0, total, 1.0)) + xp.squeeze(largest, axis)
 
 
 def _namespace(array: Any) -> Any:

@@ -164,6 +164,18 @@ def test_an_answer_that_is_not_a_number_is_an_error(
         broken.predict(digits[0])
 
 
+def test_a_class_that_no_member_thinks_possible_is_not_the_label(
+    tiny_folder: Path, digits: numpy.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = sg.load(str(tiny_folder), device="cpu")
+    masked = numpy.log(numpy.array([0.2, 0.5, 0.3], numpy.float32)).tolist() + [-numpy.inf] * 7
+    answer = numpy.array([[masked] * 3], numpy.float32)
+    monkeypatch.setattr(guard.backend, "member_log_probabilities", lambda images: answer)
+    prediction = guard.predict(digits[0])
+    assert (prediction.label, prediction.agreement) == ("1", 1)
+    assert prediction.probabilities == pytest.approx([0.2, 0.5, 0.3, *[0] * 7])
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without GPU")
 def test_cuda_without_a_gpu_is_an_error(tiny_folder: Path, backend: Any) -> None:

@@ -55,6 +55,33 @@ def test_average_stays_finite_and_keeps_its_gradient_where_members_saturate() ->
     assert log_probabilities.grad[0, :, 1].tolist() == pytest.approx([0.5, 0.5])
 
 
+def test_the_gradient_of_a_member_that_hardly_counts_is_its_share() -> None:
+    log_probabilities = torch.tensor([[[0.0], [-20.0]]], requires_grad=True)
+    average_log_probabilities(log_probabilities).backward()
+    assert log_probabilities.grad is not None
+    assert log_probabilities.grad.flatten().tolist() == pytest.approx([1, math.exp(-20)], rel=1e-6)
+
+
+@pytest.mark.parametrize("as_array", [numpy.asarray, torch.as_tensor], ids=["numpy", "torch"])
+def test_a_class_that_no_member_thinks_possible_has_probability_zero(as_array: Callable) -> None:
+    """Some networks mask classes, with logits of -inf."""
+    members = as_array([[[0.5, 0.5, 0.0], [0.25, 0.75, 0.0]], [[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]])
+    with numpy.errstate(divide="ignore"):
+        members = numpy.log(members) if isinstance(members, numpy.ndarray) else members.log()
+    with numpy.errstate(all="raise"):
+        average = average_log_probabilities(members)
+        entropies = disagreement(members)
+    assert numpy.exp(numpy.asarray(average)) == pytest.approx(numpy.array([[0.375, 0.625, 0], [0, 0.5, 0.5]]))
+    # Of the mean (0.375, 0.625), less the mean of those of (0.5, 0.5) and (0.25, 0.75); and of two who are sure.
+    assert entropies.tolist() == pytest.approx([0.0338217, math.log(2)], abs=1e-6)
+
+
+@pytest.mark.parametrize("as_array", [numpy.asarray, torch.as_tensor], ids=["numpy", "torch"])
+def test_what_is_not_a_number_stays_none(as_array: Callable) -> None:
+    average = average_log_probabilities(as_array([[[-1.0, math.nan], [-1.0, -math.inf]]]))
+    assert average.tolist() == [[-1.0, pytest.approx(math.nan, nan_ok=True)]]
+
+
 @pytest.mark.parametrize(
     ("classes", "share"),
     [([0, 0, 0], 1), ([2, 2, 0], 2 / 3), ([1, 0, 0, 0, 2], 3 / 5), ([4], 1)],
