@@ -59,12 +59,18 @@ def read(path: Path, *, error: type[SmdguardError] = SmdguardError, limit: int =
 def write_atomically(path: Path, content: bytes) -> None:
     """Put the content at `path` so that whoever reads it, at any moment, finds the old file or the whole new one.
 
+    A link stays one, and what it leads to is written; a pipe or a device is written to as it is.
+
     Raises:
         SmdguardError: The file cannot be written.
     """
     with named_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        place = Path(os.path.realpath(path))
+        if place.exists() and not place.is_file():
+            place.write_bytes(content)
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
         temporary = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
@@ -72,7 +78,7 @@ def write_atomically(path: Path, content: bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.chmod(0o644)
-            temporary.replace(path)
+            temporary.replace(place)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
