@@ -119,7 +119,8 @@ class OnnxClassifier:
 def _open_session(model: bytes, source: str, device: str) -> onnxruntime.InferenceSession:
     onnxruntime.set_default_logger_severity(4)  # What goes wrong is raised below; the log would only repeat it.
     providers = ["CPUExecutionProvider"]
-    if device != "cpu" and _has_nvidia_driver():
+    # A runtime that was built without CUDA warns of it when it is asked for.
+    if device != "cpu" and _has_nvidia_driver() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         with redirect_stdout(io.StringIO()):  # It prints which libraries are missing, into what a command answers.
             onnxruntime.preload_dlls()  # Finds the CUDA libraries that came with PyTorch.
         providers.insert(0, "CUDAExecutionProvider")
@@ -134,7 +135,7 @@ def _open_session(model: bytes, source: str, device: str) -> onnxruntime.Inferen
                 f"{source} keeps its weights in another file, which is not verified; export it as one file"
             ) from error
         raise IntegrityError(f"{source} cannot be run by ONNX Runtime: {_first_line(error)}") from error
-    # get_available_providers() lists CUDA even without a GPU; only a session knows what it got.
+    # Those available include CUDA even without a GPU; only a session knows what it got.
     if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
         raise BackendError("device 'cuda' was asked for, but ONNX Runtime cannot use a CUDA GPU here; use --device cpu")
     return session

@@ -135,10 +135,30 @@ def test_missing_cuda_libraries_are_not_printed(
         print("Failed to load libcublasLt.so.12")
 
     monkeypatch.setattr(onnx_backend, "_has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "preload_dlls", preload_dlls)
     OnnxClassifier(graph(), "model.onnx", "auto")
     assert preloads
     assert capsys.readouterr().out == ""
+
+
+def test_a_runtime_that_was_built_without_cuda_is_not_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would warn on standard error, whatever it is told."""
+    requests = []
+
+    def session(*arguments: Any, providers: list[str]) -> onnxruntime.InferenceSession:
+        requests.append(providers)
+        return open_session(*arguments, providers=["CPUExecutionProvider"])
+
+    open_session = onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    monkeypatch.setattr(onnx_backend, "_has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    OnnxClassifier(graph(), "model.onnx", "auto")
+    with pytest.raises(BackendError, match="device 'cuda' was asked for"):
+        OnnxClassifier(graph(), "model.onnx", "cuda")
+    assert requests == [["CPUExecutionProvider"]] * 2
 
 
 @pytest.mark.parametrize(
