@@ -13,7 +13,8 @@ def merge_first_convolutions(model: onnx.ModelProto) -> None:
     """Join the convolutions that read the same tensor, and what follows them channel by channel, in place.
 
     CPUs work on channels in blocks of eight or sixteen; LeNet-5's six fill a block badly, three members' eighteen
-    better. The outputs stay the same. A graph whose members do not begin alike is left as it is.
+    better. The outputs stay the same. A graph whose members do not begin alike, or with weights that are computed, is
+    left as it is.
     """
     graph = model.graph
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
@@ -22,6 +23,8 @@ def merge_first_convolutions(model: onnx.ModelProto) -> None:
     if len(first) < 2 or not _alike(first) or _attribute(first[0], "group", 1) != 1:
         return
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    if not arrays.keys() >= {name for node in first for name in node.input[1:]}:
+        return
     kernels = [arrays[node.input[1]] for node in first]
     joined = {"stem.weight": kernels}
     if len(first[0].input) == 3:

@@ -51,6 +51,27 @@ def test_a_single_member_is_left_as_it_is() -> None:
     assert "Split" not in {node.op_type for node in graph.node}
 
 
+@pytest.mark.parametrize("computed", ["kernel", "bias"])
+def test_weights_that_are_computed_are_left_as_they_are(computed: str) -> None:
+    """Such as those of a network whose kernels are bounded or normalised."""
+    make, kind = onnx.helper, onnx.TensorProto.FLOAT
+    generator = numpy.random.default_rng(0)
+    shapes = {"kernel": (2, 1, 3, 3), "bias": (2,)}
+    weights, nodes, outputs = [], [], []
+    for member in "ab":
+        for name, shape in shapes.items():
+            stored = f"{name}_{member}" + ("_raw" if name == computed else "")
+            weights.append(onnx.numpy_helper.from_array(generator.normal(size=shape).astype(numpy.float32), stored))
+        nodes.append(make.make_node("Tanh", [f"{computed}_{member}_raw"], [f"{computed}_{member}"]))
+        nodes.append(make.make_node("Conv", ["images", f"kernel_{member}", f"bias_{member}"], [f"scores_{member}"]))
+        outputs.append(make.make_tensor_value_info(f"scores_{member}", kind, None))
+    images = make.make_tensor_value_info("images", kind, ["batch", 1, 5, 5])
+    model = make.make_model(make.make_graph(nodes, "computed", [images], outputs, weights))
+    before = model.SerializeToString()
+    merge_first_convolutions(model)
+    assert model.SerializeToString() == before
+
+
 class Twice(nn.Module):
     """Shows its first convolution the image and what came of it."""
 
