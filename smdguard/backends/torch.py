@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 
 import numpy
@@ -92,12 +93,17 @@ def load_ensemble(
     strange = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}.difference(_FLOATS)
     if strange:
         raise IntegrityError(f"{source} holds weights of a type that cannot be used, {min(map(str, strange))}")
-    if _shapes(tensors) != _expected_shapes(architecture, image_input, builder):
+    # Nothing is allocated before the sizes that a configuration claims are found to be those of the weights. A builder
+    # is the user's own code, which may look into its tensors.
+    with torch.device("meta") if builder is None else nullcontext():
+        ensemble = _try_to_build(architecture, image_input, builder)
+    if _shapes(tensors) != _shapes(ensemble.state_dict()):
         raise IntegrityError(
             f"{source} does not hold the weights of {architecture.num_members} members of {architecture.name} with "
             f"{architecture.num_classes} classes"
         )
-    ensemble = build_ensemble(architecture, image_input, builder)
+    if builder is None:
+        ensemble = build_ensemble(architecture, image_input)
     ensemble.load_state_dict({name: _without_subnormals(tensor) for name, tensor in tensors.items()})
     # Channels last makes the convolutions and poolings of small networks about 1.6 times as fast on a CPU.
     return ensemble.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -113,11 +119,9 @@ def _without_subnormals(weights: torch.Tensor) -> torch.Tensor:
     return torch.where(weights.abs() < torch.finfo(weights.dtype).tiny, 0, weights)
 
 
-def _expected_shapes(architecture: Architecture, image_input: Input, builder: Builder | None) -> dict[str, torch.Size]:
-    """Of every weight; nothing is allocated, whatever sizes a configuration claims."""
+def _try_to_build(architecture: Architecture, image_input: Input, builder: Builder | None) -> Ensemble:
     try:
-        with torch.device("meta"):
-            return _shapes(build_ensemble(architecture, image_input, builder).state_dict())
+        return build_ensemble(architecture, image_input, builder)
     except IntegrityError:
         raise
     except Exception as error:  # A builder is the user's code, which may raise anything.

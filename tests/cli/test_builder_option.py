@@ -13,6 +13,7 @@ from tests.cli.runners import OneLine, Run
 FACTORY = "own_members:network"
 SAMPLE = Path(__file__).parents[2] / "zoo" / "samples" / "digit-7.png"
 MODULE = """
+import torch
 from smdguard.architectures import LeNet5
 
 def network(image_shape, num_classes):
@@ -20,6 +21,12 @@ def network(image_shape, num_classes):
 
 def narrow(image_shape, num_classes):
     return LeNet5(image_shape, num_classes - 1)
+
+built = []
+
+def measuring(image_shape, num_classes):
+    built.append(torch.linspace(0, 0.3, 4).tolist())
+    return LeNet5(image_shape, num_classes)
 
 class Failing(LeNet5):
     def forward(self, *_):
@@ -68,6 +75,16 @@ def test_audit_is_that_of_the_members(smdguard: Run, own: Path, tiny_folder: Pat
         figures.append([(row["name"], row["access"], row["robust_accuracy"]) for row in rows])
     assert figures[0] == figures[1]
     assert {access for _, access, _ in figures[0]} == {"white-box", "black-box", "member"}
+
+
+def test_a_builder_may_look_into_tensors_and_is_asked_once_a_member(smdguard: Run, own: Path) -> None:
+    """Such as one that spreads a rate over its blocks."""
+    rows = [
+        json.loads(smdguard("predict", SAMPLE, "--model", own, "--builder", name, "--json").stdout)["predictions"]
+        for name in (FACTORY, "own_members:measuring")
+    ]
+    assert rows[0] == rows[1]
+    assert len(sys.modules["own_members"].built) == 3
 
 
 COMMANDS: dict[str, Callable[[Path], list[object]]] = {
