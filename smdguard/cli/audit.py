@@ -15,6 +15,7 @@ from smdguard.factories import users_code
 
 if TYPE_CHECKING:
     from smdguard.backends.torch import Builder
+    from smdguard.guard import Guard
     from smdguard.manifest import ModelConfig
     from smdguard.report import AuditReport, Baseline
     from smdguard.threat import ThreatModel
@@ -111,7 +112,6 @@ def audit(
     from smdguard.companions import default_surrogates
     from smdguard.dataset_folders import has_test_half
     from smdguard.datasets import balanced_subset
-    from smdguard.guard import load
     from smdguard.threat import ThreatModel
 
     if download and data is None:
@@ -132,7 +132,7 @@ def audit(
     # One surrogate, an undefended one, is enough to see masked gradients.
     at_hand = default_surrogates(config)[: 1 if preset == "quick" else None] if config else []
     names = surrogates or at_hand
-    sources = [load(name, backend="torch", device=device) for name in names]
+    sources = [_surrogate(name, config, builder, device) for name in names]
     for source in sources:
         require_fit(source.name, source.image_shape, source.config.labels, dataset)
     # An attack or two of a preset would not be an even comparison.
@@ -199,6 +199,16 @@ def _attacks(preset: Any, names: str | None) -> Any:
         available = ", ".join(dict.fromkeys(attack.name for attack in known))
         raise InvalidInputError(f"the preset {preset} has no attack {unknown[0]!r}; it has {available}")
     return [attack for attack in known if attack.name.lower() in wanted]
+
+
+def _surrogate(name: str, config: "ModelConfig | None", builder: "Builder | None", device: str) -> "Guard":
+    """A model to make black-box attacks on; the builder of the audited one makes its members if they are of a kind."""
+    from smdguard.guard import Guard
+    from smdguard.hub import find_model
+
+    folder = find_model(name)
+    of_a_kind = config is not None and folder.config.architecture.name == config.architecture.name
+    return Guard(folder, backend="torch", device=device, builder=builder if of_a_kind else None)
 
 
 def _baseline(config: "ModelConfig", threat: "ThreatModel") -> "Baseline | None":

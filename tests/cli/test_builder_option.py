@@ -1,6 +1,7 @@
 """Models whose members are the user's own network: --builder makes them, and nothing else imports code."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +86,22 @@ def test_a_builder_may_look_into_tensors_and_is_asked_once_a_member(smdguard: Ru
     ]
     assert rows[0] == rows[1]
     assert len(sys.modules["own_members"].built) == 3
+
+
+def test_another_run_of_the_same_network_can_be_a_surrogate(smdguard: Run, own: Path) -> None:
+    shutil.copytree(own, "own-s1")
+    options = ("--num-images", 10, "--attacks", "FGSM", "--device", "cpu", "--surrogate", "own-s1", "--json")
+    rows = json.loads(smdguard("audit", "--model", own, "--builder", FACTORY, *options).stdout)["attacks"]
+    assert {row["source"] for row in rows if row["access"] == "black-box"} == {"own-s1"}
+
+
+def test_the_builder_of_the_model_makes_no_members_of_another_network(
+    one_line: OneLine, own: Path, edit_config: Callable[..., None]
+) -> None:
+    shutil.copytree(own, "other")
+    edit_config(Path("other"), lambda config: config["architecture"].update(name="elsewhere:other"))
+    line = one_line("audit", "--model", own, "--builder", FACTORY, "--surrogate", "other")
+    assert line.startswith("the members are made by elsewhere:other, ")
 
 
 COMMANDS: dict[str, Callable[[Path], list[object]]] = {
