@@ -108,10 +108,10 @@ def _images(folder: Path) -> Iterator[Path]:
     return (file for file in folder.glob(_IMAGES) if _is_image(file) and file.is_file())
 
 
-def _is_image(path: str | Path) -> bool:
+def _is_image(path: Path) -> bool:
     from torchvision.datasets.folder import IMG_EXTENSIONS, has_file_allowed_extension
 
-    return fnmatch(Path(path).name, _VISIBLE) and has_file_allowed_extension(str(path), IMG_EXTENSIONS)
+    return has_file_allowed_extension(str(path), IMG_EXTENSIONS)
 
 
 def class_names(root: Path, half: Half = "test") -> tuple[str, ...]:
@@ -146,9 +146,12 @@ def _from_image_folder(folder: Path, dataset: Dataset, half: Half | None = None)
     """The images in the folders of the classes, all or those of a half."""
     from torchvision.datasets.folder import make_dataset
 
+    def is_visible_image(path: str) -> bool:
+        return _is_image(Path(path)) and all(fnmatch(part, _VISIBLE) for part in Path(path).relative_to(folder).parts)
+
     classes = {name: _class_index(name, folder, dataset) for name in _classes(folder)}
     try:
-        samples = make_dataset(str(folder), classes, is_valid_file=_is_image)
+        samples = make_dataset(str(folder), classes, is_valid_file=is_visible_image)
     except FileNotFoundError as error:
         raise InvalidInputError(f"{folder}: {error}") from error
     shape = ImageShape(*dataset.image_shape)

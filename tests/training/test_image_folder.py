@@ -60,9 +60,18 @@ def test_hidden_files_are_no_images_and_hidden_folders_no_classes(flowers: Path)
     (flowers / "train" / CLASSES[0] / ".DS_Store").write_bytes(b"Bud1")
     (flowers / "train" / CLASSES[0] / "._0.png").write_bytes(b"what a Mac knows of it")
     write(flowers / "train" / ".ipynb_checkpoints", pictures(20, 0))
+    for hidden in (Path(".ipynb_checkpoints"), Path("deeper") / ".AppleDouble"):
+        write(flowers / "train" / CLASSES[1] / hidden, pictures(20, 0))
     described, again = load_image_folder(flowers)
     assert described == expected
     assert torch.equal(again.train.images, data.train.images)
+
+
+def test_images_in_hidden_folders_are_none_of_the_fifth_that_is_held_out(flowers: Path) -> None:
+    dataset, _ = load_image_folder(flowers / "train")
+    expected = load_split(dataset, flowers / "train", "test")
+    write(flowers / "train" / CLASSES[0] / ".ipynb_checkpoints", pictures(20, 9))
+    assert torch.equal(load_split(dataset, flowers / "train", "test").images, expected.images)
 
 
 def test_a_class_whose_name_is_no_text_is_refused(flowers: Path) -> None:
