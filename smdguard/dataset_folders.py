@@ -31,9 +31,9 @@ def load_split(dataset: Dataset, root: Path, half: Half, *, download: bool = Fal
     Args:
         dataset: Which one.
         root: Where torchvision keeps it, or a folder with train/CLASS/IMAGE and test/CLASS/IMAGE, itself or under
-            the data set's name; CLASS is a label or its index, IMAGE a PNG or JPEG file. Of a data set that
-            torchvision does not know, also a folder with train/CLASS/IMAGE alone, or with CLASS/IMAGE: a fifth of the
-            images, always the same ones, is the test half then.
+            the data set's name; CLASS is a label or its index, IMAGE a PNG or JPEG file. CLASS/IMAGE alone is a test
+            half. Of a data set that torchvision does not know, train/CLASS/IMAGE or CLASS/IMAGE alone is both: a
+            fifth of the images, always the same ones, is the test half then.
         half: Which one.
         download: Let torchvision fetch it when it is not there.
 
@@ -53,9 +53,14 @@ def load_split(dataset: Dataset, root: Path, half: Half, *, download: bool = Fal
     try:
         source = getattr(datasets, dataset.folder)(str(root), train=half == "train", download=download)
     except Exception as error:  # Damaged files and a broken download make torchvision raise nearly anything.
+        # Not sooner: beside torchvision's files, images are something else.
+        if half == "test" and _holds_classes(root):
+            return _from_image_folder(root, dataset)
         reason = str(error).partition("\n")[0]
+        folders = ", test/CLASS/IMAGE or CLASS/IMAGE" if half == "test" else " or train/CLASS/IMAGE"
         raise InvalidInputError(
             f"{dataset.name} cannot be read from {root} ({reason}); name the folder that holds {dataset.folder}"
+            + folders
             + ("" if download else ", or add --download to fetch it")
         ) from error
     images = torch.as_tensor(source.data)

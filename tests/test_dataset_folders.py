@@ -72,6 +72,20 @@ def test_the_halves_of_a_folder_of_images_are_told_apart(tmp_path: Path) -> None
     assert [len(load_split(own, tmp_path, half).images) for half in ("train", "test")] == [2, 1]
 
 
+def test_classes_without_halves_are_a_test_half_of_a_known_data_set(tmp_path: Path) -> None:
+    for digit in range(10):
+        write(tmp_path / str(digit), "a.png", 10 * digit)
+    assert load_split(MNIST, tmp_path, "test").images[:, 0, 0, 0].tolist() == [10 * digit for digit in range(10)]
+    with pytest.raises(InvalidInputError, match=r"name the folder that holds MNIST or train/CLASS/IMAGE, or add"):
+        load_split(MNIST, tmp_path, "train")
+
+
+def test_images_beside_the_files_of_torchvision_are_something_else(tmp_path: Path) -> None:
+    write_idx(tmp_path / "MNIST" / "raw", num_images=12)
+    write(tmp_path / "holidays", "a.png", 0)
+    assert len(load_split(MNIST, tmp_path, "test").images) == 12
+
+
 def test_folder_named_after_no_class_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "test" / "10", "a.png", 0)
     with pytest.raises(InvalidInputError, match=r"test/10 is named after no class of mnist; .*by its index \(0 to 9\)"):
@@ -122,7 +136,9 @@ def test_data_that_is_not_there_is_one_line_that_says_what_to_do(tmp_path: Path)
         load_split(MNIST, tmp_path, "test")
     message = str(caught.value)
     assert message.startswith(f"mnist cannot be read from {tmp_path} ")
-    assert message.endswith("name the folder that holds MNIST, or add --download to fetch it")
+    assert message.endswith(
+        "name the folder that holds MNIST, test/CLASS/IMAGE or CLASS/IMAGE, or add --download to fetch it"
+    )
     assert "\n" not in message
 
 

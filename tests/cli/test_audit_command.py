@@ -219,8 +219,9 @@ def test_presets_of_the_option_are_those_there_are(smdguard: Run) -> None:
     assert f"--preset [{'|'.join(PRESETS)}]" in smdguard("audit", "--help").stdout
 
 
-def test_images_of_a_folder_are_audited(smdguard: Run, tiny_folder: Path, tmp_path: Path) -> None:
-    write_an_image_a_class(tmp_path / "test")
+@pytest.mark.parametrize("half", ["test", ""])
+def test_images_of_a_folder_are_audited(smdguard: Run, tiny_folder: Path, tmp_path: Path, half: str) -> None:
+    write_an_image_a_class(tmp_path / half)
     options = ("--attacks", "FGSM", "--device", "cpu", "--json", "--data", tmp_path)
     assert json.loads(smdguard("audit", "--model", tiny_folder, *options).stdout)["num_images"] == 10
 
