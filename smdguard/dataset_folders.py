@@ -10,7 +10,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from smdguard.datasets import Dataset, LabelledImages
+from smdguard.datasets import Dataset, LabelledImages, balanced_rows, balanced_subset
 from smdguard.errors import ImageError, InvalidInputError
 from smdguard.files import is_folder, read, sha256
 from smdguard.preprocess import ImageShape, decode, prepare
@@ -25,8 +25,10 @@ _VISIBLE = "[!.]*"
 _IMAGES = f"{_VISIBLE}/{_VISIBLE}"
 
 
-def load_split(dataset: Dataset, root: Path, half: Half, *, download: bool = False) -> LabelledImages:
-    """One half of a data set, whole, in memory.
+def load_split(
+    dataset: Dataset, root: Path, half: Half, *, download: bool = False, num_images: int | None = None
+) -> LabelledImages:
+    """One half of a data set, in memory.
 
     Args:
         dataset: Which one.
@@ -36,18 +38,19 @@ def load_split(dataset: Dataset, root: Path, half: Half, *, download: bool = Fal
             fifth of the images, always the same ones, is the test half then.
         half: Which one.
         download: Let torchvision fetch it when it is not there.
+        num_images: Only so many, evenly over the classes; None for all.
 
     Raises:
-        InvalidInputError: It is not there, damaged, or a folder is no class.
+        InvalidInputError: It is not there, damaged, or a folder is no class, or so many images cannot be taken.
     """
     if dataset.folder is None:
         if has_test_half(root):
-            return _from_image_folder(class_folder(root, half), dataset)
-        return _from_image_folder(class_folder(root, "train"), dataset, half)
+            return _from_image_folder(class_folder(root, half), dataset, num_images)
+        return _from_image_folder(class_folder(root, "train"), dataset, num_images, half)
     for folder in (root / dataset.folder / half, root / half):
         if is_folder(folder):
             _require_classes(folder)
-            return _from_image_folder(folder, dataset)
+            return _from_image_folder(folder, dataset, num_images)
     from torchvision import datasets
 
     try:
@@ -55,7 +58,7 @@ def load_split(dataset: Dataset, root: Path, half: Half, *, download: bool = Fal
     except Exception as error:  # Damaged files and a broken download make torchvision raise nearly anything.
         # Not sooner: beside torchvision's files, images are something else.
         if half == "test" and _holds_classes(root):
-            return _from_image_folder(root, dataset)
+            return _from_image_folder(root, dataset, num_images)
         reason = str(error).partition("\n")[0]
         folders = ", test/CLASS/IMAGE or CLASS/IMAGE" if half == "test" else " or train/CLASS/IMAGE"
         raise InvalidInputError(
@@ -65,20 +68,22 @@ def load_split(dataset: Dataset, root: Path, half: Half, *, download: bool = Fal
         ) from error
     images = torch.as_tensor(source.data)
     images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
-    return LabelledImages(images, torch.as_tensor(source.targets))
+    data = LabelledImages(images, torch.as_tensor(source.targets))
+    return data if num_images is None else balanced_subset(data, num_images)
 
 
-def load_folder(dataset: Dataset, root: Path) -> LabelledImages:
-    """All images of a folder, or of its test half if it has one, for a model that was trained elsewhere.
+def load_folder(dataset: Dataset, root: Path, *, num_images: int | None = None) -> LabelledImages:
+    """The images of a folder, or of its test half if it has one, for a model that was trained elsewhere.
 
     Args:
         dataset: Whose labels and size the images have.
         root: Holds CLASS/IMAGE or test/CLASS/IMAGE.
+        num_images: As in load_split.
 
     Raises:
-        InvalidInputError: There are no images, one cannot be read, or a folder is no class.
+        InvalidInputError: There are no images or too few, one cannot be read, or a folder is no class.
     """
-    return _from_image_folder(class_folder(root), dataset)
+    return _from_image_folder(class_folder(root), dataset, num_images)
 
 
 def has_test_half(root: Path) -> bool:
@@ -147,8 +152,10 @@ def first_image_shape(root: Path, half: Half = "test") -> tuple[int, int, int]:
     return 1 if image.mode == "L" else 3, image.height, image.width
 
 
-def _from_image_folder(folder: Path, dataset: Dataset, half: Half | None = None) -> LabelledImages:
-    """The images in the folders of the classes, all or those of a half."""
+def _from_image_folder(
+    folder: Path, dataset: Dataset, num_images: int | None, half: Half | None = None
+) -> LabelledImages:
+    """The images in the folders of the classes, all or those of a half, and of these all or so many."""
     from torchvision.datasets.folder import make_dataset
 
     def is_visible_image(path: str) -> bool:
@@ -159,13 +166,16 @@ def _from_image_folder(folder: Path, dataset: Dataset, half: Half | None = None)
         samples = make_dataset(str(folder), classes, is_valid_file=is_visible_image)
     except FileNotFoundError as error:
         raise InvalidInputError(f"{folder}: {error}") from error
+    samples = samples if half is None else _half_of(samples, folder, half)
+    if num_images is not None:
+        rows = balanced_rows(torch.tensor([index for _, index in samples]), num_images)
+        samples = [samples[row] for row in rows.tolist()]
     shape = ImageShape(*dataset.image_shape)
 
     def pixels(path: str) -> Tensor:
         image = prepare(decode(read(Path(path), error=ImageError), path), shape, "resize", source=path)
         return torch.from_numpy((image * 255).round().astype(numpy.uint8))
 
-    samples = samples if half is None else _half_of(samples, folder, half)
     images = torch.empty((len(samples), *shape), dtype=torch.uint8)
     for image, (path, _) in zip(images, samples, strict=True):
         image.copy_(pixels(path))

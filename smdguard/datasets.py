@@ -111,19 +111,29 @@ def parse_subset(content: bytes) -> LabelledImages:
 
 
 def balanced_subset(data: LabelledImages, num_images: int) -> LabelledImages:
-    """The first images of each class, as many of each, ordered by class.
+    """The images of balanced_rows.
+
+    Raises:
+        InvalidInputError: See balanced_rows.
+    """
+    rows = balanced_rows(data.labels, num_images)
+    return LabelledImages(data.images[rows], data.labels[rows])
+
+
+def balanced_rows(labels: Tensor, num_images: int) -> Tensor:
+    """Where the first images of each class stand, as many of each, ordered by class.
 
     Raises:
         InvalidInputError: The number is not a positive multiple of the number of classes, or a class has too few
             images.
     """
-    classes = data.labels.unique()
+    classes = labels.unique()
     each, remainder = divmod(num_images, len(classes))
-    rows = [(data.labels == label).nonzero().flatten()[:each] for label in classes]
+    rows = [(labels == label).nonzero().flatten()[:each] for label in classes]
     if num_images < 1 or remainder or any(len(row) < each for row in rows):
-        fewest = min(int((data.labels == label).sum()) for label in classes)
+        fewest = min(int((labels == label).sum()) for label in classes)
         raise InvalidInputError(
-            f"{num_images} images cannot be taken evenly from {len(classes)} classes of {len(data.labels)} images; "
+            f"{num_images} images cannot be taken evenly from {len(classes)} classes of {len(labels)} images; "
             f"take a multiple of {len(classes)}, at most {fewest * len(classes)}"
         )
-    return LabelledImages(data.images[torch.cat(rows)], data.labels[torch.cat(rows)])
+    return torch.cat(rows)

@@ -117,6 +117,20 @@ def test_a_name_that_no_folder_can_have_is_refused(tmp_path: Path) -> None:
         load_split(MNIST, tmp_path / ("x" * 300), "test")
 
 
+@pytest.mark.parametrize("half", ["test", ""])
+def test_of_a_subset_no_other_image_is_read(tmp_path: Path, half: str) -> None:
+    """As many of each class, ordered by class and not by the folder's name."""
+    for value, name in enumerate(("Trouser", "Bag")):
+        for number in range(4):
+            write(tmp_path / half / name, f"{number}.png", 10 * value + number)
+        for number in (2, 3):
+            (tmp_path / half / name / f"{number}.png").write_text("no image")
+    data = load_split(FASHION, tmp_path, "test", num_images=4)
+    assert (data.labels.tolist(), data.images[:, 0, 0, 0].tolist()) == ([1, 1, 8, 8], [0, 1, 10, 11])
+    with pytest.raises(InvalidInputError, match="5 images cannot be taken evenly from 2 classes of 8 images"):
+        load_split(FASHION, tmp_path, "test", num_images=5)
+
+
 def test_text_in_the_place_of_an_image_is_refused_by_name(tmp_path: Path) -> None:
     write(tmp_path / "test" / "0", "a.png", 0)
     (tmp_path / "test" / "0" / "b.png").write_text("no image")
@@ -159,6 +173,9 @@ def test_files_of_torchvision_are_read(tmp_path: Path) -> None:
     assert data.images.shape == (12, 1, 28, 28)
     assert data.images.flatten()[:300].tolist() == [number % 256 for number in range(300)]
     assert data.labels.tolist() == [*range(10), 0, 1]
+    subset = load_split(MNIST, tmp_path, "test", num_images=10)
+    assert subset.labels.tolist() == list(range(10))
+    assert torch.equal(subset.images, data.images[:10])
 
 
 def test_damaged_files_of_torchvision_are_one_line(tmp_path: Path) -> None:

@@ -111,7 +111,6 @@ def audit(
     from smdguard.cli.progress import audit_progress
     from smdguard.companions import default_surrogates
     from smdguard.dataset_folders import has_test_half
-    from smdguard.datasets import balanced_subset
     from smdguard.threat import ThreatModel
 
     if download and data is None:
@@ -124,11 +123,10 @@ def audit(
         epsilon = max(epsilons) if epsilons else dataset.epsilon_in(norm)
     threat = ThreatModel(norm=norm, epsilon=epsilon)
     chosen = _attacks(preset, attacks)
-    images = audited.images(data, download=download)
-    if data is not None and config and dataset.folder is None and not has_test_half(data) and not quiet:
-        click.echo(f"{data} has no test half: audited are the {len(images.images)} images held out by name", err=True)
-    if num_images is not None:
-        images = balanced_subset(images, num_images)
+    images = audited.images(data, download=download, num_images=num_images)
+    if data is not None and dataset.folder is None and not has_test_half(data) and not quiet:
+        which = "held out by name" if config else "whether the model was trained on them or not"
+        click.echo(f"{data} has no test half: audited are {len(images.images)} images, {which}", err=True)
     # One surrogate, an undefended one, is enough to see masked gradients.
     at_hand = default_surrogates(config)[: 1 if preset == "quick" else None] if config else []
     names = surrogates or at_hand

@@ -13,7 +13,15 @@ from smdguard.auditing.validation import checked_output
 from smdguard.backends.torch import Builder, torch_device
 from smdguard.catalogue import read_test_subset
 from smdguard.dataset_folders import class_names, first_image_shape, load_folder, load_split
-from smdguard.datasets import DATASETS, DEFAULT_EPSILON, Dataset, LabelledImages, dataset_of, parse_subset
+from smdguard.datasets import (
+    DATASETS,
+    DEFAULT_EPSILON,
+    Dataset,
+    LabelledImages,
+    balanced_subset,
+    dataset_of,
+    parse_subset,
+)
 from smdguard.errors import InvalidInputError, UnknownModelError
 from smdguard.factories import import_factory, in_one_line, is_factory, users_code
 from smdguard.files import read
@@ -41,13 +49,14 @@ class AuditedModel:
     device: torch.device
     config: ModelConfig | None = None
 
-    def images(self, data: Path | None, *, download: bool) -> LabelledImages:
-        """The bundled test images, or those of the folder that a model of ours was not trained on."""
+    def images(self, data: Path | None, *, download: bool, num_images: int | None = None) -> LabelledImages:
+        """The bundled test images, or those of the folder that a model of ours was not trained on; all or so many."""
         if data is None:
-            return parse_subset(read_test_subset(self.dataset.name))
+            bundled = parse_subset(read_test_subset(self.dataset.name))
+            return bundled if num_images is None else balanced_subset(bundled, num_images)
         if self.config is None and self.dataset.folder is None:
-            return load_folder(self.dataset, data)
-        return load_split(self.dataset, data, "test", download=download)
+            return load_folder(self.dataset, data, num_images=num_images)
+        return load_split(self.dataset, data, "test", download=download, num_images=num_images)
 
 
 def find_audited_model(name: str, data: Path | None, device: str, *, builder: Builder | None = None) -> AuditedModel:

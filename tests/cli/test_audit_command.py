@@ -226,6 +226,19 @@ def test_images_of_a_folder_are_audited(smdguard: Run, tiny_folder: Path, tmp_pa
     assert json.loads(smdguard("audit", "--model", tiny_folder, *options).stdout)["num_images"] == 10
 
 
+def test_how_many_images_were_held_out_is_told_as_they_are_audited(
+    smdguard: Run, tiny_copy: Path, edit_config: Callable[..., None], tmp_path: Path
+) -> None:
+    edit_config(tiny_copy, lambda config: config["training"].update(dataset="digits"))
+    for digit in range(10):
+        (tmp_path / "digits" / str(digit)).mkdir(parents=True)
+        for number in range(20):
+            Image.new("L", (28, 28), number).save(tmp_path / "digits" / str(digit) / f"{number}.png")
+    result = smdguard("audit", "--model", tiny_copy, "--data", tmp_path / "digits", *FAST)
+    note = f"{tmp_path / 'digits'} has no test half: audited are 10 images, held out by name"
+    assert result.stderr.splitlines()[0] == note
+
+
 def test_surrogates_of_the_zoo_are_found(smdguard: Run, tiny_zoo: Path) -> None:
     arguments = ("audit", "--model", "naive-lenet-mnist", *FAST, "--json")
     document = json.loads(smdguard(*arguments).stdout)

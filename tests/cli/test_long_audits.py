@@ -178,7 +178,8 @@ WRONG = {
 
 @pytest.mark.parametrize("model", WRONG)
 def test_models_that_cannot_be_audited_are_one_clear_line(one_line: OneLine, halves: Path, model: str) -> None:
-    assert one_line("audit", "--model", model, "--data", "images", *QUICK).startswith(WRONG[model])
+    line = one_line("audit", "--model", model, "--data", "images", *QUICK, "--quiet")
+    assert line.startswith(WRONG[model])
 
 
 def test_models_of_others_need_data(one_line: OneLine, halves: Path) -> None:
@@ -258,6 +259,16 @@ def test_onnx_files_are_attacked_without_gradients(smdguard: Run, halves: Path, 
     assert [row["name"] for row in document["attacks"]] == ["Square"]
     assert {one["name"] for one in document["impossible"]} >= {"FGSM", "PGD", "APGD-CE"}
     assert document["clean_accuracy"]["value"] == 1
+
+
+def test_that_images_may_have_been_trained_on_is_told(smdguard: Run, halves: Path) -> None:
+    (halves / "halves.onnx").write_bytes(onnx_classifier("batch"))
+    options = ("--epsilon", "0.08", "--num-images", 20)
+    told = smdguard("audit", "--model", "halves.onnx", "--data", "images", *options).stderr.splitlines()[0]
+    assert told == "images has no test half: audited are 20 images, whether the model was trained on them or not"
+    (halves / "both").mkdir()
+    (halves / "images").rename(halves / "both" / "test")
+    assert "test half" not in smdguard("audit", "--model", "halves.onnx", "--data", "both", *options).stderr
 
 
 def test_an_exported_ensemble_finds_its_images(
