@@ -1,5 +1,6 @@
 """A loaded model: images go in, predictions with a measure of trust come out."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,9 @@ ImageSource = str | os.PathLike | bytes | Image.Image | numpy.ndarray
 # pixels, the others' things reach from edge to edge. Written here, as importing DATASETS would import torch.
 _INK_SHARES = {"mnist": DIGIT_INK_SHARE, "fashion-mnist": 1.0, "cifar10": 1.0}
 MAX_FILE_BYTES = 100_000_000
-_BATCH_SIZE = 256
+# Networks make several times as much memory out of the images that they are shown.
+_MAX_BATCH_SIZE = 256
+_MAX_BATCH_VALUES = 2**21
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,11 @@ class Guard:
         """Channels, height and width of the images that the model takes."""
         return ImageShape(self.config.input.channels, self.config.input.height, self.config.input.width)
 
+    @property
+    def batch_size(self) -> int:
+        """How many images are shown to the model at a time: the larger, the fewer."""
+        return max(1, min(_MAX_BATCH_SIZE, _MAX_BATCH_VALUES // math.prod(self.image_shape)))
+
     @overload
     def predict(self, images: ImageSource, *, preprocess: Mode | None = None) -> Prediction: ...
     @overload
@@ -144,8 +152,12 @@ class Guard:
         """
         if isinstance(images, ImageSource):
             return self.predict_prepared(self.prepare(images, preprocess=preprocess)[None])[0]
-        prepared = [self.prepare(image, preprocess=preprocess) for image in images]
-        return self.predict_prepared(numpy.stack(prepared)) if prepared else []
+        predictions = []
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size]
+            prepared = [self.prepare(image, preprocess=preprocess) for image in batch]
+            predictions += self.predict_prepared(numpy.stack(prepared))
+        return predictions
 
     def prepare(
         self, image: ImageSource, *, preprocess: Mode | None = None, source: str | None = None
@@ -173,7 +185,7 @@ class Guard:
         Raises:
             BackendError: The back end fails, or an output is not a number.
         """
-        batches = [images[start : start + _BATCH_SIZE] for start in range(0, len(images), _BATCH_SIZE)]
+        batches = [images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size)]
         member_log_probabilities = numpy.concatenate([self.backend.member_log_probabilities(b) for b in batches])
         probabilities = numpy.exp(average_log_probabilities(member_log_probabilities))
         # One member that is, makes the average so.

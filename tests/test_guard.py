@@ -40,6 +40,25 @@ def member_probabilities(guard: Guard, images: numpy.ndarray) -> numpy.ndarray:
     return numpy.exp(guard.backend.member_log_probabilities(scaled))
 
 
+def note_work(guard: Guard, batch_size: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a guard does from now on, with batches of so many images."""
+    done: list[str] = []
+    prepare, run = guard.prepare, guard.backend.member_log_probabilities
+
+    def noted_prepare(*arguments: Any, **options: Any) -> numpy.ndarray:
+        done.append("prepare")
+        return prepare(*arguments, **options)
+
+    def noted_run(images: numpy.ndarray) -> numpy.ndarray:
+        done.append(f"run {len(images)}")
+        return run(images)
+
+    monkeypatch.setattr(Guard, "batch_size", batch_size)
+    monkeypatch.setattr(guard, "prepare", noted_prepare)
+    monkeypatch.setattr(guard.backend, "member_log_probabilities", noted_run)
+    return done
+
+
 @pytest.mark.parametrize("model", [TINY, *(entry.name for entry in read_manifest().models)])
 def test_back_ends_agree_on_every_bundled_image(model: str, tiny_folder: Path) -> None:
     guards = [sg.load(str(tiny_folder) if model == TINY else model, backend=name, device="cpu") for name in BACKENDS]
@@ -63,6 +82,27 @@ def test_prediction_does_not_depend_on_the_batch(guard: Guard, digits: numpy.nda
         assert alone.agreement == prediction.agreement
         assert alone.probabilities == pytest.approx(prediction.probabilities, abs=1e-6)
         assert alone.disagreement == pytest.approx(prediction.disagreement, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_images"), [((1, 28, 28), 256), ((3, 224, 224), 13), ((3, 1024, 1024), 1)], ids=str
+)
+def test_the_larger_the_images_the_fewer_are_shown_at_a_time(
+    shape: tuple[int, int, int], num_images: int, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Guard, "image_shape", shape)
+    assert sg.load(str(tiny_folder), device="cpu").batch_size == num_images
+
+
+def test_of_a_long_list_no_more_than_a_batch_is_prepared_at_a_time(
+    tiny_folder: Path, digits: numpy.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = sg.load(str(tiny_folder), device="cpu")
+    images = list(digits[::150])
+    expected = guard.predict(images)
+    done = note_work(guard, 3, monkeypatch)
+    assert guard.predict(images) == expected
+    assert done == ["prepare", "prepare", "prepare", "run 3"] * 2 + ["prepare", "run 1"]
 
 
 def test_list_gives_a_list_in_its_order(guard: Guard, digits: numpy.ndarray) -> None:

@@ -91,6 +91,12 @@ def _read(name: str) -> "bytes | Path":
 
 
 def _predict_all(guard: "Guard", names: list[str], preprocess: "Mode | None") -> list[dict[str, Any]]:
+    """A dictionary for each image in its order; no more of them than a batch are in memory at a time."""
+    batches = (names[start : start + guard.batch_size] for start in range(0, len(names), guard.batch_size))
+    return [row for batch in batches for row in _predict_batch(guard, batch, preprocess)]
+
+
+def _predict_batch(guard: "Guard", names: list[str], preprocess: "Mode | None") -> list[dict[str, Any]]:
     """A dictionary for each image in its order; a bad one does not keep the rest from being classified."""
     import numpy
 

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from click.testing import Result
 
 import smdguard as sg
+from smdguard.guard import Guard, Prediction
 from tests.cli.runners import OneLine, Run
 
 DOCUMENT_KEYS = {"model", "backend", "predictions"}
@@ -52,6 +54,32 @@ def test_bad_image_among_good_ones_keeps_its_place(smdguard: Run, tiny_folder: P
     assert result.stderr.splitlines() == [f"Error: {rows[1]['error']}", f"Error: {rows[2]['error']}"]
     alone = smdguard("predict", images[3], "--model", tiny_folder, "--json")
     assert json.loads(alone.stdout)["predictions"][0]["label"] == rows[3]["label"]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 256])
+def test_batches_change_neither_order_nor_rows(
+    smdguard: Run, tiny_folder: Path, pictures: Path, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pictures / "text.png").write_text("no image")
+    bad, good, other = (pictures / name for name in ("text.png", "b.png", "a.JPG"))
+    arguments = ("predict", good, bad, bad, bad, other, good, "--model", tiny_folder, "--device", "cpu", "--json")
+    expected = json.loads(smdguard(*arguments, status=1).stdout)
+    sizes = []
+
+    def noted(guard: Guard, images: numpy.ndarray) -> list[Prediction]:
+        sizes.append(len(images))
+        return predict_prepared(guard, images)
+
+    predict_prepared = Guard.predict_prepared
+    monkeypatch.setattr(Guard, "batch_size", batch_size)
+    monkeypatch.setattr(Guard, "predict_prepared", noted)
+    document = json.loads(smdguard(*arguments, status=1).stdout)
+    assert sum(sizes) == 3
+    assert max(sizes) <= batch_size
+    for row, whole in zip(document["predictions"], expected["predictions"], strict=True):
+        # Batches of another size are summed in another order.
+        of_batch = {key: pytest.approx(value, abs=1e-6) for key, value in whole.items() if "probabilit" in key}
+        assert row == whole | of_batch
 
 
 def names(result: Result) -> list[str]:
