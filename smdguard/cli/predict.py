@@ -63,18 +63,19 @@ def predict(
 
 
 def _names(argument: str) -> list[str]:
-    """The files that an argument stands for; itself where it stands for none, so that its error is shown."""
+    """The files that an argument stands for, each once; itself where it stands for none, so that its error is shown."""
     from glob import glob
     from pathlib import Path
 
     from smdguard.files import is_folder
 
     if is_folder(argument):
-        found = sorted(str(file) for file in Path(argument).glob("*") if file.suffix.lower() in _SUFFIXES)
+        found = sorted(str(file) for file in Path(argument).glob("[!.]*") if file.suffix.lower() in _SUFFIXES)
         return found or [argument]
     if argument == "-" or os.path.lexists(argument):
         return [argument]
-    return sorted(glob(argument, recursive=True)) or [argument]
+    found = [name for match in sorted(glob(argument, recursive=True)) for name in _names(match)]
+    return list(dict.fromkeys(found)) or [argument]
 
 
 def _read(name: str) -> "bytes | Path":

@@ -94,6 +94,21 @@ def test_folder_glob_and_standard_input(smdguard: Run, tiny_folder: Path, pictur
     assert names(smdguard("predict", "-", pictures / "b.png", *options, stdin=png)) == ["-", "b.png"]
 
 
+def test_a_folder_that_a_glob_finds_is_one_that_is_named(smdguard: Run, tiny_folder: Path, pictures: Path) -> None:
+    (pictures / "notes.txt").unlink()
+    options = ["--model", tiny_folder, "--json"]
+    assert names(smdguard("predict", pictures / "*", *options)) == ["a.JPG", "b.png", "c.png"]
+    # The folder itself and what is in it are found as well, and each image is one.
+    assert names(smdguard("predict", pictures / "**", *options)) == ["a.JPG", "b.png", "c.png"]
+
+
+def test_hidden_files_are_none_of_a_folder(smdguard: Run, tiny_folder: Path, pictures: Path) -> None:
+    (pictures / "._b.png").write_bytes(b"what a Mac knows of it")
+    options = ["--model", tiny_folder, "--json"]
+    assert names(smdguard("predict", pictures, *options)) == ["a.JPG", "b.png"]
+    assert names(smdguard("predict", pictures / "*.png", *options)) == ["b.png"]
+
+
 @pytest.mark.parametrize("name", ["[a].png", "*.png", "a b.png", ":smile:[red].png", "-x.png"])
 def test_names_are_taken_and_shown_as_they_are(
     smdguard: Run, tiny_folder: Path, tmp_path: Path, png: bytes, name: str, monkeypatch: pytest.MonkeyPatch
