@@ -1,12 +1,17 @@
 """smdguard verify: are the files of models what they have to be?"""
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from smdguard.cli.options import json_option
 from smdguard.errors import SmdguardError
+from smdguard.factories import is_factory
+
+if TYPE_CHECKING:
+    from smdguard.backends import BackendName
+    from smdguard.model_folder import ModelFolder
 
 
 @click.command()
@@ -45,7 +50,19 @@ def _verify(name: str) -> dict[str, Any]:
         num_bytes = folder.verify()
         if folder.has(GOLDEN):
             tolerance = golden.ATOL if folder.entry is None else folder.entry.golden.atol
-            golden.check_golden(Guard(folder, device="cpu"), folder.read(GOLDEN), atol=tolerance)
+            for backend in _back_ends(folder):
+                golden.check_golden(Guard(folder, backend=backend, device="cpu"), folder.read(GOLDEN), atol=tolerance)
     except SmdguardError as error:
         return {"model": name, "error": str(error)}
     return {"model": name, "num_files": len(folder.config.files), "num_bytes": num_bytes}
+
+
+def _back_ends(folder: "ModelFolder") -> list["BackendName"]:
+    """Those that the folder has a file for, without a builder of members of the user's own."""
+    from smdguard.model_folder import ONNX, WEIGHTS
+
+    can_run: dict[BackendName, bool] = {
+        "onnx": folder.has(ONNX),
+        "torch": folder.has(WEIGHTS) and not is_factory(folder.config.architecture.name),
+    }
+    return [backend for backend, can in can_run.items() if can]

@@ -8,14 +8,19 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy
+import onnx
 import pytest
+import safetensors.numpy
 from rich.console import Console
 
 from smdguard import catalogue
 from smdguard.catalogue import read_manifest
 from smdguard.cli import info
 from smdguard.files import sha256
-from smdguard.model_folder import CARD, CONFIG, ONNX, WEIGHTS
+from smdguard.golden import make_golden
+from smdguard.guard import load
+from smdguard.model_folder import CARD, CONFIG, GOLDEN, ONNX, WEIGHTS
 from smdguard.remote import Repository
 from tests.cli.runners import Run
 from tests.hub_server import TOKEN, HubServer
@@ -120,8 +125,6 @@ def test_verify_asks_for_the_golden_outputs(
     smdguard: Run, tmp_path: Path, tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model with the golden outputs of another."""
-    from safetensors.numpy import load, save
-
     monkeypatch.undo()
     catalogue.read_manifest.cache_clear()
     real = catalogue.zoo_folder() / "models" / NAME
@@ -130,8 +133,9 @@ def test_verify_asks_for_the_golden_outputs(
     manifest = json.loads((catalogue.zoo_folder() / "manifest.json").read_bytes())
     manifest["models"] = [entry for entry in manifest["models"] if entry["name"] == NAME]
     golden = zoo / "models" / NAME / "golden.safetensors"
-    tensors = load(golden.read_bytes())
-    golden.write_bytes(save({**tensors, "member_probabilities": tensors["member_probabilities"][::-1].copy()}))
+    tensors = safetensors.numpy.load(golden.read_bytes())
+    tensors["member_probabilities"] = tensors["member_probabilities"][::-1].copy()
+    golden.write_bytes(safetensors.numpy.save(tensors))
     config = json.loads((zoo / "models" / NAME / CONFIG).read_bytes())
     digest = sha256(golden.read_bytes())
     config["files"]["golden.safetensors"]["sha256"] = digest
@@ -144,6 +148,67 @@ def test_verify_asks_for_the_golden_outputs(
         # The same folder, of which no manifest speaks.
         assert "differs by" in smdguard("verify", zoo / "models" / NAME, status=1).stderr
     catalogue.read_manifest.cache_clear()
+
+
+@pytest.fixture
+def golden_copy(tiny_copy: Path, edit_config: Callable[..., None]) -> Path:
+    """The tiny model with golden outputs of its own."""
+    images = numpy.random.default_rng(0).integers(0, 256, (16, 1, 28, 28), numpy.uint8)
+    (tiny_copy / GOLDEN).write_bytes(make_golden(load(str(tiny_copy), device="cpu").backend, images))
+    digest = {"sha256": sha256((tiny_copy / GOLDEN).read_bytes()), "num_bytes": (tiny_copy / GOLDEN).stat().st_size}
+    edit_config(tiny_copy, lambda config: config["files"].update({GOLDEN: digest}))
+    return tiny_copy
+
+
+def changed_weights(content: bytes) -> bytes:
+    tensors = safetensors.numpy.load(content)
+    return safetensors.numpy.save({name: 1.01 * tensor for name, tensor in tensors.items()})
+
+
+def changed_graph(content: bytes) -> bytes:
+    model = onnx.load_from_string(content)
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(1.01 * onnx.numpy_helper.to_array(tensor), tensor.name))
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "back_end"), [(WEIGHTS, changed_weights, "torch"), (ONNX, changed_graph, "onnx")]
+)
+def test_verify_asks_every_back_end_for_the_golden_outputs(
+    smdguard: Run,
+    golden_copy: Path,
+    edit_config: Callable[..., None],
+    file: str,
+    change: Callable[[bytes], bytes],
+    back_end: str,
+) -> None:
+    assert smdguard("verify", golden_copy).stdout.startswith(f"{golden_copy}: 3 files, ")
+    (golden_copy / file).write_bytes(change((golden_copy / file).read_bytes()))
+    edit_config(golden_copy, lambda config: None)
+    line = smdguard("verify", golden_copy, status=1).stderr
+    assert f"{golden_copy} on {back_end}: a probability differs by" in line
+
+
+def test_verify_of_a_graph_alone_imports_no_torch(golden_copy: Path, edit_config: Callable[..., None]) -> None:
+    edit_config(golden_copy, lambda config: config["files"].pop(WEIGHTS))
+    script = (
+        "import sys\nfrom smdguard.cli import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print('torch' in sys.modules, file=sys.stderr)\n"
+    )
+    command = [sys.executable, "-c", script, "verify", str(golden_copy)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.stdout.startswith(f"{golden_copy}: 2 files, ")
+    assert answer.stderr == "False\n"
+
+
+def test_verify_makes_no_members_of_the_users_own(
+    smdguard: Run, golden_copy: Path, edit_config: Callable[..., None]
+) -> None:
+    edit_config(golden_copy, lambda config: config["architecture"].update(name="own_members:network"))
+    assert smdguard("verify", golden_copy).stdout.startswith(f"{golden_copy}: 3 files, ")
 
 
 # The environment, in processes of their own, for the Hub's client reads it when it is imported.
