@@ -38,8 +38,8 @@ model-index:
 
 **Verdict of the audit: {{ entry.verdict }}.** Of {{ worst.num_images }} test images the ensemble gets \
 {{ percent(worst.clean_accuracy) }} right, and {{ percent(worst.robust_accuracy) }} after the worst of the attacks \
-below at {{ worst.threat.norm }} {{ "%.4g" | format(worst.threat.epsilon) }}. The worst case is counted image by \
-image; no attack's figure is lower, and an adversary may choose.
+below at {{ worst.threat.norm }} {{ "%.4g" | format(worst.threat.epsilon) }}. In the worst case an image counts as \
+right only if it withstood every attack, so no attack's figure is lower.
 
 | radius | worst-case accuracy |
 | ---: | ---: |
@@ -93,9 +93,14 @@ test images {{ percent(config.suspicion.test_rate, 2) }} are. An adversary can s
 For research on robustness, for teaching, and as a baseline. It knows images like those of {{ dataset }} and nothing \
 else: anything is sorted into one of its {{ entry.architecture.num_classes }} classes. It is no protection where a \
 wrong answer does harm. The figures hold for the attacks that were run; another attack may do better.
+{%- if entry.citation %}
+
+## References
 
 {{ entry.citation }}.
-"""
+{%- endif %}
+""",
+    keep_trailing_newline=True,
 )
 
 

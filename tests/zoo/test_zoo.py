@@ -29,7 +29,7 @@ from training.audits import PARTIAL
 from zoo import entries, verify
 from zoo.__main__ import main
 from zoo.card import model_card
-from zoo.entries import add_model, audit_model, describe, replace_in_manifest
+from zoo.entries import add_model, audit_model, citation_of, describe, replace_in_manifest
 from zoo.verify import leeway, verify_entry
 
 NAME = "naive-lenet-mnist"
@@ -334,6 +334,27 @@ def test_card_says_how_the_model_was_trained(zoo: Path, entry: ManifestEntry) ->
     assert "Objective: `smd` (weight 1.0, init m).\nAdversarial training: every step" in card
     assert "attacked before (adversary pgd).\n1 epochs, seed 0" in card
     assert "**A preview.** It was trained for 1 epochs, where the recipe has 200" in card
+
+
+@pytest.mark.parametrize(
+    ("method", "adversary", "authors"),
+    [
+        ("naive", None, []),
+        ("naive", "pgd", ["Madry"]),
+        ("gal", None, ["Kariyappa"]),
+        ("smd", "eat", ["Bogun", "Tramèr"]),
+        ("smd-plus", None, ["Bogun", "Yang"]),
+    ],
+)
+def test_card_refers_to_who_published_the_method(
+    entry: ManifestEntry, method: str, adversary: str | None, authors: list[str]
+) -> None:
+    objective = Objective(name=method, adversarial_training=adversary and {"adversary": adversary})
+    citation = citation_of(objective)
+    assert [reference.partition(",")[0] for reference in citation.split("; ") if reference] == authors
+    card = model_card(entry.model_copy(update={"citation": citation}), find_model(NAME).config)
+    assert ("## References" in card) == bool(authors)
+    assert citation in card
 
 
 def test_card_opens_with_metadata_that_the_hub_reads(zoo: Path, entry: ManifestEntry) -> None:
