@@ -21,7 +21,7 @@ in brackets. Before each stands how the two compare:
 - `=` they differ by at most two standard deviations: the paper's for three members without adversarial training, for
   which alone it gives them; elsewhere ours, plus 1 point;
 - `+` ours is higher, `-` ours is lower by more than that;
-- `pending` nothing is finished; a table of which nothing is stands in the overview alone.
+- `pending` nothing is finished; tables without a finished run appear only in the overview.
 
 One seed has no deviation; all figures are compared at the paper's one decimal. `clean` is on all test images, the
 others on as many as each row says. An attack that leaves many images standing can be a weak attack: the worst case

@@ -48,12 +48,13 @@ ensembles of the same trial.
 _STRONGER = """\
 ## The same models under stronger attacks
 
-Accuracy in percent, at the paper's radius and at that which the field uses for the data set. PGD is the paper's,
-white-box. The paper's audit makes its five attacks on the model itself, on its surrogates and on single members, and
-checks on itself with longer ones, on 200 of the images; the preset `full` is AutoAttack's standard set and more. Both
-count an image as standing only if it withstood every attack up to that radius. Where PGD stands far above them, its ten
-short steps were too few or the gradients mislead it: it does not tell how robust the ensemble is. The verdict is on the
-largest radius.
+Accuracy in percent on the 1,000 bundled test images, at the paper's radius and at that which the field uses for the
+data set; `clean` is on these images as well, where the tables of the paper's results have it on all test images. PGD is
+the paper's, white-box. The paper's audit makes its five attacks on the model itself, on its surrogates and on single
+members, and checks on itself with longer ones, on 200 of the images; the preset `full` is AutoAttack's standard set and
+more. Both count an image as standing only if it withstood every attack up to that radius. Where PGD stands far above
+them, its ten short steps were too few or the gradients mislead it: it does not tell how robust the ensemble is. The
+verdict is that of `full` on the largest radius.
 """
 _FIGURES = ("epsilon", "clean", "PGD", "the paper's audit", "preset `full`")
 _TRANSFER = """\
