@@ -26,7 +26,8 @@ from zoo.verify import verify_entry
 
 
 @click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
-def main() -> None:
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def main(debug: bool) -> None:
     """Keep the zoo: models, their figures and their cards."""
 
 
