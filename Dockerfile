@@ -1,6 +1,6 @@
 # The runtime image:
 #   docker build -t smdguard .
-#   docker run --rm -v "$PWD:/images:ro" smdguard predict /images/seven.png
+#   docker run --rm -v "$PWD:/images:ro" smdguard predict /images/zoo/samples/digit-7.png
 
 FROM python:3.11-slim AS build
 WORKDIR /source
