@@ -45,18 +45,33 @@ class _Range(click.ParamType):
     default=DEFAULT_MODEL,
     show_default=True,
     help="A name of the zoo, a model folder, org/repo@revision on the Hub, FILE.onnx, torchvision:NAME, or "
-    "package.module:factory, a function that returns a model from images in [0, 1] to logits. "
-    "What is not ours needs --data.",
+    "package.module:factory, a function without arguments that returns a model in evaluation mode, from images in "
+    "[0, 1] to logits. Only those trained or exported with smdguard for mnist, fashion-mnist or cifar10 do without "
+    "--data.",
 )
 @click.option(
     "--epsilon",
     type=float,
-    help="Radius in pixel units of [0, 1]; default: the data set's in that norm (MNIST: linf 0.3, l2 2).",
+    help="Radius, where pixels are in [0, 1]; default: the largest of --epsilons, else the data set's in that norm: "
+    "mnist linf 0.3, l2 2; fashion-mnist linf 0.1, l2 2; cifar10 linf 8/255, l2 0.5; images of your own linf 8/255, "
+    "l2 none.",
 )
 @click.option("--epsilons", type=_Range(), help="Radii for the accuracy curve, such as 0:0.3:0.05.")
-@click.option("--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True)
 @click.option(
-    "--preset", type=click.Choice(get_args(PresetName)), default="standard", show_default=True, help="Attacks."
+    "--norm",
+    type=click.Choice(["linf", "l2"]),
+    default="linf",
+    show_default=True,
+    help="What the radius limits: linf the change of each pixel, l2 the length of the whole change.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(get_args(PresetName)),
+    default="standard",
+    show_default=True,
+    help="Attacks. quick: FGSM, MIM, short runs of APGD, MORA (for ensembles) and Square. standard: FGSM, R-FGSM, PGD, "
+    "BIM, MIM, MORA, APGD with two losses, Square. full: all of these, PGD and Square longer, targeted APGD and FAB, "
+    "which completes AutoAttack's standard set. paper: FGSM, R-FGSM, PGD, BIM and MIM with the paper's settings.",
 )
 @click.option("--attacks", help="Some of the preset's attacks by name, such as FGSM,PGD.")
 @click.option(
@@ -70,16 +85,23 @@ class _Range(click.ParamType):
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Folder of the full data set, or of CLASS/IMAGE; default: 1,000 bundled images.",
+    help="Folder of the full data set, or of CLASS/IMAGE or test/CLASS/IMAGE, PNG or JPEG; default: 1,000 bundled "
+    "images.",
 )
 @click.option("--download", is_flag=True, help="Let torchvision fetch the data set into --data.")
-@click.option("--num-images", type=click.IntRange(min=1), help="Audit only that many images, evenly over the classes.")
+@click.option(
+    "--num-images",
+    type=click.IntRange(min=1),
+    help="Audit only that many images, as many of each class: a multiple of the number of classes.",
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
     "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for the report and its figures."
 )
 @click.option(
-    "--fail-under", type=click.FloatRange(0, 1), help="Exit with status 1 where the worst case is below this share."
+    "--fail-under",
+    type=click.FloatRange(0, 1),
+    help="Exit with status 1 where the worst case is below this share, or the verdict is unreliable.",
 )
 @builder_option
 @device_option

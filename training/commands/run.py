@@ -57,13 +57,13 @@ from training.start import claim, require_divisible, require_fitting
     "--epochs",
     "num_epochs",
     type=click.IntRange(min=1),
-    help="Passes over the data (the paper: 50, and 200 on CIFAR-10).",
+    help="Passes over the data; default: the paper's 50, or 200 for images in colour.",
 )
 @click.option(
     "--schedule",
     "learning_rate_schedule",
     type=click.Choice(["constant", "one-cycle"]),
-    help="Learning rate over time.",
+    help="Learning rate over time; default: constant.",
 )
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Largest one; default: 0.001.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images a step; default: 128.")
@@ -73,8 +73,10 @@ from training.start import claim, require_divisible, require_fitting
     help="bfloat16 computes convolutions and matrix products in fewer bits, which pays for larger networks where the "
     "device has instructions for it; default: float32.",
 )
-@click.option("--seed", type=click.IntRange(min=0))
-@click.option("--members", "num_members", type=click.IntRange(2, 8))
+@click.option("--seed", type=click.IntRange(min=0), help="Of every random draw; default: NAME's -sSEED, else 0.")
+@click.option(
+    "--members", "num_members", type=click.IntRange(2, 8), help="How many; default: NAME's -xMEMBERS, else 3."
+)
 @click.option(
     "--parameter",
     "parameters",
@@ -109,7 +111,8 @@ from training.start import claim, require_divisible, require_fitting
     "--calibration",
     "num_calibration_images",
     type=click.IntRange(min=0),
-    help="Training images held out for the suspicion score.",
+    help="Training images held out for the suspicion score; default: 5,000, of images of your own a tenth, at most "
+    "5,000.",
 )
 @click.option(
     "--evaluate-every",

@@ -56,14 +56,22 @@ _PLAIN = "none"
     metavar="NAME=VALUE",
     help="One of the methods', such as saliency=logit; each method has to have it.",
 )
-@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data (the paper: 50, and 200 on CIFAR-10).")
-@click.option("--schedule", type=click.Choice(["constant", "one-cycle"]), help="Learning rate over time.")
-@click.option("--calibration", type=click.IntRange(min=0), help="Training images held out for the suspicion score.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data; default: 50, on cifar10 200.")
+@click.option(
+    "--schedule", type=click.Choice(["constant", "one-cycle"]), help="Learning rate over time; default: constant."
+)
+@click.option(
+    "--calibration",
+    type=click.IntRange(min=0),
+    help="Training images held out for the suspicion score; default: 5,000.",
+)
 @click.option("--data-root", type=click.Path(path_type=Path), default=Path("data"), show_default=True)
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the runs.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--audit-images", type=click.IntRange(min=1), help="Attack only that many, evenly over the classes.")
-@click.option("--time-limit", type=click.FloatRange(min=0), metavar="MINUTES", help="Stop after the epoch under way.")
+@click.option(
+    "--time-limit", type=click.FloatRange(min=0), metavar="MINUTES", help="Then stop, after the epoch under way."
+)
 @click.option("--download", is_flag=True, help="Let torchvision fetch the data sets if they are not there.")
 def sweep(
     methods: tuple[str, ...],
