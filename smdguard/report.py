@@ -137,7 +137,7 @@ class SuspicionReport:
 
 @dataclass(frozen=True)
 class Impossible:
-    """An attack that could not be made on the model, and why not."""
+    """What could not be made on the model, an attack or a picture, and why not."""
 
     name: str
     reason: str
@@ -247,8 +247,9 @@ class AuditReport:
 
     `verdict_reason` says the verdict in one sentence; `transfer` is how PGD carries over between the members, and
     `further_transfers` how other attacks do; `versions` names the software; `seconds` is wall-clock time since the last
-    start; `impossible` are the attacks that the model does not allow; `partial` says that the audit was stopped before
-    all attacks were made; `class_names` are in the order of the classes, and empty where nobody knows them.
+    start; `impossible` are the attacks and pictures that the model does not allow; `partial` says that the audit was
+    stopped before all attacks were made; `class_names` are in the order of the classes, and empty where nobody knows
+    them.
     """
 
     model: str

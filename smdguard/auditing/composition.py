@@ -41,7 +41,7 @@ class Assignment:
         with_curve: Whether the report shows the accuracy at each of them.
         preset: Name of the set of attacks, if it has one.
         seed: Seed of every random draw.
-        impossible: Attacks that the model does not allow.
+        impossible: Attacks and exhibits that the model does not allow.
         started: When, on the monotonic clock.
     """
 

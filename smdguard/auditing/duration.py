@@ -90,7 +90,7 @@ def seconds_at_most(plan: Plan, *, num_images: int, num_radii: int, pace_of: Cal
         pace_of: How fast a model is.
     """
     num_shards = -(-num_images // SHARD_SIZE)
-    paces = {id(model): pace_of(model) for model in (plan.model, *plan.surrogates.values())}
+    paces = {id(model): pace_of(model) for model in (plan.model, *plan.surrogates.values(), *plan.members.values())}
     total = 0.0
     for attack, made_on, num_times in _runs(plan, num_radii * num_shards, num_shards):
         calls = calls_at_most(attack)
@@ -106,10 +106,9 @@ def _runs(plan: Plan, num_times: int, num_shards: int) -> Iterator[tuple[Attack,
     direct: Iterable[Attack] = (*plan.attacks, *plan.pursuits)
     yield from ((attack, plan.model, num_times) for attack in direct)
     yield from ((planned.attack, planned.made_on, num_times) for planned in plan.transfers)
-    # A member alone is no slower than all together.
     for at_largest, shards in ((False, num_times - num_shards), (True, num_shards)):
         for attack in plan.on_members(at_largest=at_largest):
-            yield attack, plan.model, shards * plan.num_members
+            yield from ((attack, member, shards) for member in plan.members.values())
     yield from ((attack, plan.model, 1) for attack in plan.on_suspicion)
     if plan.has_gradients:
         yield from ((attack, plan.model, 1) for attack in probes.UNBOUNDED)

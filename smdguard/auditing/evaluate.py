@@ -119,7 +119,7 @@ def audit(
         with_curve=len(epsilons) > 0,
         preset=attacks if isinstance(attacks, str) else None,
         seed=seed,
-        impossible=tuple(plan.impossible.values()),
+        impossible=tuple(plan.left_out),
     )
     batching, counter = Batching(_images_at_first(images)), _Counter(progress)
     models = [(name, model), *surrogates.items()]
@@ -199,7 +199,7 @@ def _gather(evidence: Evidence, plan: Plan, workshop: Workshop, assignment: Assi
     for radius in assignment.attacked:
         at_radius = dataclasses.replace(threat, epsilon=radius)
         _gather_at(at_radius, evidence, plan, workshop, at_largest=at_radius == threat)
-    if isinstance(plan.model, Ensemble) and plan.suspicion_threshold is not None:
+    if isinstance(plan.model, Ensemble) and plan.follows_every_member and plan.suspicion_threshold is not None:
         evidence.suspicion, outcomes = suspicion_under_attack(plan.model, workshop, threat, plan.suspicion_threshold)
         evidence.asides += outcomes
     if evidence.has_steady_gradients:
@@ -214,6 +214,7 @@ def _gather(evidence: Evidence, plan: Plan, workshop: Workshop, assignment: Assi
             evidence.outcomes,
             {name: wrap(surrogate) for name, surrogate in plan.surrogates.items()},
             careful=wrap(plan.model),
+            with_saliency=plan.follows_every_member,
             clean=evidence.clean,
             worst=evidence.standing(threat.epsilon),
             generator=workshop.generator("exhibits"),
@@ -226,9 +227,9 @@ def _gather_at(threat: ThreatModel, evidence: Evidence, plan: Plan, workshop: Wo
     _attack(evidence, plan, workshop, threat)
     if isinstance(plan.model, Ensemble):
         for attack in plan.on_members(at_largest=at_largest):
-            matrix, outcomes = member_transfer(plan.model, attack, workshop, threat, evidence.clean)
+            matrix, outcomes = member_transfer(plan.model, plan.members, attack, workshop, threat, evidence.clean)
             evidence.outcomes += outcomes
-            if at_largest:
+            if at_largest and matrix is not None:
                 evidence.transfers.append(matrix)
     if not at_largest and evidence.has_steady_gradients:
         evidence.asides.append(_long_run(evidence, plan, workshop, threat))

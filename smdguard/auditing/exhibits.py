@@ -35,6 +35,7 @@ def gather_exhibits(
     surrogates: Mapping[str, Model],
     *,
     careful: Any,
+    with_saliency: bool,
     clean: Tensor,
     worst: Tensor,
     generator: torch.Generator,
@@ -49,6 +50,7 @@ def gather_exhibits(
         outcomes: The audit's, to know its attacks.
         surrogates: What its black-box attacks were made on.
         careful: The audited model, asked about no more images at a time than fit into memory.
+        with_saliency: Whether the gradients of all members can be had.
         clean: Which images the model gets right, bool (B,).
         worst: Which of them stood against all attacks, bool (B,).
         generator: Source of every random draw.
@@ -63,7 +65,8 @@ def gather_exhibits(
     shown = sample.only(_one_of_each_class(sample))
     if not isinstance(model, Ensemble):
         return Exhibits(_gallery(careful, shown), saliency=(), disagreement=None)
-    return Exhibits(_gallery(careful, shown), _saliency(model, shown), _disagreement(careful, sample))
+    saliency = _saliency(model, shown) if with_saliency else ()
+    return Exhibits(_gallery(careful, shown), saliency, _disagreement(careful, sample))
 
 
 class _Sample(NamedTuple):

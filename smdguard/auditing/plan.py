@@ -8,6 +8,7 @@ from torch import Tensor
 from smdguard.attacks import FAB, Attack, Model, Transfer
 from smdguard.auditing.crafting import Planned
 from smdguard.auditing.gradients import has_gradients
+from smdguard.auditing.members import member_models
 from smdguard.auditing.preset_names import PresetName
 from smdguard.auditing.presets import Preset, find_preset, impossible_attacks
 from smdguard.auditing.suspicion import attacks_on_suspicion
@@ -27,6 +28,7 @@ class Plan:
         surrogates: Models to make black-box attacks on, by name.
         has_gradients: Whether the model's output carries any.
         impossible: What of the preset the model does not allow.
+        members: The members of an ensemble that give gradients, by name.
         suspicion_threshold: Disagreement in nats above which an ensemble flags an image; None where that is not asked.
     """
 
@@ -36,6 +38,7 @@ class Plan:
     surrogates: Mapping[str, Model]
     has_gradients: bool = True
     impossible: Mapping[Attack, Impossible] = field(default_factory=dict)
+    members: Mapping[str, Model] = field(default_factory=dict)
     suspicion_threshold: float | None = None
 
     @property
@@ -63,27 +66,38 @@ class Plan:
 
     @property
     def on_suspicion(self) -> list[Attack]:
-        """Made on an ensemble and its suspicion."""
-        if self.suspicion_threshold is None or not self.num_members:
+        """Made on an ensemble and its suspicion, which is all members' doing."""
+        if self.suspicion_threshold is None or not self.follows_every_member:
             return []
         return attacks_on_suspicion(self.suspicion_threshold)
+
+    @property
+    def follows_every_member(self) -> bool:
+        """Whether the model is an ensemble all of whose members give gradients."""
+        return isinstance(self.model, Ensemble) and len(self.members) == len(self.model.members)
+
+    @property
+    def left_out(self) -> list[Impossible]:
+        """What the model does not allow, for the report."""
+        left_out = [*self.impossible.values()]
+        if isinstance(self.model, Ensemble) and not self.follows_every_member:
+            blind = [name for name in member_models(self.model) if name not in self.members]
+            left_out += [Impossible(f"attacks on {name} alone", "it gives no input gradients") for name in blind]
+            parts = ["saliency maps", *(["attacks on the suspicion"] if self.suspicion_threshold is not None else [])]
+            left_out += [Impossible(part, "they need the input gradients of every member") for part in parts]
+        return left_out
 
     def num_runs(self, num_radii: int, *, with_long_runs: bool) -> int:
         """On all images, at so many radii; at all but the largest perhaps with the probes' long run."""
         at_each = len(self.attacks) + len(self.pursuits) + len(self.transfers)
-        on_members = [len(self.on_members(at_largest=at_largest)) * self.num_members for at_largest in (False, True)]
+        on_members = [len(self.on_members(at_largest=at_largest)) * len(self.members) for at_largest in (False, True)]
         return (num_radii - 1) * (at_each + on_members[0] + with_long_runs) + at_each + on_members[1]
 
     def on_members(self, *, at_largest: bool) -> tuple[Attack, ...]:
-        """Made on every member of an ensemble alone, at the largest radius or at another."""
-        if not isinstance(self.model, Ensemble):
+        """Made on each of the members alone, at the largest radius or at another."""
+        if not self.members:
             return ()
         return self.preset.on_members if at_largest else self.preset.on_members[:1]
-
-    @property
-    def num_members(self) -> int:
-        """How many of them there are."""
-        return len(self.model.members) if isinstance(self.model, Ensemble) else 0
 
 
 def plan_attacks(
@@ -107,10 +121,13 @@ def plan_attacks(
     Raises:
         InvalidInputError: There is no such preset, or no attack is possible.
     """
-    differentiable = has_gradients(model, images[:2])
+    few = images[:2]
+    differentiable = has_gradients(model, few)
+    every_member = member_models(model) if isinstance(model, Ensemble) else {}
+    members = {source: member for source, member in every_member.items() if has_gradients(member, few)}
     preset = find_preset(attacks, has_gradients=differentiable)
     impossible = impossible_attacks(preset, has_gradients=differentiable, has_members=hasattr(model, "member_logits"))
-    plan = Plan(model, name, preset, surrogates, differentiable, impossible, suspicion_threshold)
+    plan = Plan(model, name, preset, surrogates, differentiable, impossible, members, suspicion_threshold)
     if not (plan.attacks or plan.pursuits or plan.transfers):
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in impossible.values())
         elsewhere = "none can be made on a surrogate" if surrogates else "there is no surrogate"

@@ -342,3 +342,40 @@ def test_without_gradients_nothing_is_called_robust() -> None:
 def test_an_audit_without_any_possible_attack_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="PGD: it needs input gradients"):
         run(without_gradient, attacks=[PGD()])
+
+
+class Blind(nn.Module):
+    """A member that gives no gradient, for one of the reasons there are."""
+
+    def __init__(self, network: nn.Module, kind: str) -> None:
+        super().__init__()
+        self.network, self.kind = network, kind
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.kind == "no_grad":
+            with torch.no_grad():
+                return self.network(images)
+        # numpy refuses what wants a gradient.
+        return self.network(images.detach() if self.kind == "detach" else torch.from_numpy(images.numpy()))
+
+
+@pytest.mark.parametrize("kind", ["detach", "no_grad", "numpy"])
+@pytest.mark.parametrize("blind", [{0, 1, 2}, {1}])
+@pytest.mark.parametrize("attacks", ["quick", [Square(num_queries=20)]])
+def test_members_without_gradients_are_left_out_of_what_needs_them(kind: str, blind: set[int], attacks: object) -> None:
+    members = [Blind(member(index), kind) if index in blind else member(index) for index in range(3)]
+    model = Ensemble(members, mean=[0.5], std=[0.5]).eval()
+    report = run(model, num_images=40, attacks=attacks, suspicion_threshold=0.02, announce=lambda _: None)
+    made_on = {result.source for result in report.attacks if result.access == "member"}
+    assert made_on == {f"member {index}" for index in {0, 1, 2} - blind}
+    assert "Square" in {result.name for result in report.attacks}
+    # MIM and APGD follow the whole ensemble's gradient, which there is unless a member refuses to give any.
+    follows = attacks == "quick" and kind != "numpy" and len(blind) < 3
+    assert ("MIM" in {result.name for result in report.attacks}) == follows
+    left_out = {one.name for one in report.impossible}
+    alone = {f"attacks on member {index} alone" for index in blind}
+    assert left_out >= {*alone, "saliency maps", "attacks on the suspicion"}
+    assert report.exhibits is not None
+    assert (report.transfer, report.suspicion, report.exhibits.saliency) == (None, None, ())
+    assert report.exhibits.gallery
+    assert report.exhibits.disagreement is not None
