@@ -191,6 +191,7 @@ class GalleryImage:
         adversarial_label: The model's class for that.
         adversarial_probability: What the model gives that class.
         attack: What made it.
+        perturbation: What the attack changed, with levels as in SaliencyMaps; None in reports that lack it.
     """
 
     label: int
@@ -200,6 +201,7 @@ class GalleryImage:
     adversarial_label: int
     adversarial_probability: float
     attack: str
+    perturbation: Picture | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import base64
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -174,6 +174,7 @@ def _gallery(model: Model, sample: _Sample) -> tuple[GalleryImage, ...]:
             adversarial_label=int(after[row].argmax()),
             adversarial_probability=after[row].max().item(),
             attack=sample.names[int(sample.attempt[row])],
+            perturbation=_signed_picture(_shrunk(sample.adversarial[row] - sample.images[row], _extremes)),
         )
         for row, label in enumerate(sample.labels.tolist())
     )
@@ -191,7 +192,7 @@ def _saliency(ensemble: Ensemble, sample: _Sample) -> tuple[SaliencyMaps, ...]:
         SaliencyMaps(
             label=label,
             image=_picture(images[row]),
-            maps=tuple(_signed_picture(saliency) for saliency in saliencies[:, row]),
+            maps=tuple(_signed_picture(_shrunk(saliency.sum(dim=0, keepdim=True))) for saliency in saliencies[:, row]),
             cosines=tuple(cosines[:, row].tolist()),
         )
         for row, label in enumerate(labels.tolist())
@@ -216,14 +217,22 @@ def _picture(image: Tensor) -> Picture:
     return Picture(channels, height, width, base64.b64encode(levels.numpy().tobytes()).decode())
 
 
-def _signed_picture(saliency: Tensor) -> Picture:
-    """A saliency (C, H, W) as one channel of levels about 128."""
-    one_channel = _shrunk(saliency.nan_to_num(0.0, 0.0, 0.0).sum(dim=0, keepdim=True))
-    return _picture((128 + 127 * one_channel / one_channel.abs().max().clamp(min=1e-30)) / 255)
+def _signed_picture(values: Tensor) -> Picture:
+    """Values (C, H, W) about zero as levels about 128, the strongest at 1 or 255."""
+    values = values.nan_to_num(0.0, 0.0, 0.0)
+    return _picture((128 + 127 * values / values.abs().max().clamp(min=1e-30)) / 255)
 
 
-def _shrunk(image: Tensor) -> Tensor:
+def _shrunk(
+    image: Tensor, pool: Callable[[Tensor, tuple[int, int]], Tensor] = functional.adaptive_avg_pool2d
+) -> Tensor:
     height, width = image.shape[1:]
     scale = min(1.0, MAX_SIDE / max(height, width))
     size = max(1, round(height * scale)), max(1, round(width * scale))
-    return functional.adaptive_avg_pool2d(image, size) if scale < 1 else image
+    return pool(image, size) if scale < 1 else image
+
+
+def _extremes(change: Tensor, size: tuple[int, int]) -> Tensor:
+    """Of each window the value furthest from zero; in their mean, changes up and down would cancel out."""
+    up, down = functional.adaptive_max_pool2d(change, size), functional.adaptive_max_pool2d(-change, size)
+    return torch.where(up > down, up, -down)

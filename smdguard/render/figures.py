@@ -223,6 +223,9 @@ def _show(axes: Axes, picture: Picture) -> None:
 
 def _show_change(axes: Axes, specimen: GalleryImage) -> None:
     """The perturbation about grey, so far amplified that its largest change is black or white."""
+    if specimen.perturbation is not None:
+        axes.imshow(_pixels(specimen.perturbation), cmap="gray", vmin=1, vmax=255)
+        return
     change = _pixels(specimen.adversarial).astype(float) - _pixels(specimen.clean)
     axes.imshow(0.5 + 0.5 * change / max(numpy.abs(change).max(), 1.0), cmap="gray", vmin=0, vmax=1)
 

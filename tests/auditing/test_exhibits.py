@@ -130,6 +130,41 @@ def test_large_images_are_shown_small() -> None:
     assert (picture.channels, picture.height, picture.width) == (3, exhibits.MAX_SIDE // 2, exhibits.MAX_SIDE)
 
 
+@pytest.mark.parametrize("epsilon", [0.05, 0.0005])
+def test_the_change_of_large_images_is_shown_in_its_size_and_sign(epsilon: float) -> None:
+    """A change so small that 8 bits do not hold it, and of both signs so close together that a mean is near none."""
+    images = torch.full((3, 3, 96, 192), 0.5)
+    pattern = torch.tensor([[1.0, -0.5], [-0.5, -0.5]]).repeat(48, 96)
+    pattern[:, :96] *= -1
+
+    class Printed(FGSM):
+        def __call__(self, model: object, images: Tensor, *_: object, **__: object) -> Tensor:
+            return images + epsilon * pattern
+
+    report = audit(
+        lambda batch: torch.stack([batch.mean(dim=(1, 2, 3)), batch.mean(dim=(1, 2, 3)) - 1], dim=1),
+        images,
+        torch.zeros(3, dtype=torch.long),
+        ThreatModel("linf", epsilon),
+        attacks=[Printed()],
+    )
+    assert report.exhibits is not None
+    (shown,) = report.exhibits.gallery
+    assert shown.perturbation is not None
+    levels = pixels(shown.perturbation)
+    assert levels.shape == (3, exhibits.MAX_SIDE // 2, exhibits.MAX_SIDE)
+    assert (levels[:, :, :24] == 1).all()
+    assert (levels[:, :, 24:] == 255).all()
+
+
+def test_the_change_of_small_images_is_shown_pixel_by_pixel(tiny_ensemble: Ensemble, images: Tensor) -> None:
+    _, shown = run(tiny_ensemble, images, tiny_ensemble(images).argmax(dim=1))
+    for image in shown.gallery:
+        assert image.perturbation is not None
+        change = (pixels(image.adversarial) - pixels(image.clean)) / (255 * THREAT.epsilon)
+        assert (pixels(image.perturbation) - 128) / 127 == pytest.approx(change, abs=0.1)
+
+
 def test_what_is_shown_of_attacked_images_is_what_the_ensemble_says_of_them(
     tiny_ensemble: Ensemble, images: Tensor
 ) -> None:

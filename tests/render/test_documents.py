@@ -27,6 +27,13 @@ def test_fields_that_came_later_may_be_missing(bare: AuditReport) -> None:
     assert render.parse_report(json.dumps(document).encode(), "report.json") == bare
 
 
+def test_a_gallery_without_the_change_is_that_of_an_earlier_version(full: AuditReport) -> None:
+    document = json.loads(render.json(full))
+    for image in document["exhibits"]["gallery"]:
+        del image["perturbation"]
+    assert render.parse_report(json.dumps(document).encode(), "report.json") == full
+
+
 DAMAGE: dict[str, tuple[Callable[[Any], object], str]] = {
     "no base64": (lambda d: d["exhibits"]["gallery"][0]["clean"].update(pixels="?"), "not base64"),
     "other size": (lambda d: d["exhibits"]["gallery"][0]["clean"].update(width=7), "3 x 6 x 7 pixels cannot hold 90"),

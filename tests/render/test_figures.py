@@ -1,5 +1,6 @@
 """Figures: there where the report has data, the same bytes each time, showing the report's numbers."""
 
+import base64
 import dataclasses
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 
 from smdguard.render import figures
 from smdguard.render.style import to_svg
-from smdguard.report import AuditReport, Disagreement, Exhibits
+from smdguard.report import AuditReport, Disagreement, Exhibits, Picture
 
 ALL = {
     f"{name}.{kind}" for name in ("curve", "transfer", "saliency", "gallery", "disagreement") for kind in ("png", "svg")
@@ -118,6 +119,17 @@ def test_what_the_attack_made_brighter_is_brighter_than_grey(full: AuditReport) 
     clean, change, attacked = (drawn(figures.gallery, full).axes[row].images[0].get_array() for row in (0, 4, 8))
     difference = numpy.asarray(attacked, float) - numpy.asarray(clean)
     assert numpy.asarray(change) == pytest.approx(0.5 + 0.5 * difference / abs(difference).max())
+
+
+def test_the_change_that_the_report_holds_is_shown_with_zero_in_grey(
+    full: AuditReport, only: Callable[..., AuditReport]
+) -> None:
+    assert full.exhibits is not None
+    held = Picture(1, 1, 3, base64.b64encode(bytes([1, 128, 255])).decode())
+    specimen = dataclasses.replace(full.exhibits.gallery[0], perturbation=held)
+    _, change, _ = drawn(figures.gallery, only(gallery=(specimen,))).axes
+    image = change.images[0]
+    assert numpy.asarray(image.norm(image.get_array())).tolist() == [[0.0, 0.5, 1.0]]
 
 
 def test_gallery_of_unknown_classes_shows_numbers(full: AuditReport) -> None:
