@@ -13,6 +13,8 @@ SCHEMA_VERSION = 1
 Access = Literal["white-box", "black-box", "member"]
 Severity = Literal["high", "medium", "note"]
 Verdict = Literal["robust", "fragile", "unreliable"]
+# The checks that find a model's answers to be draws.
+RANDOM_OUTPUT, DEPENDS_ON_BATCH = "random_output", "depends_on_batch"
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class AttackResult:
 
     Args:
         name: What tables call the attack.
-        repr: Its settings.
+        repr: Its settings; made on a surrogate or one member it ran to its last step, whatever `early_stop` is there.
         access: "white-box" made on the audited model, "black-box" on a surrogate, "member" on one member.
         source: What it was made on.
         epsilon: Radius it was made for.
@@ -67,7 +69,7 @@ class CurvePoint:
 class TransferMatrix:
     """members[i][j] is member j's accuracy on images made with an attack on member i alone.
 
-    `attack` are the attack's settings, `name` is its name.
+    `attack` are the attack's settings, though it ran to its last step whatever `early_stop` is; `name` is its name.
     """
 
     members: tuple[tuple[float, ...], ...]
@@ -278,3 +280,8 @@ class AuditReport:
     suspicion: SuspicionReport | None = None
     further_transfers: tuple[TransferMatrix, ...] = ()
     class_names: tuple[str, ...] = ()
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether an image gets the same answer each time; where it does not, every figure is one draw."""
+        return all(finding.check not in (RANDOM_OUTPUT, DEPENDS_ON_BATCH) for finding in self.findings)

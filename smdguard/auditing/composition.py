@@ -9,12 +9,12 @@ from torch import Tensor
 from smdguard.attacks import Transfer
 from smdguard.auditing.fingerprint import software_versions
 from smdguard.auditing.gradients import GradientHealth
-from smdguard.auditing.input_probes import RANDOM_OUTPUT
 from smdguard.auditing.outcomes import Outcome, worst_case
 from smdguard.auditing.sanity import sanity_findings
 from smdguard.auditing.statistics import interval
 from smdguard.auditing.verdict import judge
 from smdguard.report import (
+    RANDOM_OUTPUT,
     AttackResult,
     AuditReport,
     CurvePoint,

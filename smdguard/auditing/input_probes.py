@@ -16,13 +16,12 @@ from smdguard.attacks.losses import margin
 from smdguard.auditing.outcomes import is_gap, percent
 from smdguard.auditing.probes import probe_rows
 from smdguard.auditing.statistics import interval, share_of
-from smdguard.report import Finding
+from smdguard.report import DEPENDS_ON_BATCH, RANDOM_OUTPUT, Finding
 
 NUM_ALONE = 16
 # A thousandth of the line between two images: what is narrower, attacks step over.
 NUM_BISECTED, NUM_BISECTIONS = 50, 10
 MAX_JUMP, MAX_JUMPING = 0.1, 0.2
-RANDOM_OUTPUT, DEPENDS_ON_BATCH = "random_output", "depends_on_batch"
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 

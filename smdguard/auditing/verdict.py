@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 from smdguard.auditing.gradients import GradientHealth
-from smdguard.auditing.input_probes import DEPENDS_ON_BATCH, RANDOM_OUTPUT
 from smdguard.auditing.outcomes import Outcome, comparison, is_gap, percent, strongest
 from smdguard.auditing.sanity import GRADIENT_MASKING
-from smdguard.report import Finding, Interval, Verdict
+from smdguard.report import DEPENDS_ON_BATCH, RANDOM_OUTPUT, Finding, Interval, Verdict
 from smdguard.threat import ThreatModel
 
 

@@ -14,7 +14,7 @@ from smdguard.report import AuditReport, Interval, SaliencyMaps
 from smdguard.threat import ThreatModel
 
 _HEADLINES = {
-    "robust": "Robust: most stand against every attack tried",
+    "robust": "Robust: at least half of what it gets right stands against every attack tried",
     "fragile": "Fragile: it can be fooled",
     "unreliable": "Unreliable: do not trust the figure",
 }
@@ -22,11 +22,15 @@ _MEANINGS = {
     "robust": "No attack tried halves the accuracy with changes of this size. That says nothing about "
     "larger changes, about other kinds of change, such as turning or covering the image, or about attacks nobody has "
     "tried.",
-    "fragile": "Whoever can alter the images can choose many of the answers. Where images come from people you do not "
-    "trust, do not rely on this model's answer alone.",
+    "fragile": "Whoever can alter the images can make it answer wrongly, as often as the figures above say. Where "
+    "images come from people you do not trust, do not rely on this model's answer alone.",
     "unreliable": "The audit cannot tell how strong the model is; it may be far weaker than it looks. Take it for "
     "fragile until a better audit says otherwise.",
 }
+_UNSTEADY = (
+    "The model does not give an image the same answer each time, so every figure here is one draw: it may be too low "
+    "or too high. Take the model for fragile until it answers steadily and is audited again."
+)
 
 
 class _Table(NamedTuple):
@@ -57,7 +61,7 @@ def html(report: AuditReport) -> str:
     return environment.get_template("report.html").render(
         report=report,
         headline=_HEADLINES[report.verdict],
-        meaning=_MEANINGS[report.verdict],
+        meaning=_MEANINGS[report.verdict] if report.is_steady else _UNSTEADY,
         change=_change(report.threat),
         attack_rows=attack_rows(report),
         surrogates=surrogate_names(report),
@@ -70,7 +74,8 @@ def html(report: AuditReport) -> str:
 def _curve(report: AuditReport) -> _Figure | None:
     caption = (
         "Accuracy in the worst case over all attacks, for changes of growing size. The shaded bands are 95 % Wilson "
-        "bounds. A figure to trust falls to about nothing on the right: at a large enough change every model fails."
+        "bounds. The curves end at the largest change that was tried; larger ones fool more, and large enough ones all "
+        "models."
     )
     shares = {point.epsilon: _percent(point.robust_accuracy.value) for point in report.curve}
     heading, rows = ["epsilon", "accuracy"], [[f"{radius:.4g}", share] for radius, share in shares.items()]

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from smdguard import render
-from smdguard.report import AuditReport
+from smdguard.report import AuditReport, Finding
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
@@ -101,8 +101,11 @@ def test_page_holds_every_part_of_a_full_report(pages: dict[str, str]) -> None:
 
 
 SENTENCES = {
-    "robust": {"Robust: most stand against every attack tried", "No attack tried halves the accuracy"},
-    "fragile": {"Fragile: it can be fooled", "Whoever can alter the images can choose many of the answers"},
+    "robust": {
+        "Robust: at least half of what it gets right stands against every attack tried",
+        "No attack tried halves the accuracy",
+    },
+    "fragile": {"Fragile: it can be fooled", "Whoever can alter the images can make it answer wrongly"},
     "unreliable": {"Unreliable: do not trust the figure", "The audit cannot tell how strong the model is"},
 }
 
@@ -115,6 +118,36 @@ def test_each_verdict_has_its_sentences(bare: AuditReport, verdict: str, partial
     assert {sentence for each in SENTENCES.values() for sentence in each if sentence in text} == SENTENCES[verdict]
     assert "at most 12.3 %" in text
     assert ("stopped before all attacks were made" in text) == partial
+
+
+@pytest.mark.parametrize("check", ["random_output", "depends_on_batch"])
+@pytest.mark.parametrize("partial", [False, True])
+def test_figures_that_are_draws_are_called_no_bounds(bare: AuditReport, check: str, partial: bool) -> None:
+    report = dataclasses.replace(
+        bare, verdict="unreliable", partial=partial, findings=(Finding(check, "high", "it wavers"),)
+    )
+    text = Page(render.html(report)).text
+    assert "it is right on 12.3 % in these draws" in text
+    assert "every figure here is one draw: it may be too low or too high" in text
+    assert not any(claim in text for claim in ("at most 12.3", "upper bound", "only lower", "weaker than it looks"))
+
+
+def test_of_an_audit_that_was_stopped_nothing_is_said_to_have_passed_the_checks(bare: AuditReport) -> None:
+    text = Page(render.html(dataclasses.replace(bare, partial=True))).text
+    assert "stopped before most of its checks were made" in text
+    assert "found no sign" not in text
+
+
+def test_the_curve_of_a_robust_model_is_not_said_to_have_to_fall(full: AuditReport) -> None:
+    flat = tuple(dataclasses.replace(point, robust_accuracy=full.curve[0].robust_accuracy) for point in full.curve)
+    text = Page(render.html(dataclasses.replace(full, curve=flat, verdict="robust"))).text
+    assert "The curves end at the largest change that was tried" in text
+    assert "to trust" not in text
+
+
+def test_attacks_made_elsewhere_are_said_to_have_run_to_their_last_step(pages: dict[str, str]) -> None:
+    text = Page(pages["full"]).text
+    assert "made on another model or on one member alone ran to its last step, whatever early_stop" in text
 
 
 def test_page_of_a_bare_report_leaves_out_what_is_missing(pages: dict[str, str]) -> None:
