@@ -56,6 +56,13 @@ def strongest(outcomes: Iterable[Outcome]) -> Outcome:
     return min(outcomes, key=lambda outcome: outcome.robust_accuracy)
 
 
+def with_and_without_gradients(outcomes: Sequence[Outcome]) -> tuple[Outcome, Outcome] | None:
+    """The strongest attack along the model's gradients, and the strongest other one; None where one kind is missing."""
+    direct = [outcome for outcome in outcomes if outcome.uses_gradients]
+    indirect = [outcome for outcome in outcomes if not outcome.uses_gradients]
+    return (strongest(direct), strongest(indirect)) if direct and indirect else None
+
+
 def comparison(rival: Outcome, other: Outcome) -> str:
     """What two attacks leave standing; one that pursued what the others left is not said to do so much alone."""
     left, others_left = percent(rival.robust_accuracy), percent(other.robust_accuracy)

@@ -10,7 +10,17 @@ from collections.abc import Iterator, Sequence
 
 from smdguard.attacks import BIM, FGSM, PGD, RFGSM, Transfer
 from smdguard.auditing.gradients import GradientHealth
-from smdguard.auditing.outcomes import MAX_P_VALUE, Outcome, comparison, is_gap, is_wide, p_value, percent, strongest
+from smdguard.auditing.outcomes import (
+    MAX_P_VALUE,
+    Outcome,
+    comparison,
+    is_gap,
+    is_wide,
+    p_value,
+    percent,
+    strongest,
+    with_and_without_gradients,
+)
 from smdguard.report import Finding, Interval
 
 GRADIENT_MASKING = "gradient_masking"
@@ -101,10 +111,8 @@ def _no_gradients(health: GradientHealth | None) -> Iterator[Finding]:
 
 def _indirect_beats_white_box(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
     """Attacks without the model's gradients that do better than all with them."""
-    direct = [outcome for outcome in outcomes if outcome.uses_gradients]
-    indirect = [outcome for outcome in outcomes if not outcome.uses_gradients]
-    if direct and indirect:
-        best, rival = strongest(direct), strongest(indirect)
+    if pair := with_and_without_gradients(outcomes):
+        best, rival = pair
         chance = p_value(rival.standing, best.standing)
         # On few images a wide gap may be chance, and is worth a word all the same.
         if chance < MAX_P_VALUE or is_wide(rival.standing, best.standing):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from smdguard.auditing.gradients import GradientHealth
-from smdguard.auditing.outcomes import Outcome, comparison, is_gap, percent, strongest
+from smdguard.auditing.outcomes import Outcome, comparison, is_gap, percent, with_and_without_gradients
 from smdguard.auditing.sanity import GRADIENT_MASKING
 from smdguard.report import DEPENDS_ON_BATCH, RANDOM_OUTPUT, Finding, Interval, Verdict
 from smdguard.threat import ThreatModel
@@ -75,10 +75,8 @@ def judge(
 
 def _misled(at_radius: Sequence[Outcome], health: GradientHealth | None) -> str | None:
     """How the attacks show that those along the model's gradients go astray, if they do."""
-    direct = [outcome for outcome in at_radius if outcome.uses_gradients]
-    indirect = [outcome for outcome in at_radius if not outcome.uses_gradients]
-    if direct and indirect:
-        best, rival = strongest(direct), strongest(indirect)
+    if pair := with_and_without_gradients(at_radius):
+        best, rival = pair
         if is_gap(rival.standing, best.standing):
             return f"{comparison(rival, best)}, so white-box attacks are being misled"
     do_without = any(each.access == "white-box" and each.attack.requires != "gradients" for each in at_radius)
