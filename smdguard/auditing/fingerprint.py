@@ -5,6 +5,7 @@ import platform
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,15 +34,15 @@ def fingerprint(
     # Between two versions the programs change under one number.
     for program in sorted(Path(smdguard.__file__).parent.rglob("*.py")):
         digest.update(program.read_bytes())
-    for tensor in (images, labels):
-        digest.update(_content(tensor))
+    for part in _content((images, labels)):
+        digest.update(part)
     few, truth = images[:32], labels[:32]
     for name, model in models:
         digest.update(name.encode())
         values = model.state_dict().values() if isinstance(model, nn.Module) else ()
         weights = [value for value in values if isinstance(value, Tensor)]
-        for tensor in (*weights, *_behaviour(batching.wrap(model), few, truth)):
-            digest.update(_content(tensor))
+        for part in _content((*weights, *_behaviour(batching.wrap(model), few, truth))):
+            digest.update(part)
     return digest.hexdigest()
 
 
@@ -55,6 +56,8 @@ def _behaviour(model: Model, images: Tensor, labels: Tensor) -> Iterator[Tensor]
             yield loss_gradient(model, shown, labels)
 
 
-def _content(tensor: Tensor) -> bytes:
-    raw = tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy()
-    return f"{tuple(tensor.shape)} {tensor.dtype}".encode() + raw.tobytes()
+def _content(tensors: Iterable[Tensor]) -> Iterator[Any]:
+    """Each tensor's shape and type, then its bytes from where they lie: a copy of all images would be large."""
+    for tensor in tensors:
+        yield f"{tuple(tensor.shape)} {tensor.dtype}".encode()
+        yield tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy()

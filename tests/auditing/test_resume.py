@@ -1,6 +1,7 @@
 """Audits that are cut short and go on, that run short of memory, and of models that give no gradient."""
 
 import dataclasses
+import tracemalloc
 from pathlib import Path
 
 import numpy
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from smdguard.attacks import APGD, FGSM, PGD, MemberReweighing, Square, Unsuspicious
 from smdguard.auditing import AuditInterrupted, audit
+from smdguard.auditing.batching import Batching
+from smdguard.auditing.fingerprint import fingerprint
 from smdguard.auditing.partial_results import PartialResults
 from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError
@@ -162,6 +165,15 @@ def test_a_model_that_holds_more_than_tensors_is_audited_with_a_store() -> None:
     store: dict[str, bytes] = {}
     assert run(Described(member(0)).eval(), num_images=20, attacks=[FGSM()], store=store).attacks
     assert store
+
+
+def test_images_are_not_copied_to_be_known_again() -> None:
+    images, labels = torch.zeros(1000, 1, 64, 64), torch.zeros(1000, dtype=torch.long)
+    tracemalloc.start()
+    fingerprint([], images, labels, seed=0, batching=Batching(250))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < images.numel() * images.element_size() / 4
 
 
 def test_damaged_results_are_computed_again() -> None:
