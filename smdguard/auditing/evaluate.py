@@ -93,7 +93,8 @@ def audit(
         class_names: What the report calls the classes, in their order.
         progress: Hears of each finished shard.
         announce: Hears before the attacks begin how many seconds all take at most, if no image falls.
-        store: Where the results of finished shards are kept; those that it holds already are not computed again.
+        store: Where the results of finished shards are kept; those that it holds already are not computed again. An
+            attack of one's own is known by its repr and by the file that it is written in.
         suspicion_threshold: For an Ensemble, disagreement in nats above which an image is flagged; the report then
             says which share of the adversarial images is.
 
@@ -122,12 +123,11 @@ def audit(
         impossible=tuple(plan.left_out),
     )
     batching, counter = Batching(_images_at_first(images)), _Counter(progress)
-    models = [(name, model), *surrogates.items()]
     workshop = Workshop(
         images,
         labels,
         seed,
-        fingerprint="" if store is None else batching.run(lambda: fingerprint(models, images, labels, seed, batching)),
+        fingerprint="" if store is None else _fingerprint(plan, images, labels, seed, batching),
         store={} if store is None else store,
         advance=counter.advance,
         batching=batching,
@@ -152,6 +152,12 @@ def _images_at_first(images: Tensor) -> int:
     A GPU says when it has no memory left; a system grants a processor more than there is and kills who uses it.
     """
     return SHARD_SIZE if images.is_cuda else max(1, min(SHARD_SIZE, _MAX_VALUES // images[0].numel()))
+
+
+def _fingerprint(plan: Plan, images: Tensor, labels: Tensor, seed: int, batching: Batching) -> str:
+    models = [(plan.name, plan.model), *plan.surrogates.items()]
+    attacks = [*plan.preset.attacks, *plan.preset.pursuits]
+    return batching.run(lambda: fingerprint(models, attacks, images, labels, seed, batching))
 
 
 def _look_at_model(plan: Plan, workshop: Workshop, threat: ThreatModel) -> Evidence:

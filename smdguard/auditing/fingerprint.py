@@ -1,8 +1,10 @@
 """What decides an audit's results, in one hash, and the software's versions."""
 
 import hashlib
+import inspect
 import platform
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,12 @@ import torch
 from torch import Tensor, nn
 
 import smdguard
-from smdguard.attacks import Model
+from smdguard.attacks import Attack, Model
 from smdguard.auditing.batching import Batching
 from smdguard.auditing.gradients import has_gradients, loss_gradient
+from smdguard.auditing.probes import probe_rows
+
+NUM_ASKED = 32
 
 
 def software_versions() -> dict[str, str]:
@@ -22,9 +27,14 @@ def software_versions() -> dict[str, str]:
 
 
 def fingerprint(
-    models: Iterable[tuple[str, Model]], images: Tensor, labels: Tensor, seed: int, batching: Batching
+    models: Iterable[tuple[str, Model]],
+    attacks: Iterable[Attack],
+    images: Tensor,
+    labels: Tensor,
+    seed: int,
+    batching: Batching,
 ) -> str:
-    """A hash that changes with the models, the images, the seed, the software and the device.
+    """A hash that changes with the models, the attacks' programs, the images, the seed, the software and the device.
 
     A model is known by its weights, if it has any, and by its outputs and gradients on a few images: the weights alone
     would not tell two programs apart.
@@ -32,11 +42,12 @@ def fingerprint(
     device = f"{images.device.type} {torch.get_num_threads()} {torch.get_num_interop_threads()}"
     digest = hashlib.sha256(f"{seed} {software_versions()} {device}".encode())
     # Between two versions the programs change under one number.
-    for program in sorted(Path(smdguard.__file__).parent.rglob("*.py")):
+    for program in sorted({*Path(smdguard.__file__).parent.rglob("*.py"), *_programs(attacks)}):
         digest.update(program.read_bytes())
     for part in _content((images, labels)):
         digest.update(part)
-    few, truth = images[:32], labels[:32]
+    rows = probe_rows(len(images), images.device, NUM_ASKED)
+    few, truth = images[rows], labels[rows]
     for name, model in models:
         digest.update(name.encode())
         values = model.state_dict().values() if isinstance(model, nn.Module) else ()
@@ -44,6 +55,16 @@ def fingerprint(
         for part in _content((*weights, *_behaviour(batching.wrap(model), few, truth))):
             digest.update(part)
     return digest.hexdigest()
+
+
+def _programs(attacks: Iterable[Attack]) -> Iterator[Path]:
+    """The files that attacks are written in, where there are such."""
+    for kind in {kind for attack in attacks for kind in type(attack).__mro__}:
+        # Builtins have none, nor have the cells of a notebook.
+        with suppress(TypeError, OSError):
+            file = Path(inspect.getfile(kind))
+            if file.is_file():
+                yield file
 
 
 def _behaviour(model: Model, images: Tensor, labels: Tensor) -> Iterator[Tensor]:

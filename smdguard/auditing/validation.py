@@ -1,6 +1,7 @@
 """Wrong use, caught before time is spent on it."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from smdguard.auditing.preset_names import PresetName
 from smdguard.errors import InvalidInputError
 from smdguard.factories import in_one_line
 from smdguard.threat import ThreatModel
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 def checked_images(images: Any) -> Tensor:
@@ -118,7 +121,8 @@ def check_attacks(attacks: PresetName | Sequence[Attack]) -> None:
     """See that attacks given themselves are such as an audit can make.
 
     Raises:
-        InvalidInputError: They are no list of attacks, there is none, or one of them is targeted or transferred.
+        InvalidInputError: They are no list of attacks, there is none, or one of them is targeted or transferred, or its
+            repr is no more than its address.
     """
     if not isinstance(attacks, Sequence) or not attacks:
         raise InvalidInputError(f"attacks must be a preset's name or a list of attacks, not {attacks!r}")
@@ -127,6 +131,12 @@ def check_attacks(attacks: PresetName | Sequence[Attack]) -> None:
     for attack in attacks:
         if isinstance(attack, type) or not hasattr(attack, "needs_members"):
             raise InvalidInputError(f"every attack must be one such as PGD(), not {attack!r}")
+        # Draws and stored results go by the repr, and an address is another one in every run.
+        if _ADDRESS.search(repr(attack)):
+            raise InvalidInputError(
+                f"the repr of an attack must be its settings, as a frozen dataclass's is, not {attack!r}, which holds "
+                "an address in memory"
+            )
         if isinstance(attack, Transfer):
             raise InvalidInputError(
                 f"{attack!r} is not for the audited model; hand the other model over as one of the surrogates, and "

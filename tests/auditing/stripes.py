@@ -1,5 +1,8 @@
 """Models and images of stripes, whose robustness is known."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -76,15 +79,14 @@ class InPlace(nn.Module):
         return self.model(images.sub_(0.25).add_(0.25))
 
 
+@dataclass(frozen=True)
 class Wandering:
     """An attack that leaves the ball or the box."""
 
-    name = "Wandering"
-    requires = "labels"
-    needs_members = False
-
-    def __init__(self, offset: float) -> None:
-        self.offset = offset
+    offset: float
+    name: ClassVar[str] = "Wandering"
+    requires: ClassVar[str] = "labels"
+    needs_members: ClassVar[bool] = False
 
     def __call__(self, model: object, images: Tensor, *_: object, **__: object) -> Tensor:
         return images + self.offset

@@ -1,6 +1,7 @@
 """How long an audit is said to take is no less than what it asks of the models."""
 
-from typing import get_args
+from dataclasses import dataclass
+from typing import ClassVar, get_args
 
 import pytest
 import torch
@@ -143,10 +144,13 @@ def test_seconds_count_surrogates_and_probes() -> None:
     assert seconds(plan_of(Square(num_queries=9))) == 2 * 11 + probes
 
 
+@dataclass(frozen=True)
 class Foreign:
     """An attack that a user wrote."""
 
-    name, requires, needs_members = "foreign", "labels", False
+    name: ClassVar[str] = "foreign"
+    requires: ClassVar[str] = "labels"
+    needs_members: ClassVar[bool] = False
 
     def __call__(self, model: Model, images: Tensor, *_: object, **__: object) -> Tensor:
         return images

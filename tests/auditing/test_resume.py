@@ -1,8 +1,11 @@
 """Audits that are cut short and go on, that run short of memory, and of models that give no gradient."""
 
 import dataclasses
+import importlib.util
+import sys
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -154,6 +157,65 @@ def test_results_of_other_programs_are_computed_again(tmp_path: Path, monkeypatc
     assert not stores[0].keys() & stores[1].keys()
 
 
+def test_models_that_differ_on_the_last_classes_alone_are_told_apart() -> None:
+    """Images often come sorted by class."""
+    images, labels = data()
+    order = labels.argsort()
+    images, labels = images[order], labels[order]
+
+    def other(shown: Tensor) -> Tensor:
+        of_last_class = shown[..., 2:].mean(dim=(1, 2, 3)) - shown[..., :2].mean(dim=(1, 2, 3)) > 0.3
+        return ensemble()(shown) * (1 + of_last_class.float())[:, None]
+
+    hashes = {
+        fingerprint([("model", model)], [], images, labels, seed=0, batching=Batching(250))
+        for model in (lambda shown: ensemble()(shown), other)
+    }
+    assert len(hashes) == 2
+
+
+OWN_ATTACK = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Own:
+    name, requires, needs_members = "own", "labels", False
+
+    def __call__(self, model, images, labels, threat, *, generator):
+        return threat.project(images, images.lerp(images.flip(-1), {share}))
+"""
+
+
+def own_attack(file: Path, share: float) -> Any:
+    file.write_text(OWN_ATTACK.format(share=share))
+    specification = importlib.util.spec_from_file_location("own_attack", file)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["own_attack"] = module
+    specification.loader.exec_module(module)
+    return module.Own()
+
+
+def test_an_attack_of_ones_own_that_was_changed_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "own_attack", None)
+    store: dict[str, bytes] = {}
+    before = run(store=store, num_images=60, attacks=[own_attack(tmp_path / "before.py", 0.0)])
+    attack = own_attack(tmp_path / "after.py", 1.0)
+    after = run(store=store, num_images=60, attacks=[attack])
+    assert before.attacks[0].robust_accuracy != after.attacks[0].robust_accuracy
+    assert run(store=Refusing(store), num_images=60, attacks=[attack]) == after
+
+
+def test_what_is_stored_of_an_attack_serves_audits_with_others() -> None:
+    images, labels = data()
+    hashes = {
+        fingerprint([("model", ensemble())], attacks, images, labels, seed=0, batching=Batching(250))
+        for attacks in ([PGD()], [FGSM(), Square()])
+    }
+    assert len(hashes) == 1
+
+
 def test_a_model_that_holds_more_than_tensors_is_audited_with_a_store() -> None:
     class Described(nn.Sequential):
         def get_extra_state(self) -> dict[str, torch.dtype]:
@@ -170,7 +232,7 @@ def test_a_model_that_holds_more_than_tensors_is_audited_with_a_store() -> None:
 def test_images_are_not_copied_to_be_known_again() -> None:
     images, labels = torch.zeros(1000, 1, 64, 64), torch.zeros(1000, dtype=torch.long)
     tracemalloc.start()
-    fingerprint([], images, labels, seed=0, batching=Batching(250))
+    fingerprint([], [], images, labels, seed=0, batching=Batching(250))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < images.numel() * images.element_size() / 4

@@ -89,6 +89,16 @@ def test_attacks_that_no_audit_can_make_are_refused(attacks: Any, message: str) 
         audit(linear_model(), PIXELS / 255, LABELS, THREAT, attacks=attacks)
 
 
+def test_an_attack_without_a_repr_of_its_own_is_refused() -> None:
+    class Nameless:
+        name, requires, needs_members = "nameless", "labels", False
+
+    with pytest.raises(
+        InvalidInputError, match=r"frozen dataclass's is, not <.*Nameless object at 0x\w+>, which holds"
+    ):
+        audit(linear_model(), PIXELS / 255, LABELS, THREAT, attacks=[Nameless()])  # type: ignore[list-item]
+
+
 @pytest.mark.parametrize("attacks", ["standard", [FGSM(), TargetedAPGD()], (Square(),)])
 def test_other_attacks_pass(attacks: Any) -> None:
     check_attacks(attacks)
