@@ -1,6 +1,7 @@
 """Figures of a report: pure functions of its data, None where the report has no such data."""
 
 import base64
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from smdguard.render.style import BLUE, ORANGE, SIGNED, bare, laid_out, styled, 
 from smdguard.report import AuditReport, CurvePoint, GalleryImage, Picture, SaliencyMaps
 
 _GALLERY_COLUMNS = 4
+# Letters beside each other that fit above a picture.
+_LABEL_WIDTH = 14
 
 
 @styled()
@@ -79,12 +82,12 @@ def saliency_maps(report: AuditReport) -> Figure | None:
         return None
     rows = report.exhibits.saliency
     num_members = max(len(row.maps) for row in rows)
-    figure = Figure(
-        figsize=(1.05 * (num_members + 2), 1.05 * _tallness(rows[0].image) * len(rows) + 0.3), layout="constrained"
-    )
+    labels = [_label(report, row.label) for row in rows]
+    width = 1.05 * (num_members + 2) + 0.08 * max(len(line) for label in labels for line in label.split("\n"))
+    figure = Figure(figsize=(width, 1.05 * _tallness(rows[0].image) * len(rows) + 0.3), layout="constrained")
     grid = figure.subplots(len(rows), num_members + 2, squeeze=False)
-    for row, all_axes in zip(rows, grid, strict=True):
-        _draw_saliency(row, list(all_axes), class_name(report, row.label))
+    for row, all_axes, label in zip(rows, grid, labels, strict=True):
+        _draw_saliency(row, list(all_axes), label)
     grid[0, 0].set_title("image", fontsize=9)
     for index in range(num_members):
         grid[0, index + 1].set_title(f"member {index}", fontsize=9)
@@ -100,8 +103,8 @@ def gallery(report: AuditReport) -> Figure | None:
     shown = report.exhibits.gallery
     num_columns = min(_GALLERY_COLUMNS, len(shown))
     num_blocks = -(-len(shown) // num_columns)
-    height = 3.7 * _tallness(shown[0].clean) + 0.7
-    figure = Figure(figsize=(1.2 * num_columns + 0.3, height * num_blocks), layout="constrained")
+    height = 3.6 * _tallness(shown[0].clean) + 1.2
+    figure = Figure(figsize=(1.25 * num_columns + 0.7, height * num_blocks), layout="constrained")
     for block, part in enumerate(figure.subfigures(num_blocks, 1, squeeze=False).flat):
         grid = part.subplots(3, num_columns, squeeze=False)
         for axes in grid.flat:
@@ -110,7 +113,7 @@ def gallery(report: AuditReport) -> Figure | None:
         for specimen, column in zip(specimens, grid.T, strict=False):
             _draw_specimen(report, specimen, list(column))
         for axes, name in zip(grid[:, 0], ("clean", "change", "attacked"), strict=True):
-            axes.set_ylabel(name)
+            _write_beside(axes, name)
     return laid_out(figure)
 
 
@@ -170,6 +173,14 @@ def class_name(report: AuditReport, label: int) -> str:
     return report.class_names[label] if 0 <= label < len(report.class_names) else str(label)
 
 
+def _label(report: AuditReport, label: int) -> str:
+    """The name of a class, or its beginning, in at most two lines that are no wider than a picture."""
+    first, *others = textwrap.wrap(printable(class_name(report, label)), _LABEL_WIDTH) or [""]
+    if len(others) > 1:
+        others = [f"{others[0][: _LABEL_WIDTH - 1]}…"]
+    return "\n".join([first, *others])
+
+
 def _draw_curve(axes: Axes, curve: tuple[CurvePoint, ...], name: str, colour: str, line: str) -> None:
     radii = [point.epsilon for point in curve]
     low, high = [point.robust_accuracy.low for point in curve], [point.robust_accuracy.high for point in curve]
@@ -180,7 +191,7 @@ def _draw_curve(axes: Axes, curve: tuple[CurvePoint, ...], name: str, colour: st
 def _draw_saliency(row: SaliencyMaps, all_axes: list[Axes], name: str) -> None:
     image_axes, *map_axes, cosine_axes = all_axes
     _show(image_axes, row.image)
-    image_axes.set_ylabel(name)
+    _write_beside(image_axes, name)
     for axes, saliency in zip(map_axes, row.maps, strict=False):
         axes.imshow(_pixels(saliency), cmap=SIGNED, vmin=1, vmax=255)
     cosines = numpy.eye(len(row.maps))
@@ -188,7 +199,7 @@ def _draw_saliency(row: SaliencyMaps, all_axes: list[Axes], name: str) -> None:
     cosines += numpy.triu(cosines, 1).T
     cosine_axes.imshow(cosines, cmap=SIGNED, vmin=-1, vmax=1)
     texts = [[f"{cosine:.1f}" for cosine in line] for line in cosines]
-    write_cells(cosine_axes, cosines, texts, dark_below=0.0, size=24 / len(cosines))
+    write_cells(cosine_axes, cosines, texts, dark_below=0.0, size=24 * min(1.0, _tallness(row.image)) / len(cosines))
     for axes in all_axes:
         axes.set_xticks([])
         axes.set_yticks([])
@@ -214,7 +225,12 @@ def _draw_specimen(report: AuditReport, specimen: GalleryImage, column: list[Axe
 
 
 def _answer(report: AuditReport, label: int, probability: float) -> str:
-    return f"{class_name(report, label)} ({100 * probability:.0f} %)"
+    return f"{_label(report, label)}\n({100 * probability:.0f} %)"
+
+
+def _write_beside(axes: Axes, text: str) -> None:
+    """To the left of a picture, in lines that are read without turning the head and fit beside flat pictures."""
+    axes.set_ylabel(text, rotation="horizontal", ha="right", va="center", fontsize=9)
 
 
 def _show(axes: Axes, picture: Picture) -> None:

@@ -111,8 +111,8 @@ def test_gallery_tells_fooled_from_standing(full: AuditReport) -> None:
     visible = [axes for axes in drawn(figures.gallery, full).axes if axes.get_visible()]
     assert len(visible) == 6 * 3
     answers = [axes.get_xlabel() for axes in visible if axes.get_xlabel()]
-    assert answers[0] == "still\nT-shirt/top (60 %)"
-    assert answers[2] == "taken for\nT-shirt/top (60 %)"
+    assert answers[0] == "still\nT-shirt/top\n(60 %)"
+    assert answers[2] == "taken for\nT-shirt/top\n(60 %)"
 
 
 def test_what_the_attack_made_brighter_is_brighter_than_grey(full: AuditReport) -> None:
@@ -134,7 +134,42 @@ def test_the_change_that_the_report_holds_is_shown_with_zero_in_grey(
 
 def test_gallery_of_unknown_classes_shows_numbers(full: AuditReport) -> None:
     figure = drawn(figures.gallery, dataclasses.replace(full, class_names=()))
-    assert figure.axes[0].get_title() == "0 (90 %)"
+    assert figure.axes[0].get_title() == "0\n(90 %)"
+
+
+LONG_NAMES = (
+    "American Staffordshire terrier, Staffordshire terrier, American pit bull terrier",
+    "pneumonoultramicroscopicsilicovolcanoconiosis",
+    "black-and-tan coonhound",
+    "great white shark, white shark, man-eater",
+    "German short-haired pointer",
+    "Cardigan, Cardigan Welsh corgi",
+)
+
+
+@pytest.mark.parametrize("draw", [figures.gallery, figures.saliency_maps])
+@pytest.mark.parametrize(("height", "width"), [(6, 5), (4, 8)])
+def test_long_names_are_shortened_and_cover_nothing(
+    full: AuditReport, only: Callable[..., AuditReport], draw: Callable[..., Figure | None], height: int, width: int
+) -> None:
+    assert full.exhibits is not None
+    shown = Picture(1, height, width, base64.b64encode(bytes(height * width)).decode())
+    report = dataclasses.replace(
+        only(
+            gallery=tuple(dataclasses.replace(one, clean=shown, adversarial=shown) for one in full.exhibits.gallery),
+            saliency=tuple(dataclasses.replace(one, image=shown, maps=(shown,) * 3) for one in full.exhibits.saliency),
+        ),
+        class_names=LONG_NAMES,
+    )
+    figure = drawn(draw, report)
+    texts = [text for axes in figure.axes for text in (axes.title, axes.xaxis.label, axes.yaxis.label)]
+    texts = [text for text in texts if text.get_text()]
+    assert any("American\nStaffordshire…" in text.get_text() for text in texts)
+    boxes = [text.get_window_extent() for text in texts]
+    pictures = [axes.get_window_extent() for axes in figure.axes if axes.get_visible()]
+    for number, box in enumerate(boxes):
+        assert not box.count_overlaps([*boxes[:number], *boxes[number + 1 :], *pictures])
+        assert all(figure.bbox.contains(*corner) for corner in box.corners())
 
 
 def test_histogram_counts_shares(full: AuditReport, only: Callable[..., AuditReport]) -> None:
