@@ -159,12 +159,13 @@ def _one_of_each_class(sample: _Sample) -> Tensor:
 
 
 def _gallery(model: Model, sample: _Sample) -> tuple[GalleryImage, ...]:
+    """Those whose answer shows how they fared: not one that is no number, nor another one when asked again."""
     if not len(sample.labels):
         return ()
     with torch.no_grad():
-        before, after = (
-            model(images).softmax(dim=-1).nan_to_num(0.0) for images in (sample.images, sample.adversarial)
-        )
+        before, after = (model(images).softmax(dim=-1) for images in (sample.images, sample.adversarial))
+    usable = before.isfinite().all(dim=1) & after.isfinite().all(dim=1)
+    shows = usable & ((after.argmax(dim=1) == sample.labels) == sample.standing)
     return tuple(
         GalleryImage(
             label=label,
@@ -177,6 +178,7 @@ def _gallery(model: Model, sample: _Sample) -> tuple[GalleryImage, ...]:
             perturbation=_signed_picture(_shrunk(sample.adversarial[row] - sample.images[row], _extremes)),
         )
         for row, label in enumerate(sample.labels.tolist())
+        if shows[row]
     )
 
 

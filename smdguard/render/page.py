@@ -74,8 +74,7 @@ def html(report: AuditReport) -> str:
 def _curve(report: AuditReport) -> _Figure | None:
     caption = (
         "Accuracy in the worst case over all attacks, for changes of growing size. The shaded bands are 95 % Wilson "
-        "bounds. The curves end at the largest change that was tried; larger ones fool more, and large enough ones all "
-        "models."
+        "bounds. The curves end at the largest change that was tried; a large enough one fools every model."
     )
     shares = {point.epsilon: _percent(point.robust_accuracy.value) for point in report.curve}
     heading, rows = ["epsilon", "accuracy"], [[f"{radius:.4g}", share] for radius, share in shares.items()]

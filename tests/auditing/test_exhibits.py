@@ -46,7 +46,8 @@ def test_exhibits_of_an_ensemble(tiny_ensemble: Ensemble, images: Tensor) -> Non
         change = pixels(image.adversarial) - pixels(image.clean)
         assert 0 < numpy.abs(change).max() <= 255 * THREAT.epsilon + 1
         assert image.attack in {"FGSM", "PGD"}
-        assert 0.1 <= image.adversarial_probability <= 1
+        attacked = torch.from_numpy(pixels(image.adversarial) / 255).float()
+        assert tiny_ensemble(attacked[None]).argmax() == image.adversarial_label
     assert [len(row.maps) for row in shown.saliency] == [3] * min(3, len(shown.gallery))
     for row in shown.saliency:
         assert all(-1 <= cosine <= 1 for cosine in row.cosines)
@@ -120,6 +121,17 @@ def test_a_model_that_is_always_wrong_has_nothing_to_show(tiny_ensemble: Ensembl
     labels = (tiny_ensemble(images).argmax(dim=1) + 1) % 10
     _, shown = run(tiny_ensemble, images, labels)
     assert shown == Exhibits((), (), None)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_an_image_whose_answer_is_no_number_is_not_shown_as_taken_for_a_class(label: int) -> None:
+    def model(batch: Tensor) -> Tensor:
+        lead = 0.52 - batch.mean(dim=(1, 2, 3)) + 0 * torch.where(batch > 0.55, torch.nan, 0).sum(dim=(1, 2, 3))
+        return torch.stack([lead, -lead] if label == 0 else [-lead, lead], dim=1)
+
+    report, shown = run(model, torch.full((5, 1, 4, 4), 0.5), torch.full((5,), label), ThreatModel("linf", 0.1))
+    assert report.worst_case.robust_accuracy.value == 0
+    assert shown.gallery == ()
 
 
 def test_large_images_are_shown_small() -> None:

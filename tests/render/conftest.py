@@ -105,11 +105,16 @@ def hostile(full: AuditReport) -> AuditReport:
     attacks = tuple(dataclasses.replace(result, name=HOSTILE, repr=HOSTILE, source=HOSTILE) for result in full.attacks)
     exhibits = full.exhibits
     assert exhibits is not None
-    gallery = tuple(dataclasses.replace(image, label=-1, attack=HOSTILE) for image in exhibits.gallery)
+    gallery = tuple(dataclasses.replace(image, attack=HOSTILE) for image in exhibits.gallery)
+    # A class that there is no name for, beside those with a hostile one.
+    gallery = (dataclasses.replace(gallery[0], label=-1), *gallery[1:])
+    assert full.suspicion is not None
+    noticed = tuple(dataclasses.replace(one, name=HOSTILE, repr=HOSTILE) for one in full.suspicion.attacks)
     return dataclasses.replace(
         full,
         model=HOSTILE,
         dataset=HOSTILE,
+        class_names=(HOSTILE, HOSTILE),
         attacks=attacks,
         findings=(Finding(HOSTILE, "high", HOSTILE, {HOSTILE: HOSTILE}),),
         verdict_reason=HOSTILE,
@@ -118,6 +123,7 @@ def hostile(full: AuditReport) -> AuditReport:
         exhibits=dataclasses.replace(exhibits, gallery=gallery),
         baseline=Baseline(HOSTILE, HOSTILE, 500, full.curve),
         impossible=(Impossible(HOSTILE, HOSTILE),),
+        suspicion=dataclasses.replace(full.suspicion, attacks=noticed),
     )
 
 

@@ -1,7 +1,9 @@
 """The page: whole by itself, well-formed, safe, and with what its reader must know."""
 
+import base64
 import dataclasses
 import re
+import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
 import pytest
@@ -162,6 +164,11 @@ def test_text_is_escaped(pages: dict[str, str]) -> None:
     assert "<script" not in content
     assert "&lt;script&gt;" in content
     assert "&amp;amp;" in content
+    images = Page(content).all("img")
+    assert len(images) == 5
+    for image in images:
+        drawing = ElementTree.fromstring(base64.b64decode((image["src"] or "").partition(",")[2]))
+        assert not {element.tag.rpartition("}")[2] for element in drawing.iter()} & {"script", "foreignObject"}
 
 
 class Rows(HTMLParser):
