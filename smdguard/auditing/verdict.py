@@ -21,8 +21,8 @@ def judge(
 ) -> tuple[Verdict, str]:
     """The verdict, and the reason for it.
 
-    What was shown to fall has fallen, whatever else is wrong, unless the answers are not steady; that much stands is
-    believed only where nothing speaks against it.
+    What was shown to fall has fallen, whatever else is wrong, unless the answers are not steady, or something stands
+    while the gradients lead attacks astray; that much stands is believed only where nothing speaks against it.
 
     Args:
         outcomes: What the attacks left standing.
