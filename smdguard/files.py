@@ -65,10 +65,10 @@ def write_atomically(path: Path, content: bytes) -> None:
         SmdguardError: The file cannot be written.
     """
     with named_errors(path):
-        place = Path(os.path.realpath(path))
-        if place.exists() and not place.is_file():
-            place.write_bytes(content)
+        if path.exists() and not path.is_file():
+            path.write_bytes(content)
             return
+        place = Path(os.path.realpath(path))
         place.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
         temporary = Path(name)

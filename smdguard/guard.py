@@ -2,9 +2,10 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -133,11 +134,11 @@ class Guard:
     @overload
     def predict(self, images: ImageSource, *, preprocess: Mode | None = None) -> Prediction: ...
     @overload
-    def predict(self, images: Sequence[ImageSource], *, preprocess: Mode | None = None) -> list[Prediction]: ...
+    def predict(self, images: Iterable[ImageSource], *, preprocess: Mode | None = None) -> list[Prediction]: ...
     def predict(
-        self, images: ImageSource | Sequence[ImageSource], *, preprocess: Mode | None = None
+        self, images: ImageSource | Iterable[ImageSource], *, preprocess: Mode | None = None
     ) -> Prediction | list[Prediction]:
-        """Classify an image, or each image of a list.
+        """Classify an image, or each of several.
 
         Args:
             images: A path, the bytes of a PNG or JPEG file, a PIL image, or an array (H, W), (H, W, C) or (C, H, W)
@@ -152,9 +153,8 @@ class Guard:
         """
         if isinstance(images, ImageSource):
             return self.predict_prepared(self.prepare(images, preprocess=preprocess)[None])[0]
-        predictions = []
-        for start in range(0, len(images), self.batch_size):
-            batch = images[start : start + self.batch_size]
+        predictions, remaining = [], iter(images)
+        while batch := list(islice(remaining, self.batch_size)):
             prepared = [self.prepare(image, preprocess=preprocess) for image in batch]
             predictions += self.predict_prepared(numpy.stack(prepared))
         return predictions
@@ -188,7 +188,7 @@ class Guard:
         batches = [images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size)]
         member_log_probabilities = numpy.concatenate([self.backend.member_log_probabilities(b) for b in batches])
         probabilities = numpy.exp(average_log_probabilities(member_log_probabilities))
-        # One member that is, makes the average so.
+        # NaN of one member makes the average NaN.
         if numpy.isnan(probabilities).any():
             raise BackendError(f"{self.name} answers with what is not a number; its weights are of no use")
         agreements = agreement(member_log_probabilities)

@@ -69,6 +69,11 @@ def test_what_is_no_regular_file_is_written_to_and_not_replaced(tmp_path: Path) 
     finally:
         os.close(end)
     assert pipe.is_fifo()
+    receiver, sender = os.pipe()
+    write_atomically(Path(f"/dev/fd/{sender}"), b"nameless")
+    assert os.read(receiver, 100) == b"nameless"
+    os.close(receiver)
+    os.close(sender)
     with pytest.raises(SmdguardError, match="cannot be written: Is a directory"):
         write_atomically(tmp_path, b"content")
 

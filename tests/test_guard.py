@@ -76,6 +76,7 @@ def test_back_ends_agree_on_every_bundled_image(model: str, tiny_folder: Path) -
 def test_prediction_does_not_depend_on_the_batch(guard: Guard, digits: numpy.ndarray) -> None:
     images = list(digits[::3])  # More than one batch.
     together = guard.predict(images)
+    assert [prediction.label for prediction in together] == [one.label for one in guard.predict(iter(images))]
     for image, prediction in list(zip(images, together, strict=True))[::37]:
         alone = guard.predict(image)
         assert alone.label == prediction.label

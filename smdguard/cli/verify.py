@@ -34,7 +34,8 @@ def verify(ctx: click.Context, models: tuple[str, ...], as_json: bool) -> None:
         if "error" in row:
             click.echo(f"Error: {row['model']}: {row['error']}", err=True)
         elif not as_json:
-            click.echo(f"{row['model']}: {row['num_files']} files, {row['num_bytes'] / 1e6:.1f} MB, verified")
+            unasked = "" if row["golden_outputs_on"] else ", but not asked for golden outputs"
+            click.echo(f"{row['model']}: {row['num_files']} files, {row['num_bytes'] / 1e6:.1f} MB, verified{unasked}")
     if any("error" in row for row in rows):
         ctx.exit(1)
 
@@ -48,13 +49,13 @@ def _verify(name: str) -> dict[str, Any]:
     try:
         folder = find_model(name)
         num_bytes = folder.verify()
-        if folder.has(GOLDEN):
-            tolerance = golden.ATOL if folder.entry is None else folder.entry.golden.atol
-            for backend in _back_ends(folder):
-                golden.check_golden(Guard(folder, backend=backend, device="cpu"), folder.read(GOLDEN), atol=tolerance)
+        tolerance = golden.ATOL if folder.entry is None else folder.entry.golden.atol
+        backends = _back_ends(folder) if folder.has(GOLDEN) else []
+        for backend in backends:
+            golden.check_golden(Guard(folder, backend=backend, device="cpu"), folder.read(GOLDEN), atol=tolerance)
     except SmdguardError as error:
         return {"model": name, "error": str(error)}
-    return {"model": name, "num_files": len(folder.config.files), "num_bytes": num_bytes}
+    return {"model": name, "num_files": len(folder.config.files), "num_bytes": num_bytes, "golden_outputs_on": backends}
 
 
 def _back_ends(folder: "ModelFolder") -> list["BackendName"]:

@@ -103,7 +103,7 @@ def test_verify_without_a_name_is_all_that_is_here(smdguard: Run, tiny_zoo: Path
     result = smdguard("verify")
     here = ["naive-lenet-mnist-s1", "smd-lenet-mnist-s1"]
     assert [line.partition(":")[0] for line in result.stdout.splitlines()] == here
-    assert all(line.endswith(" MB, verified") for line in result.stdout.splitlines())
+    assert all(" MB, verified" in line for line in result.stdout.splitlines())
     smdguard("pull", NAME)
     assert [line.partition(":")[0] for line in smdguard("verify").stdout.splitlines()] == [NAME, *here]
 
@@ -208,7 +208,12 @@ def test_verify_makes_no_members_of_the_users_own(
     smdguard: Run, golden_copy: Path, edit_config: Callable[..., None]
 ) -> None:
     edit_config(golden_copy, lambda config: config["architecture"].update(name="own_members:network"))
-    assert smdguard("verify", golden_copy).stdout.startswith(f"{golden_copy}: 3 files, ")
+    assert smdguard("verify", golden_copy).stdout.endswith(" MB, verified\n")
+    edit_config(golden_copy, lambda config: config["files"].pop(ONNX))
+    # Without the graph nothing is left to ask.
+    assert smdguard("verify", golden_copy).stdout.endswith(" MB, verified, but not asked for golden outputs\n")
+    (row,) = json.loads(smdguard("verify", golden_copy, "--json").stdout)["models"]
+    assert row["golden_outputs_on"] == []
 
 
 # The environment, in processes of their own, for the Hub's client reads it when it is imported.
