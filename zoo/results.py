@@ -41,9 +41,9 @@ lines between the radii of the audits, from the mean over our seeds. Below 0.3 o
 _TRIALS = """\
 ## Trials of what the distance is due to
 
-Accuracy in percent at epsilon 0.3 with one setting that is not the zoo's: the paper's mean, that over the zoo's seeds,
-and that over the trial's. The settings, and what they show, are above. Black-box attacks on a trial are made on
-ensembles of the same trial.
+Accuracy in percent at epsilon 0.3: the paper's mean, that over a trial's seeds, and below it that over the zoo's runs
+of the same seeds. What each trial is, and what it shows, is above. Black-box attacks on a trial are made on ensembles
+of the same trial.
 """
 _STRONGER = """\
 ## The same models under stronger attacks

@@ -18,7 +18,7 @@ _HEADER = ("data set", "method", "attacks", "trial", *COLUMNS.values(), "worst c
 
 
 def trials_table(ours: Sequence[FinishedRun], trials: Mapping[str, Sequence[FinishedRun]]) -> str:
-    """Below the paper's figures and those of the zoo's runs the figures of each trial of that kind, in Markdown.
+    """Below the paper's figures those of each trial, and of the zoo's runs of the same seeds, in Markdown.
 
     Args:
         ours: The zoo's runs.
@@ -40,7 +40,14 @@ def _lines(
     finished = {name: found for name, runs in trials.items() if (found := runs_of(runs, row.kind, reading))}
     if not finished:
         return
+    usual = runs_of(ours, row.kind, reading)
     yield ["the paper's", *(f"{row.accuracy_percent[column]:.1f}" for column in COLUMNS), "-", "-"]
-    for name, runs in {"none: the zoo's": runs_of(ours, row.kind, reading), **finished}.items():
-        spreads = [spread(runs, figure, reading, EPSILON) for figure in _FIGURES]
-        yield [name, *("-" if figure is None else str(figure) for figure in spreads), str(len(runs))]
+    for name, runs in finished.items():
+        seeds = {run.recipe.seed for run in runs}
+        yield [name, *_figures(runs, reading)]
+        yield ["without it", *_figures([run for run in usual if run.recipe.seed in seeds], reading)]
+
+
+def _figures(runs: Sequence[FinishedRun], reading: Reading) -> list[str]:
+    spreads = [spread(runs, figure, reading, EPSILON) for figure in _FIGURES]
+    return [*("-" if figure is None else str(figure) for figure in spreads), str(len(runs))]
