@@ -21,6 +21,7 @@ from smdguard.auditing.outcomes import Outcome, worst_case
 from smdguard.auditing.plan import Plan, plan_attacks
 from smdguard.auditing.preset_names import PresetName
 from smdguard.auditing.probes import TRACED, probe_gradient_attacks, probe_rows
+from smdguard.auditing.sanity import blind_members
 from smdguard.auditing.suspicion import suspicion_under_attack
 from smdguard.auditing.validation import (
     check_attacks,
@@ -164,10 +165,11 @@ def _look_at_model(plan: Plan, workshop: Workshop, threat: ThreatModel) -> Evide
     """What shows before any attack is made."""
     run, model = workshop.batching.run, workshop.batching.wrap(plan.model)
     shards = workshop.images.split(SHARD_SIZE), workshop.labels.split(SHARD_SIZE)
+    hidden = blind_members(plan.blind_members) if plan.has_gradients else []
     return Evidence(
         clean=workshop.standing(plan.model, workshop.images, workshop.labels),
         health=run(lambda: gradient_health(model, *shards, threat)) if plan.has_gradients else None,
-        probed=run(lambda: probe_input(model, *_probed(workshop), has_gradients=plan.has_gradients)),
+        probed=[*run(lambda: probe_input(model, *_probed(workshop), has_gradients=plan.has_gradients)), *hidden],
     )
 
 

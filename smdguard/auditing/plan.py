@@ -77,11 +77,16 @@ class Plan:
         return isinstance(self.model, Ensemble) and len(self.members) == len(self.model.members)
 
     @property
+    def blind_members(self) -> list[str]:
+        """The members of an ensemble that give no gradients."""
+        every_member = member_models(self.model) if isinstance(self.model, Ensemble) else {}
+        return [name for name in every_member if name not in self.members]
+
+    @property
     def left_out(self) -> list[Impossible]:
         """What the model does not allow, for the report."""
         left_out = [*self.impossible.values()]
-        if isinstance(self.model, Ensemble) and not self.follows_every_member:
-            blind = [name for name in member_models(self.model) if name not in self.members]
+        if blind := self.blind_members:
             left_out += [Impossible(f"attacks on {name} alone", "it gives no input gradients") for name in blind]
             parts = ["saliency maps", *(["attacks on the suspicion"] if self.suspicion_threshold is not None else [])]
             left_out += [Impossible(part, "they need the input gradients of every member") for part in parts]

@@ -109,6 +109,16 @@ def _no_gradients(health: GradientHealth | None) -> Iterator[Finding]:
         yield Finding("no_gradients", "high", message)
 
 
+def blind_members(names: Sequence[str]) -> Iterator[Finding]:
+    """Members without gradients among others that have them, which alone the attacks on the ensemble follow."""
+    if names:
+        message = (
+            f"No input gradients come from {', '.join(names)}: attacks on the ensemble follow those of the other "
+            "members alone, and find less. Audit differentiable members in their place."
+        )
+        yield Finding("blind_members", "high", message, {"num_blind": float(len(names))})
+
+
 def _indirect_beats_white_box(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
     """Attacks without the model's gradients that do better than all with them."""
     if pair := with_and_without_gradients(outcomes):
