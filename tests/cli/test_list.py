@@ -1,6 +1,7 @@
 """smdguard list."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,12 @@ def test_real_models_are_listed_with_their_audits(smdguard: Run, entry: Manifest
 def test_a_full_disk_is_one_line(arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         answer = subprocess.run(
-            [sys.executable, "-m", "smdguard", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            [sys.executable, "-m", "smdguard", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
         )
     assert answer.stderr == "Error: standard output cannot be written: No space left on device\n"
     assert answer.returncode == 1
