@@ -84,17 +84,18 @@ class OnnxClassifier:
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        IntegrityError: The content cannot be run, or does not take one batch of images of a known size.
+        IntegrityError: The content cannot be run, or does not take one batch of images of a known size, their 1 or 3
+            channels first.
         BackendError: "cuda" was asked for and ONNX Runtime cannot use a GPU here.
     """
 
     def __init__(self, model: bytes, source: str, device: str) -> None:
         self._session = _open_session(model, source, device)
         shape = _input_shape(self._session)
-        if len(shape) != 4 or not all(isinstance(length, int) for length in shape[1:]):
+        if len(shape) != 4 or shape[1] not in (1, 3) or not all(isinstance(length, int) for length in shape[1:]):
             raise IntegrityError(
-                f"{source} must take one tensor(float) (B, C, H, W) of fixed size, but takes "
-                f"{_inputs_in_words(self._session)}"
+                f"{source} must take one tensor(float) (B, C, H, W) of fixed size with C 1 or 3, but takes "
+                f"{_inputs_in_words(self._session)}; where channels come last, transpose inside the graph"
             )
         self.image_shape: tuple[int, int, int] = tuple(shape[1:])
         self.labels = _labels(self._session)

@@ -125,6 +125,21 @@ def test_what_a_graph_declares_of_its_output_is_not_trusted() -> None:
         open_backend(model.SerializeToString())
 
 
+@pytest.mark.parametrize("images", [["b", 8, 8, 3], ["b", 4, 8, 8], ["b", "c", 8, 8], ["b", 3, "h", 8], ["b", 192]])
+def test_a_classifier_that_takes_no_images_with_channels_first_is_refused(images: list[Any]) -> None:
+    with pytest.raises(IntegrityError) as caught:
+        OnnxClassifier(graph(images=images), "keras.onnx", "cpu")
+    assert str(caught.value) == (
+        f"keras.onnx must take one tensor(float) (B, C, H, W) of fixed size with C 1 or 3, but takes 'images' "
+        f"tensor(float) {images}; where channels come last, transpose inside the graph"
+    )
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_classifier_of_grey_or_of_coloured_images_is_opened(channels: int) -> None:
+    assert OnnxClassifier(graph(images=["b", channels, 8, 6]), "any.onnx", "cpu").image_shape == (channels, 8, 6)
+
+
 def test_missing_cuda_libraries_are_not_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
