@@ -133,7 +133,8 @@ def _open_session(model: bytes, source: str, device: str) -> onnxruntime.Inferen
     except Exception as error:  # ONNX Runtime's exceptions share no narrower public ancestor.
         if "external data" in str(error).lower():
             raise IntegrityError(
-                f"{source} keeps its weights in another file, which is not verified; export it as one file"
+                f"{source} keeps its weights in another file, which is not verified; export it as one file, from "
+                "PyTorch with torch.onnx.export(..., external_data=False)"
             ) from error
         raise IntegrityError(f"{source} cannot be run by ONNX Runtime: {_first_line(error)}") from error
     # Those available include CUDA even without a GPU; only a session knows what it got.

@@ -7,6 +7,7 @@ import numpy
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import convert_model_to_external_data
 
@@ -198,3 +199,13 @@ def test_weights_in_another_file_are_refused_even_where_they_lie_in_the_working_
     onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     with pytest.raises(IntegrityError, match=r"^model\.onnx keeps its weights in another file, which is not verified"):
         open_backend(content)
+
+
+def test_what_pytorch_exports_is_opened_where_the_refusal_s_advice_is_followed(tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 10)).eval()
+    path = tmp_path / "classifier.onnx"
+    torch.onnx.export(network, (torch.zeros(2, 3, 8, 8),), path, verbose=False)
+    with pytest.raises(IntegrityError, match=r"with torch\.onnx\.export\(\.\.\., external_data=False\)$"):
+        OnnxClassifier(path.read_bytes(), "classifier.onnx", "cpu")
+    torch.onnx.export(network, (torch.zeros(2, 3, 8, 8),), path, verbose=False, external_data=False)
+    assert OnnxClassifier(path.read_bytes(), "classifier.onnx", "cpu").image_shape == (3, 8, 8)
