@@ -83,8 +83,8 @@ def check_model(model: Model, images: Tensor, labels: Tensor, name: str = "the m
         raise InvalidInputError(f"labels must lie in 0 to {num_classes - 1}, but these span {low} to {high}")
     if bool((output >= 0).all()) and torch.allclose(output.sum(dim=1), output.new_ones(len(output)), atol=1e-4):
         raise InvalidInputError(
-            f"{name} seems to give probabilities; give logits or log-probabilities, or gradients will vanish "
-            "where it is sure and the audit will overstate its robustness"
+            f"{name} seems to give probabilities; give logits or log-probabilities (leave out the last softmax): where "
+            "it is sure, probabilities hardly change, attacks find no way, and the audit would overstate its robustness"
         )
 
 

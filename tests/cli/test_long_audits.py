@@ -164,13 +164,17 @@ def test_fail_under_is_not_satisfied_by_what_is_unreliable(smdguard: Run, halves
     assert "unreliable does not satisfy --fail-under" in result.stderr
 
 
+PROBABILITIES = (
+    "the model seems to give probabilities; give logits or log-probabilities (leave out the last softmax): where it is "
+    "sure, probabilities hardly change, "
+)
 WRONG = {
     "halves:broken": "halves:broken cannot be made: ValueError: no weights here",
     "halves:absent": "halves:absent cannot be imported: AttributeError",
     "nowhere.at.all:make": "nowhere.at.all:make cannot be imported: ModuleNotFoundError",
     "halves:number": "halves:number gives a int, not a model",
     "halves:training": "the model is in training mode",
-    "halves:probabilities": "the model seems to give probabilities",
+    "halves:probabilities": PROBABILITIES,
     "torchvision:lenet": "torchvision has no model 'lenet'",
     "absent.onnx": "absent.onnx cannot be read: No such file",
 }
@@ -236,13 +240,17 @@ def test_weights_that_cannot_be_fetched_are_one_clear_line(
     assert line.startswith("torchvision:resnet18 cannot be had: URLError: <urlopen error no route to host>")
 
 
-def onnx_classifier(batch: int | str) -> bytes:
+def onnx_classifier(batch: int | str, last: str = "Identity") -> bytes:
     """Left against right half of a 6 x 6 image."""
     make, kind = onnx.helper, onnx.TensorProto.FLOAT
     weight = torch.tensor([1.0, 1, 1, -1, -1, -1]).repeat(6)
     values = torch.stack([weight, -weight], dim=1)
     graph = make.make_graph(
-        [make.make_node("Flatten", ["images"], ["flat"]), make.make_node("MatMul", ["flat", "weight"], ["logits"])],
+        [
+            make.make_node("Flatten", ["images"], ["flat"]),
+            make.make_node("MatMul", ["flat", "weight"], ["scores"]),
+            make.make_node(last, ["scores"], ["logits"]),
+        ],
         "halves",
         [make.make_tensor_value_info("images", kind, [batch, 1, 6, 6])],
         [make.make_tensor_value_info("logits", kind, [batch, 2])],
@@ -259,6 +267,15 @@ def test_onnx_files_are_attacked_without_gradients(smdguard: Run, halves: Path, 
     assert [row["name"] for row in document["attacks"]] == ["Square"]
     assert {one["name"] for one in document["impossible"]} >= {"FGSM", "PGD", "APGD-CE"}
     assert document["clean_accuracy"]["value"] == 1
+
+
+def test_an_onnx_file_that_ends_in_softmax_is_refused_for_a_reason_that_needs_no_gradients(
+    one_line: OneLine, halves: Path
+) -> None:
+    (halves / "softmax.onnx").write_bytes(onnx_classifier("batch", last="Softmax"))
+    line = one_line("audit", "--model", "softmax.onnx", "--data", "images", "--quiet")
+    assert line.startswith(PROBABILITIES)
+    assert "gradient" not in line
 
 
 def test_that_images_may_have_been_trained_on_is_told(smdguard: Run, halves: Path) -> None:
