@@ -13,7 +13,7 @@ from torch import Tensor
 from smdguard.datasets import Dataset, LabelledImages, balanced_rows, balanced_subset
 from smdguard.errors import ImageError, InvalidInputError
 from smdguard.files import is_folder, read, sha256
-from smdguard.preprocess import ImageShape, decode, prepare
+from smdguard.preprocess import ImageShape, decode, is_grey, prepare
 
 Half = Literal["train", "test"]
 
@@ -141,15 +141,34 @@ def _classes(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob(_VISIBLE) if path.is_dir())
 
 
-def first_image_shape(root: Path, half: Half = "test") -> tuple[int, int, int]:
-    """Channels, height and width of the first image, in the order of the names.
+def first_image(root: Path, half: Half = "test") -> Path:
+    """The first image, in the order of the names.
 
     Raises:
-        InvalidInputError: There is none, or it cannot be read.
+        InvalidInputError: There is none.
     """
-    first = min(_images(class_folder(root, half)))
+    return min(_images(class_folder(root, half)))
+
+
+def shape_at_hand(root: Path, half: Half = "test") -> tuple[int, int, int]:
+    """What images are brought to where nothing else says it: 3 channels unless all are grey, the first's height, width.
+
+    Raises:
+        InvalidInputError: There is no image, or the first cannot be read.
+    """
+    first = first_image(root, half)
     image = decode(read(first, error=ImageError), str(first))
-    return 1 if image.mode == "L" else 3, image.height, image.width
+    all_grey = all(map(_is_grey, _images(class_folder(root, half))))
+    return 1 if all_grey else 3, image.height, image.width
+
+
+def _is_grey(path: Path) -> bool:
+    """What the header says; an image without one needs no colour, and is refused by name where it is loaded."""
+    try:
+        with path.open("rb") as file:
+            return is_grey(file, str(path))
+    except (OSError, ImageError):
+        return True
 
 
 def _from_image_folder(

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from typing import Literal, NamedTuple, get_args
+from typing import BinaryIO, Literal, NamedTuple, get_args
 
 import numpy
 from PIL import Image, ImageOps, ImageStat
@@ -47,14 +47,23 @@ def decode(content: bytes, source: str) -> Image.Image:
         ImageError: Neither PNG nor JPEG, damaged, without pixels, or of more than `MAX_PIXELS`, which is checked before
             any pixel is decoded.
     """
-    if not content:
-        raise ImageError(f"{source} is empty; give a PNG or JPEG image")
-    reader = next((reader for signature, reader in _READERS.items() if content.startswith(signature)), None)
-    if reader is None:
-        raise ImageError(f"{source} is {_describe(content)}; only PNG and JPEG can be read, convert it to one of them")
+    reader = _reader(content, source)
     with _pillow(source):
-        # Not Image.open: it guesses among all formats, and warns of large images instead of refusing them.
         return _normalise(reader(BytesIO(content)), source)
+
+
+def is_grey(file: BinaryIO, source: str) -> bool:
+    """Whether a PNG or JPEG file is grey, by its header; no pixel is decoded.
+
+    Palettes count as colours, and so does 16-bit grey with opacity, which Pillow reads as RGBA.
+
+    Raises:
+        ImageError: Neither PNG nor JPEG, or its header is damaged.
+    """
+    reader = _reader(file.read(max(map(len, _READERS))), source)
+    file.seek(0)
+    with _pillow(source):
+        return Image.getmodebase(reader(file).mode) == "L"
 
 
 def prepare(
@@ -145,6 +154,22 @@ def prepare_array(
 def _check_mode(mode: str) -> None:
     if mode not in get_args(Mode):
         raise InvalidInputError(f"mode must be one of {', '.join(get_args(Mode))}, not {mode!r}")
+
+
+def _reader(content: bytes, source: str) -> type[PngImageFile | JpegImageFile]:
+    """What reads a file that begins like this.
+
+    Not Image.open: it guesses among all formats, and warns of large images instead of refusing them.
+
+    Raises:
+        ImageError: Nothing does.
+    """
+    if not content:
+        raise ImageError(f"{source} is empty; give a PNG or JPEG image")
+    reader = next((reader for signature, reader in _READERS.items() if content.startswith(signature)), None)
+    if reader is None:
+        raise ImageError(f"{source} is {_describe(content)}; only PNG and JPEG can be read, convert it to one of them")
+    return reader
 
 
 def _describe(content: bytes) -> str:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from smdguard.dataset_folders import class_names, first_image_shape, load_split
+from smdguard.dataset_folders import class_names, load_split, shape_at_hand
 from smdguard.datasets import DATASETS, Dataset
 from smdguard.errors import InvalidInputError
 
@@ -66,10 +66,21 @@ def test_the_halves_of_a_folder_of_images_are_told_apart(tmp_path: Path) -> None
     write(tmp_path / "test" / "dog", "a.png", 0)
     assert class_names(tmp_path, "train") == ("cat", "dog")
     assert class_names(tmp_path) == ("dog",)
-    assert first_image_shape(tmp_path, "train") == (3, 20, 30)
-    assert first_image_shape(tmp_path) == (1, 28, 28)
+    assert shape_at_hand(tmp_path, "train") == (3, 20, 30)
+    assert shape_at_hand(tmp_path) == (1, 28, 28)
     own = Dataset("own", ("cat", "dog"), (1, 28, 28), (0.0,), (1.0,), 0.1)
     assert [len(load_split(own, tmp_path, half).images) for half in ("train", "test")] == [2, 1]
+
+
+def test_one_image_in_colour_gives_all_three_channels(tmp_path: Path) -> None:
+    write(tmp_path / "cat", "a.png", 0, size=(6, 4))
+    write(tmp_path / "cat", "b.jpg", 0)
+    (tmp_path / "dog").mkdir()
+    Image.new("LA", (9, 9)).save(tmp_path / "dog" / "a.png")
+    (tmp_path / "dog" / "b.png").write_text("no image")
+    assert shape_at_hand(tmp_path) == (1, 4, 6)
+    write(tmp_path / "dog", "c.jpg", 0, mode="RGB")
+    assert shape_at_hand(tmp_path) == (3, 4, 6)
 
 
 def test_classes_without_halves_are_a_test_half_of_a_known_data_set(tmp_path: Path) -> None:
@@ -104,7 +115,7 @@ def test_folder_without_images_is_refused(tmp_path: Path) -> None:
 def test_files_that_are_no_images_are_passed_over(tmp_path: Path) -> None:
     write(tmp_path / "a", "b.png", 10, size=(6, 4))
     (tmp_path / "a" / "Thumbs.db").write_text("thumbs")
-    assert first_image_shape(tmp_path) == (1, 4, 6)
+    assert shape_at_hand(tmp_path) == (1, 4, 6)
     (tmp_path / "a" / "b.png").unlink()
     with pytest.raises(InvalidInputError, match="holds no images"):
         class_names(tmp_path)

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image, ImageOps
 
 from smdguard.errors import ImageError, InvalidInputError
-from smdguard.preprocess import MAX_PIXELS, ImageShape, Mode, decode, prepare, prepare_array
+from smdguard.preprocess import MAX_PIXELS, ImageShape, Mode, decode, is_grey, prepare, prepare_array
 from tests.drawings import DRAWING, seven
 
 MNIST = ImageShape(1, 28, 28)
@@ -116,6 +116,20 @@ def test_decode_gives_eight_bits_grey_or_colour_of_the_files_size(name: str) -> 
     image = decode(SAME_DRAWING[name], name)
     assert image.mode in ("L", "RGB")
     assert image.size == ((1600, 1200) if name == "large" else (200, 150))
+
+
+def test_the_header_alone_tells_grey_from_colour() -> None:
+    def told(content: bytes) -> bool:
+        cut_off = content[:-100]
+        with pytest.raises(ImageError):
+            decode(cut_off, "cut-off.png")
+        return is_grey(BytesIO(cut_off), "cut-off.png")
+
+    grey = {"light on dark", "1 bit", "grey JPEG", "transparent grey", "faint", "large"}
+    grey |= {"dark grey + alpha", "light grey + alpha", "16-bit grey", "16-bit keyed grey"}
+    assert {name for name, content in SAME_DRAWING.items() if told(content)} == grey
+    with pytest.raises(ImageError, match=r"^a\.gif is a GIF file; only PNG and JPEG can be read"):
+        is_grey(BytesIO(encode(DRAWING, "GIF")), "a.gif")
 
 
 @pytest.mark.parametrize("adobe_transform", [0, 2])

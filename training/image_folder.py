@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from smdguard.dataset_folders import class_names, first_image_shape, load_split
+from smdguard.dataset_folders import class_names, load_split, shape_at_hand
 from smdguard.datasets import DATASETS, DEFAULT_EPSILON, Dataset
 from smdguard.errors import InvalidInputError
 from training.data import TrainingData, hold_out
@@ -26,7 +26,8 @@ def load_image_folder(
     Args:
         root: Holds train/CLASS/IMAGE with PNG or JPEG files, and test/CLASS/IMAGE; or train/CLASS/IMAGE alone or
             CLASS/IMAGE itself, of which a fifth, the one that audits take, becomes the test half.
-        image_size: Height and width to resize the images to; those of the first image where it is None.
+        image_size: Height and width to resize the images to; those of the first image where it is None. They get 3
+            channels unless all to train on are grey.
         num_calibration_images: How many to hold out; a tenth of the training half, at most 5,000, where it is None.
 
     Returns:
@@ -48,7 +49,7 @@ def _describe(root: Path, image_size: int | None) -> Dataset:
     labels = class_names(root, "train")
     if len(labels) < 2:
         raise InvalidInputError(f"{root} holds images of {len(labels)} class; a classifier needs at least two folders")
-    channels, height, width = first_image_shape(root, "train")
+    channels, height, width = shape_at_hand(root, "train")
     if image_size is not None:
         height = width = image_size
     elif max(height, width) > _MAX_SIDE:

@@ -1,6 +1,7 @@
 """smdguard audit: how hard is a model to fool?"""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -37,6 +38,20 @@ class _Range(click.ParamType):
             self.fail(f"{value!r} must rise from 0 or more in at most 1000 steps", param, ctx)
         count = math.floor((stop - start) / step + 1e-9)
         return [round(start + index * step, 12) for index in range(count + 1)]
+
+
+class _Size(click.ParamType):
+    """HEIGHT[xWIDTH]: in pixels; a square where there is no width."""
+
+    name = "HEIGHT[xWIDTH]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        sides = re.fullmatch(r"([1-9][0-9]{0,3})(?:x([1-9][0-9]{0,3}))?", value)
+        if sides is None:
+            self.fail(f"{value!r} is not of the form HEIGHT[xWIDTH], 1 to 9999 pixels, such as 224", param, ctx)
+        return int(sides[1]), int(sides[2] or sides[1])
 
 
 @click.command()
@@ -88,6 +103,13 @@ class _Range(click.ParamType):
     help="Folder of the full data set, or of CLASS/IMAGE or test/CLASS/IMAGE, PNG or JPEG; default: 1,000 bundled "
     "images.",
 )
+@click.option(
+    "--image-size",
+    type=_Size(),
+    metavar="HEIGHT[xWIDTH]",
+    help="What images are resized to for package.module:factory, such as 224; default: the size of the first. Other "
+    "models say themselves which size they take.",
+)
 @click.option("--download", is_flag=True, help="Let torchvision fetch the data set into --data.")
 @click.option(
     "--num-images",
@@ -116,6 +138,7 @@ def audit(
     attacks: str | None,
     surrogates: tuple[str, ...],
     data: Path | None,
+    image_size: tuple[int, int] | None,
     download: bool,
     num_images: int | None,
     seed: int,
@@ -129,7 +152,7 @@ def audit(
     """Attack a model in every way at hand and count the images that stand."""
     from smdguard import auditing
     from smdguard.auditing.partial_results import PartialResults
-    from smdguard.cli.audited_model import find_audited_model, require_fit
+    from smdguard.cli.audited_model import find_audited_model, leaves_size_open, require_fit
     from smdguard.cli.progress import audit_progress
     from smdguard.companions import default_surrogates
     from smdguard.dataset_folders import has_test_half
@@ -139,7 +162,7 @@ def audit(
         raise click.UsageError("--download needs --data, the folder to put the data set into")
     if output is not None:
         require_writable(output)
-    audited = find_audited_model(model, data, device, builder=builder)
+    audited = find_audited_model(model, data, device, image_size=image_size, builder=builder)
     dataset, config = audited.dataset, audited.config
     if epsilon is None:
         epsilon = max(epsilons) if epsilons else dataset.epsilon_in(norm)
@@ -149,6 +172,9 @@ def audit(
     if data is not None and dataset.folder is None and not has_test_half(data) and not quiet:
         which = "held out by name" if config else "whether the model was trained on them or not"
         click.echo(f"{data} has no test half: audited are {len(images.images)} images, {which}", err=True)
+    if image_size is None and leaves_size_open(model) and not quiet:
+        size = " x ".join(map(str, dataset.image_shape[1:]))
+        click.echo(f"{model} is shown images of {size} pixels, the size of the first; see --image-size", err=True)
     # One surrogate, an undefended one, is enough to see masked gradients.
     at_hand = default_surrogates(config)[: 1 if preset == "quick" else None] if config else []
     names = surrogates or at_hand

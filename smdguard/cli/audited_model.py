@@ -12,7 +12,7 @@ from smdguard.attacks import Model
 from smdguard.auditing.validation import checked_output
 from smdguard.backends.torch import Builder, torch_device
 from smdguard.catalogue import read_test_subset
-from smdguard.dataset_folders import class_names, first_image_shape, load_folder, load_split
+from smdguard.dataset_folders import class_names, first_image, load_folder, load_split, shape_at_hand
 from smdguard.datasets import (
     DATASETS,
     DEFAULT_EPSILON,
@@ -22,7 +22,7 @@ from smdguard.datasets import (
     dataset_of,
     parse_subset,
 )
-from smdguard.errors import InvalidInputError, UnknownModelError
+from smdguard.errors import InvalidInputError, SmdguardError, UnknownModelError
 from smdguard.factories import import_factory, in_one_line, is_factory, users_code
 from smdguard.files import read
 from smdguard.guard import load
@@ -59,25 +59,43 @@ class AuditedModel:
         return load_split(self.dataset, data, "test", download=download, num_images=num_images)
 
 
-def find_audited_model(name: str, data: Path | None, device: str, *, builder: Builder | None = None) -> AuditedModel:
+def leaves_size_open(name: str) -> bool:
+    """Whether a model of that name does not say which size of images it takes."""
+    return is_factory(name) and not name.startswith(_TORCHVISION)
+
+
+def find_audited_model(
+    name: str,
+    data: Path | None,
+    device: str,
+    *,
+    image_size: tuple[int, int] | None = None,
+    builder: Builder | None = None,
+) -> AuditedModel:
     """The model that a name stands for.
 
     Args:
         name: A zoo name, a model folder, a Hub id, FILE.onnx, torchvision:NAME, or package.module:factory.
         data: Folder of the images; which ours do without.
         device: "auto", "cpu" or "cuda".
+        image_size: Height and width of the images, for a model that leaves them open; None for those of the first.
         builder: For a model folder with members of the user's own, what makes one.
 
     Raises:
         UnknownModelError: There is no such model.
-        InvalidInputError: The model and the images do not fit, or there are no images.
+        InvalidInputError: The model and the images do not fit, there are no images, or the model says itself which
+            size they have.
         IntegrityError: A file of the model is not what it has to be.
         BackendError: The device is not to be had.
     """
+    if leaves_size_open(name):
+        return _of_factory(name, _required(data, name), device, image_size)
+    if image_size is not None:
+        raise InvalidInputError(
+            f"{name} says itself which size of images it takes; --image-size is for package.module:factory"
+        )
     if name.startswith(_TORCHVISION):
         return _of_torchvision(name, _required(data, name), device)
-    if is_factory(name):
-        return _of_factory(name, _required(data, name), device)
     if name.endswith(".onnx"):
         return _of_onnx(name, data, device)
     guard = load(name, backend="torch", device=device, builder=builder)
@@ -95,13 +113,19 @@ def require_fit(name: str, image_shape: tuple[int, ...], labels: tuple[str, ...]
         )
 
 
-def _of_factory(name: str, data: Path, device: str) -> AuditedModel:
+def _of_factory(name: str, data: Path, device: str, image_size: tuple[int, int] | None) -> AuditedModel:
     factory = import_factory(name)
     try:
         model = factory()
     except Exception as error:  # It is the user's code, which may raise anything.
         raise UnknownModelError(f"{name} cannot be made: {in_one_line(error)}") from error
-    return _foreign(name, model, data, first_image_shape(data), device)
+    channels, height, width = shape_at_hand(data)
+    height, width = image_size or (height, width)
+    origin = (
+        f"; height and width are those of the first image, {first_image(data)}, unless --image-size says others, and "
+        "there are 3 channels unless all images are grey"
+    )
+    return _foreign(name, model, data, (channels, height, width), device, origin=origin)
 
 
 def _of_torchvision(name: str, data: Path, device: str) -> AuditedModel:
@@ -149,12 +173,13 @@ def _foreign(
     device: str,
     *,
     labels: tuple[str, ...] | None = None,
+    origin: str = "",
 ) -> AuditedModel:
     place = torch_device(device)
     if not callable(model):
         raise InvalidInputError(f"{name} gives a {type(model).__name__}, not a model that can be called with images")
     on_device: Any = model.to(place) if isinstance(model, nn.Module) else model
-    num_classes = _num_classes(name, on_device, torch.zeros(2, *image_shape, device=place))
+    num_classes = _num_classes(name, on_device, torch.zeros(2, *image_shape, device=place), origin)
     folders = class_names(data)
     labels = _labels_of(folders, labels, num_classes)
     if len(labels) != num_classes:
@@ -176,9 +201,13 @@ def _labels_of(folders: tuple[str, ...], known: tuple[str, ...] | None, num_clas
     return known
 
 
-def _num_classes(name: str, model: Callable[[Tensor], Any], images: Tensor) -> int:
-    with users_code(f"{name} cannot be asked about images {tuple(images.shape)}", suspected=True):
-        return checked_output(model, images, name).shape[1]
+def _num_classes(name: str, model: Callable[[Tensor], Any], images: Tensor, origin: str) -> int:
+    """How many logits a model gives; `origin` ends the error, and tells where the images' shape is from."""
+    try:
+        with users_code(f"{name} cannot be asked about images {tuple(images.shape)}", suspected=True):
+            return checked_output(model, images, name).shape[1]
+    except SmdguardError as error:
+        raise InvalidInputError(f"{error}{origin}") from error
 
 
 def _required(data: Path | None, name: str) -> Path:

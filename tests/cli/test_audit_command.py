@@ -306,6 +306,9 @@ USAGE = {
     "--preset slow": "'slow' is not one of",
     "--num-images 0": "0 is not in the range x>=1",
     "--seed -1": "-1 is not in the range x>=0",
+    "--image-size 0": "'0' is not of the form HEIGHT[xWIDTH]",
+    "--image-size 8x": "'8x' is not of the form HEIGHT[xWIDTH]",
+    "--image-size 10000": "'10000' is not of the form HEIGHT[xWIDTH], 1 to 9999 pixels",
     "--download": "--download needs --data",
     "image.png": "unexpected extra argument (image.png)",
 }

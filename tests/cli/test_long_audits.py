@@ -59,6 +59,13 @@ def failing():
         return model(images)
     return fails_in_the_end
 
+def sized():
+    model = make()
+    def takes_one_size(images):
+        assert images.shape[1:] == (1, 8, 12), f"{tuple(images.shape[1:])}, not (1, 8, 12)"
+        return model(images)
+    return takes_one_size
+
 def probabilities():
     model = make()
     return lambda images: model(images).softmax(dim=1)
@@ -197,6 +204,32 @@ def test_wrong_number_of_classes_is_one_clear_line(one_line: OneLine, halves: Pa
     Image.new("L", (6, 6), 128).save(halves / "images" / "middle" / "a.png")
     line = one_line("audit", "--model", "halves:make", "--data", "images", *QUICK)
     assert line.startswith("halves:make tells 2 classes apart, but images holds 3 folders")
+
+
+def test_a_function_s_model_of_another_size_is_told_whose_size_it_was_shown(
+    smdguard: Run, one_line: OneLine, halves: Path
+) -> None:
+    assert one_line(*arguments("sized"), "--quiet") == (
+        "halves:sized cannot be asked about images (2, 1, 6, 6): AssertionError: (1, 6, 6), not (1, 8, 12); see "
+        "smdguard --debug; height and width are those of the first image, images/left/0.png, unless --image-size says "
+        "others, and there are 3 channels unless all images are grey"
+    )
+    result = smdguard(*arguments("sized"), "--image-size", "8x12")
+    assert json.loads(result.stdout)["clean_accuracy"]["value"] == 1
+    assert "the size of the first" not in result.stderr
+    Image.new("RGB", (6, 6)).save(halves / "images" / "right" / "last.png")
+    assert "(3, 8, 8), not (1, 8, 12)" in one_line(*arguments("sized"), "--image-size", 8, "--quiet")
+
+
+def test_whose_size_images_have_is_told_where_nobody_said_it(smdguard: Run, halves: Path) -> None:
+    note = "halves:make is shown images of 6 x 6 pixels, the size of the first; see --image-size"
+    assert note in smdguard(*arguments()).stderr.splitlines()
+
+
+@pytest.mark.parametrize("model", ["smd-lenet-mnist", "torchvision:resnet18", "halves.onnx"])
+def test_what_says_its_size_takes_no_other(one_line: OneLine, halves: Path, model: str) -> None:
+    line = one_line("audit", "--model", model, "--data", "images", "--image-size", 8)
+    assert line == f"{model} says itself which size of images it takes; --image-size is for package.module:factory"
 
 
 class _Recipe:
