@@ -27,7 +27,12 @@ def check_golden(guard: Guard, golden: bytes, *, atol: float) -> float:
     """
     images, expected = _parse(golden, guard)
     again = _member_probabilities(guard.backend, images)
-    difference = float(numpy.abs(again - expected).max()) if again.shape == expected.shape else numpy.nan
+    if again.shape != expected.shape:
+        raise IntegrityError(
+            f"{guard.name} on {guard.backend.name}: its outputs have the shape {again.shape}, its golden ones "
+            f"{expected.shape}"
+        )
+    difference = float(numpy.abs(again - expected).max())
     if not difference <= atol:
         raise IntegrityError(
             f"{guard.name} on {guard.backend.name}: a probability differs by {difference:.2g} from its golden output, "

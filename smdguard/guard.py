@@ -213,7 +213,7 @@ class Guard:
 def load(
     model: str | Path, *, backend: BackendName = "auto", device: str = "auto", builder: "Builder | None" = None
 ) -> Guard:
-    """Load a model, every file of it checked against its checksum first.
+    """Load a model, each file of it checked against its checksum before it is used.
 
     Args:
         model: A name of the zoo, the path of a model folder, or "org/repo@revision" on the Hugging Face Hub; a Path is
