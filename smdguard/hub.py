@@ -15,6 +15,7 @@ from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN, MAX_TEXT_BYTES, O
 from smdguard.remote import Repository, is_commit, parse_id, resolve
 
 _MAX_MODEL_BYTES = 2**30
+_ONLY_OURS = "; from the Hub only models made with smdguard can be loaded, audit others as package.module:factory"
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,10 @@ def _open(place: _Place, *, anew: bool = False) -> ModelFolder:
         pinned = place.entry and place.entry.training.config_sha256
         what = f"{CONFIG} of {source.name}@{source.commit}"
         source.fetch(
-            CONFIG, max_bytes=MAX_TEXT_BYTES, digest=pinned, check=lambda content: parse(ModelConfig, content, what)
+            CONFIG,
+            max_bytes=MAX_TEXT_BYTES,
+            digest=pinned,
+            check=lambda content: parse(ModelConfig, content, what, hint=_ONLY_OURS),
         )
     path = place.path / CONFIG
     content = read_text(path)

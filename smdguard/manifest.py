@@ -239,13 +239,14 @@ class Manifest(_Record):
         return next((entry for entry in self.models if entry.name == name), None)
 
 
-def parse(record: type[Record], content: bytes, source: str) -> Record:
+def parse(record: type[Record], content: bytes, source: str, *, hint: str = "") -> Record:
     """Read a record from JSON.
 
     Args:
         record: Which record.
         content: The JSON text.
         source: What errors call the text, such as its path.
+        hint: What the message ends with.
 
     Raises:
         IntegrityError: The text is not such a record; the message names the source and the first field at fault.
@@ -253,7 +254,7 @@ def parse(record: type[Record], content: bytes, source: str) -> Record:
     try:
         return record.model_validate_json(content)
     except ValidationError as error:
-        raise IntegrityError(f"{source} is not a valid {record.__name__}: {first_fault(error)}") from error
+        raise IntegrityError(f"{source} is not a valid {record.__name__}: {first_fault(error)}{hint}") from error
 
 
 def read_record(record: type[Record], path: Path) -> Record:

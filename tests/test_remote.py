@@ -542,6 +542,16 @@ def test_third_party_model_is_data_only(hub_server: HubServer, tiny_folder: Path
     assert kept <= {CONFIG, CARD, AUDIT}
 
 
+def test_a_model_that_smdguard_did_not_make_is_told_how_it_can_be_audited(hub_server: HubServer) -> None:
+    config = {"architecture": "resnet18", "num_classes": 1000}
+    commit = hub_server.host("timm/resnet18.a1_in1k", {CONFIG: json.dumps(config).encode()})
+    line = refusal(f"timm/resnet18.a1_in1k@{commit}", IntegrityError)
+    assert line.startswith(f"{CONFIG} of timm/resnet18.a1_in1k@{commit} is not a valid ModelConfig: name: ")
+    assert line.endswith(
+        "; from the Hub only models made with smdguard can be loaded, audit others as package.module:factory"
+    )
+
+
 def test_huge_configuration_is_refused(hub_server: HubServer) -> None:
     commit = hub_server.host("org/evil", {CONFIG: bytes(2**24 + 1)})
     assert "more than the 16,777,216 it may have" in refusal(f"org/evil@{commit}", IntegrityError)

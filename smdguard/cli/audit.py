@@ -59,10 +59,10 @@ class _Size(click.ParamType):
     "--model",
     default=DEFAULT_MODEL,
     show_default=True,
-    help="A name of the zoo, a model folder, org/repo@revision on the Hub, FILE.onnx, torchvision:NAME, or "
-    "package.module:factory, a function without arguments that returns a model in evaluation mode, from images in "
-    "[0, 1] to logits. Only those trained or exported with smdguard for mnist, fashion-mnist or cifar10 do without "
-    "--data.",
+    help="A name of the zoo, a model folder, org/repo@revision on the Hub where smdguard made it, FILE.onnx, "
+    "torchvision:NAME, or package.module:factory, a function without arguments that returns a model in evaluation "
+    "mode, from images in [0, 1] to logits. Only those trained or exported with smdguard for mnist, fashion-mnist or "
+    "cifar10 do without --data.",
 )
 @click.option(
     "--epsilon",

@@ -19,7 +19,7 @@ model_option = click.option(
     "--model",
     default=DEFAULT_MODEL,
     show_default=True,
-    help="A name of the zoo, a model folder, or org/repo@revision on the Hub.",
+    help="A name of the zoo, a model folder, or org/repo@revision on the Hub where smdguard made it.",
 )
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
