@@ -52,8 +52,9 @@ def read(path: Path, *, error: type[SmdguardError] = SmdguardError, limit: int =
     try:
         with path.open("rb") as file:
             return file.read() if limit < 0 else file.read(limit + 1)
-    except OSError as failure:
-        raise error(f"{path} cannot be read: {failure.strerror or failure}{hint}") from failure
+    except (OSError, ValueError) as failure:  # A zero byte in the name is a ValueError.
+        reason = getattr(failure, "strerror", None) or failure
+        raise error(f"{path} cannot be read: {reason}{hint}") from failure
 
 
 def write_atomically(path: Path, content: bytes) -> None:

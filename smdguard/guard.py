@@ -149,9 +149,9 @@ class Guard:
 
         Raises:
             ImageError: An image cannot be read or is outside the limits.
-            InvalidInputError: An array is not an image.
+            InvalidInputError: An array is not an image, or what was given is none of these.
         """
-        if isinstance(images, ImageSource):
+        if isinstance(images, ImageSource) or not isinstance(images, Iterable):
             return self.predict_prepared(self.prepare(images, preprocess=preprocess)[None])[0]
         predictions, remaining = [], iter(images)
         while batch := list(islice(remaining, self.batch_size)):
@@ -171,20 +171,34 @@ class Guard:
             return prepare_array(image, self.image_shape, mode, source=source or "the array", ink_share=self._ink_share)
         if isinstance(image, Image.Image):
             return prepare(image, self.image_shape, mode, source=source or "the image", ink_share=self._ink_share)
-        if not isinstance(image, bytes):
+        if isinstance(image, str | os.PathLike):
             # No more than an image may have; a file can be endless.
             source, image = source or str(image), read(Path(image), error=ImageError, limit=MAX_FILE_BYTES)
+        if not isinstance(image, bytes):
+            raise InvalidInputError(
+                f"an image cannot be of type {type(image).__name__}; give a path, the bytes of a PNG or JPEG file, a "
+                "PIL image, or a numpy array"
+            )
         source = source or "the bytes"
         if len(image) > MAX_FILE_BYTES:
             raise ImageError(f"{source} has more than {MAX_FILE_BYTES:,} bytes, which is the limit")
         return prepare(decode(image, source), self.image_shape, mode, source=source, ink_share=self._ink_share)
 
     def predict_prepared(self, images: numpy.ndarray) -> list[Prediction]:
-        """Predictions for images (B, C, H, W) as 32-bit floats in [0, 1].
+        """Predictions for images (B, C, H, W) as 32-bit floats in [0, 1], which prepare gives; none for none.
 
         Raises:
+            InvalidInputError: The images have another shape or type.
             BackendError: The back end fails, or an output is not a number.
         """
+        if not len(images):
+            return []
+        if images.dtype != numpy.float32 or images.shape[1:] != self.image_shape:
+            wanted = ", ".join(map(str, self.image_shape))
+            raise InvalidInputError(
+                f"prepared images must be of float32 (B, {wanted}), as prepare gives them, not of {images.dtype} "
+                f"{tuple(images.shape)}"
+            )
         batches = [images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size)]
         member_log_probabilities = numpy.concatenate([self.backend.member_log_probabilities(b) for b in batches])
         probabilities = numpy.exp(average_log_probabilities(member_log_probabilities))

@@ -96,6 +96,11 @@ def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         read(tmp_path / "none", error=IntegrityError, hint="; look elsewhere")
 
 
+def test_a_name_that_no_file_can_have_cannot_be_read() -> None:
+    with pytest.raises(IntegrityError, match=r"with\?zero cannot be read: embedded null "):
+        read(Path("with\0zero"), error=IntegrityError)
+
+
 def test_folders_and_files_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     assert is_folder(tmp_path)

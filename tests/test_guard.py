@@ -250,6 +250,7 @@ def test_auto_is_onnx_where_the_model_has_it(tiny_copy: Path, edit_config: Calla
         ("no/such/file.png", ImageError),
         ("/dev/zero", ImageError),
         ("a" * 5000, ImageError),
+        ("a\0b.png", ImageError),
         (b"neither PNG nor JPEG", ImageError),
         (numpy.full((28, 28), numpy.nan), InvalidInputError),
         (numpy.full((28, 28), 1.01), InvalidInputError),
@@ -261,6 +262,30 @@ def test_what_is_no_image_is_refused(guard: Guard, source: Any, error: type[Exce
     with pytest.raises(error) as caught:
         guard.predict(source)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [(torch.zeros(1, 28, 28), "Tensor"), (torch.zeros(2, 1, 28, 28), "Tensor"), (7, "int"), ([None], "NoneType")],
+)
+def test_what_is_of_no_accepted_kind_is_told_which_there_are(guard: Guard, source: Any, kind: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        guard.predict(source)
+    assert str(caught.value) == (
+        f"an image cannot be of type {kind}; give a path, the bytes of a PNG or JPEG file, a PIL image, or a numpy "
+        "array"
+    )
+
+
+def test_prepared_images_are_taken_as_prepare_gives_them_or_not_at_all(guard: Guard, digits: numpy.ndarray) -> None:
+    assert guard.predict_prepared(numpy.zeros((0, 1, 28, 28), numpy.float32)) == []
+    prepared = guard.prepare(digits[0])[None]
+    assert guard.predict_prepared(prepared) == [guard.predict(digits[0])]
+    wanted = r"^prepared images must be of float32 \(B, 1, 28, 28\), as prepare gives them, not of "
+    with pytest.raises(InvalidInputError, match=wanted + r"float64 \(1, 1, 28, 28\)$"):
+        guard.predict_prepared(prepared.astype(numpy.float64))
+    with pytest.raises(InvalidInputError, match=wanted + r"float32 \(1, 28, 28\)$"):
+        guard.predict_prepared(prepared[0])
 
 
 def test_onnx_prediction_is_quiet_and_does_not_import_torch(tiny_folder: Path) -> None:
