@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,7 +60,17 @@ def read(path: Path, *, error: type[SmdguardError] = SmdguardError, limit: int =
 def write_atomically(path: Path, content: bytes) -> None:
     """Put the content at `path` so that whoever reads it, at any moment, finds the old file or the whole new one.
 
-    A link stays one, and what it leads to is written; a pipe or a device is written to as it is.
+    A link is replaced: in a folder from someone else it may lead to any file of whoever writes.
+
+    Raises:
+        SmdguardError: The file cannot be written.
+    """
+    with named_errors(path):
+        _replace(path, content)
+
+
+def write_where_named(path: Path, content: bytes) -> None:
+    """As write_atomically, for a path that the user chose: what a link, a pipe or a device leads to is written.
 
     Raises:
         SmdguardError: The file cannot be written.
@@ -68,21 +78,23 @@ def write_atomically(path: Path, content: bytes) -> None:
     with named_errors(path):
         if path.exists() and not path.is_file():
             path.write_bytes(content)
-            return
-        place = Path(os.path.realpath(path))
-        place.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+        else:
+            _replace(Path(os.path.realpath(path)), content)
+
+
+def _replace(place: Path, content: bytes) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = place.with_name(f".{place.name}.{secrets.token_hex(8)}")
+    try:
+        with temporary.open("xb") as file:
             temporary.chmod(0o644)
-            temporary.replace(place)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(place)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from smdguard.errors import IntegrityError, SmdguardError
-from smdguard.files import is_file, is_folder, read, sha256, write_atomically, zoo_folder
+from smdguard.files import is_file, is_folder, read, sha256, write_atomically, write_where_named, zoo_folder
 
 
 def test_write_makes_folders_and_replaces_what_is_there(tmp_path: Path) -> None:
@@ -47,35 +47,52 @@ def test_interrupted_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(tmp_path.iterdir())
 
 
-def test_a_link_stays_one_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["there", "not-yet-there"])
+def test_a_link_in_a_folder_is_replaced_and_what_it_leads_to_is_left(tmp_path: Path, name: str) -> None:
+    (tmp_path / "there").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / name)
+    write_atomically(tmp_path / "link", b"new")
+    assert not (tmp_path / "link").is_symlink()
+    assert (tmp_path / "link").read_bytes() == b"new"
+    assert (tmp_path / "there").read_bytes() == b"old"
+    assert not (tmp_path / "not-yet-there").exists()
+
+
+def test_a_pipe_in_a_folder_is_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    write_atomically(tmp_path / "pipe", b"new")
+    assert (tmp_path / "pipe").read_bytes() == b"new"
+
+
+def test_a_link_that_the_user_names_stays_one_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     for name in ("there", "not-yet-there"):
         (tmp_path / name).symlink_to(tmp_path / "disk" / name)
     (tmp_path / "disk" / "there").write_bytes(b"old")
     for name in ("there", "not-yet-there"):
-        write_atomically(tmp_path / name, b"new")
+        write_where_named(tmp_path / name, b"new")
         assert (tmp_path / name).is_symlink()
         assert (tmp_path / "disk" / name).read_bytes() == b"new"
     assert len(list((tmp_path / "disk").iterdir())) == 2
 
 
-def test_what_is_no_regular_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+def test_what_the_user_names_and_is_no_regular_file_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     end = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        write_atomically(pipe, b"content")
+        write_where_named(pipe, b"content")
         assert os.read(end, 100) == b"content"
     finally:
         os.close(end)
     assert pipe.is_fifo()
     receiver, sender = os.pipe()
-    write_atomically(Path(f"/dev/fd/{sender}"), b"nameless")
+    write_where_named(Path(f"/dev/fd/{sender}"), b"nameless")
     assert os.read(receiver, 100) == b"nameless"
     os.close(receiver)
     os.close(sender)
     with pytest.raises(SmdguardError, match="cannot be written: Is a directory"):
-        write_atomically(tmp_path, b"content")
+        write_where_named(tmp_path, b"content")
 
 
 def test_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:

@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 def export(model: str, output: Path | None, builder: "Builder | None", quiet: bool) -> None:
     """Write the ensemble NAME, a name of the zoo or a model folder, as one file that needs nothing else."""
     from smdguard.export import to_onnx
-    from smdguard.files import write_atomically
+    from smdguard.files import write_where_named
     from smdguard.guard import load
 
     guard = load(model, backend="torch", device="cpu", builder=builder)
     output = output or Path(f"{guard.config.name}.onnx")
     with users_code(f"the members of {guard.name} failed", suspected=builder is not None):
         content = to_onnx(guard.ensemble, guard.image_shape, guard.config.labels)
-    write_atomically(output, content)
+    write_where_named(output, content)
     if not quiet:
         click.echo(f"{output}: {len(content):,} bytes", err=True)

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from smdguard.errors import SmdguardError
 from smdguard.files import named_errors, write_atomically
 
 if TYPE_CHECKING:
@@ -20,12 +21,20 @@ def require_writable(folder: Path) -> None:
     """Make the folder and try it, before hours are spent on what goes into it.
 
     Raises:
-        SmdguardError: Nothing can be written there.
+        SmdguardError: Nothing can be written there, or it holds a link to a folder.
     """
     with named_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+    _refuse_links(folder)
+
+
+def _refuse_links(folder: Path) -> None:
+    """In a folder from someone else they may lead anywhere, and files there would be overwritten and removed."""
+    for inside in (folder / FIGURES, folder / PARTIAL):
+        if inside.is_symlink():
+            raise SmdguardError(f"{inside} is a link, and must be a folder; remove it or choose another place")
 
 
 def write_report(report: "AuditReport", folder: Path) -> None:
@@ -44,10 +53,11 @@ def write_renderings(report: "AuditReport", folder: Path) -> None:
     """Write page and figures, and remove figures that an earlier report had and this one has not.
 
     Raises:
-        SmdguardError: The folder cannot be written.
+        SmdguardError: The folder cannot be written, or it holds a link to a folder.
     """
     from smdguard import render
 
+    _refuse_links(folder)
     # It would say on standard error that it fills its cache of fonts.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     files = render.figure_files(report)

@@ -63,6 +63,27 @@ def test_figures_that_the_report_has_not_are_removed(smdguard: Run, folder: Path
     assert {file.name for file in (folder / "figures").iterdir()} == {"transfer.png", "transfer.svg", "mine.png"}
 
 
+def test_links_in_the_folder_are_not_followed(smdguard: Run, one_line: OneLine, folder: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for file in ("key", "curve.png"):
+        (mine / file).write_bytes(b"mine")
+    for file in ("report.html", "figures/curve.png"):
+        (folder / file).unlink()
+        (folder / file).symlink_to(mine / "key")
+    smdguard("report", folder)
+    assert not (folder / "report.html").is_symlink()
+    shutil.rmtree(folder / "figures")
+    for name in ("figures", "partial"):
+        (folder / name).symlink_to(mine)
+        refusal = f"{folder / name} is a link, and must be a folder; remove it or choose another place"
+        assert one_line("report", folder) == refusal
+        # Even before it is noticed that there is no such model.
+        assert one_line("audit", "--model", "none", "--output", folder) == refusal
+        (folder / name).unlink()
+    assert contents(mine) == {"key": b"mine", "curve.png": b"mine"}
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff"])
 def test_what_is_no_report_is_one_clear_line(one_line: OneLine, folder: Path, content: bytes) -> None:
     (folder / "report.json").write_bytes(content)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from smdguard.files import write_atomically
+from smdguard.files import write_where_named
 from training.results import read_runs
 from training.tables import paper_tables
 
@@ -24,4 +24,4 @@ def tables(folders: tuple[Path, ...], output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
     else:
-        write_atomically(output, text.encode())
+        write_where_named(output, text.encode())
