@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,11 +84,13 @@ def write_where_named(path: Path, content: bytes) -> None:
 
 
 def _replace(place: Path, content: bytes) -> None:
+    """A file that is there hands on its permissions, a new one has those that the system gives."""
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_name(f".{place.name}.{secrets.token_hex(8)}")
     try:
         with temporary.open("xb") as file:
-            temporary.chmod(0o644)
+            if is_file(place) and not place.is_symlink():
+                temporary.chmod(stat.S_IMODE(place.stat().st_mode))
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

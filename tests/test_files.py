@@ -15,7 +15,19 @@ def test_write_makes_folders_and_replaces_what_is_there(tmp_path: Path) -> None:
         write_atomically(path, content)
         assert path.read_bytes() == content
     assert os.listdir(path.parent) == ["file.bin"]  # noqa: PTH208 - hidden files too.
-    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_permissions_are_those_of_the_old_file_or_what_the_umask_leaves(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_bytes(b"")
+    old.chmod(0o604)
+    before = os.umask(0o027)
+    try:
+        for path in (old, new):
+            write_atomically(path, b"content")
+    finally:
+        os.umask(before)
+    assert [path.stat().st_mode & 0o777 for path in (old, new)] == [0o604, 0o640]
 
 
 @pytest.mark.parametrize("step", ["fsync", "rename"])
@@ -50,10 +62,12 @@ def test_interrupted_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("name", ["there", "not-yet-there"])
 def test_a_link_in_a_folder_is_replaced_and_what_it_leads_to_is_left(tmp_path: Path, name: str) -> None:
     (tmp_path / "there").write_bytes(b"old")
+    (tmp_path / "there").chmod(0o700)
     (tmp_path / "link").symlink_to(tmp_path / name)
     write_atomically(tmp_path / "link", b"new")
     assert not (tmp_path / "link").is_symlink()
     assert (tmp_path / "link").read_bytes() == b"new"
+    assert not (tmp_path / "link").stat().st_mode & 0o100
     assert (tmp_path / "there").read_bytes() == b"old"
     assert not (tmp_path / "not-yet-there").exists()
 
