@@ -10,7 +10,7 @@ from typing import Any
 import numpy
 import onnxruntime
 
-from smdguard.errors import BackendError, IntegrityError
+from smdguard.errors import BackendError, IntegrityError, printable
 from smdguard.manifest import Architecture, Input
 
 _OUTPUT = "member_log_probabilities"
@@ -159,7 +159,7 @@ def _labels(session: onnxruntime.InferenceSession) -> tuple[str, ...] | None:
         labels = json.loads(session.get_modelmeta().custom_metadata_map.get("labels", "null"))
     except (ValueError, RecursionError):
         return None
-    return tuple(map(str, labels)) if isinstance(labels, list) else None
+    return tuple(printable(str(label)) for label in labels) if isinstance(labels, list) else None
 
 
 def _has_nvidia_driver() -> bool:

@@ -11,7 +11,7 @@ import click
 from smdguard.auditing.preset_names import PresetName
 from smdguard.cli.options import DEFAULT_MODEL, builder_option, device_option, json_option, output_console, quiet_option
 from smdguard.cli.report_folder import PARTIAL, require_writable, write_report
-from smdguard.errors import InvalidInputError, SmdguardError
+from smdguard.errors import InvalidInputError, SmdguardError, printable
 from smdguard.factories import users_code
 
 if TYPE_CHECKING:
@@ -196,11 +196,12 @@ def audit(
                 images.labels.to(audited.device),
                 threat,
                 attacks=chosen,
-                surrogates={source.name: source.ensemble.to(audited.device) for source in sources},
+                # Names of files may hold bytes that are no text, and a report cannot.
+                surrogates={printable(source.name): source.ensemble.to(audited.device) for source in sources},
                 epsilons=epsilons or (),
                 seed=seed,
-                name=audited.name,
-                dataset=dataset.name,
+                name=printable(audited.name),
+                dataset=printable(dataset.name),
                 class_names=dataset.labels,
                 progress=progress.advance,
                 announce=progress.announce,

@@ -178,7 +178,8 @@ def test_a_runtime_that_was_built_without_cuda_is_not_asked_for_it(monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    ("labels", "expected"), [('["a", 1]', ("a", "1")), ('{"a": 1}', None), ("a, b", None), ("[" * 100_000, None)]
+    ("labels", "expected"),
+    [('["a", 1]', ("a", "1")), (r'["\ud800"]', ("?",)), ('{"a": 1}', None), ("a, b", None), ("[" * 100_000, None)],
 )
 def test_labels_that_cannot_be_read_are_none(labels: str, expected: tuple[str, ...] | None) -> None:
     model = onnx.load_from_string(graph())

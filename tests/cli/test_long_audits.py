@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +118,20 @@ def test_a_killed_audit_goes_on_with_the_identical_result(smdguard: Run, halves:
     assert num_calls() < needed
     assert figures(again.stdout) == figures(expected.stdout)
     assert not (halves / "killed" / "partial").exists()
+
+
+def test_names_that_are_no_text_have_question_marks_in_the_report(
+    smdguard: Run, tiny_folder: Path, halves: Path
+) -> None:
+    (halves / "images").rename(halves / "d\udcff")
+    model = shutil.copytree(tiny_folder, halves / "m\udcff")
+    options = [*QUICK, "--output", "new"]
+    document = json.loads(smdguard("audit", "--model", "halves:make", "--data", "d\udcff", *options).stdout)
+    assert document["dataset"] == "d?"
+    options += ["--num-images", 10, "--surrogate", model.name]
+    document = json.loads(smdguard("audit", "--model", model.name, *options).stdout)
+    assert document["model"] == "m?"
+    assert {row["source"] for row in document["attacks"] if row["access"] == "black-box"} == {"m?"}
 
 
 @pytest.fixture
