@@ -1,5 +1,6 @@
 """Reports as JSON, and back."""
 
+from json import dumps, loads
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,8 +14,8 @@ _REPORT = TypeAdapter(AuditReport)
 
 
 def json(report: AuditReport) -> str:
-    """The report as one JSON document."""
-    return _REPORT.dump_json(report, indent=2).decode()
+    """The report as one JSON document, in ASCII: a terminal obeys some other letters instead of showing them."""
+    return dumps(loads(_REPORT.dump_json(report)), indent=2)
 
 
 def serialise(report: AuditReport) -> bytes:

@@ -1,5 +1,6 @@
 """Reports as JSON and back."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,11 @@ def test_a_report_survives_json(name: str, request: pytest.FixtureRequest) -> No
     again = render.parse_report(document.encode(), "report.json")
     assert again == report
     assert render.json(again) == document
+
+
+def test_a_document_has_no_letter_that_a_terminal_obeys(bare: AuditReport) -> None:
+    document = render.json(dataclasses.replace(bare, class_names=("\x1b[2J", "\x7f", "\x9b2J", "\u202e", "é\N{DOG}")))
+    assert all(" " <= letter <= "~" for letter in document.replace("\n", ""))
 
 
 def test_fields_that_came_later_may_be_missing(bare: AuditReport) -> None:
