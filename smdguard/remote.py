@@ -4,6 +4,7 @@ The Hub's client knows the endpoint, the token and the cache, and does the talki
 dead network it retries for 23 seconds, and it keeps whatever a server sends, however long and of whatever content.
 """
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PART = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 _NAME = rf"(?![^@]*--)(?![^@]*\.git(?:@|$)){_PART}/{_PART}"
 _ID = re.compile(rf"(?!.*\.\.)({_NAME})(?:@([A-Za-z0-9][A-Za-z0-9_./-]{{0,254}}))?")
+# What the user sets for the Hub's client holds here too; else a dead network is to show within five seconds.
+_ETAG_TIMEOUT, _DOWNLOAD_TIMEOUT = "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"
 _ANSWER_SECONDS = 3.5
 _STALL_SECONDS = 10.0
 _SLOWEST_BYTES_PER_SECOND = 10_000
@@ -103,10 +106,12 @@ def resolve(repository: str, revision: str, file: str) -> tuple[Repository, bool
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     reference = _cache_folder(repository) / "refs" / revision
+    seconds = _patience(_ETAG_TIMEOUT, _ANSWER_SECONDS)
     try:
         answer = _ask(
             f"{file} of {repository}@{revision}",
-            lambda: get_hf_file_metadata(hf_hub_url(repository, file, revision=revision), timeout=_ANSWER_SECONDS),
+            lambda: get_hf_file_metadata(hf_hub_url(repository, file, revision=revision), timeout=seconds),
+            seconds,
         )
     except HubError:
         if not is_file(reference):
@@ -151,11 +156,27 @@ def _explain(error: Exception, what: str) -> SmdguardError:
             )
         return HubError(f"{constants.ENDPOINT} failed to answer for {what} (status {status}); try again later")
     reason = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-    return HubError(f"{constants.ENDPOINT} cannot be asked for {what}: {reason}; check the network")
+    remedy = "check the network"
+    if "Timeout" in type(error).__name__:
+        remedy += f", or set {_ETAG_TIMEOUT} and {_DOWNLOAD_TIMEOUT} to more seconds"
+    return HubError(f"{constants.ENDPOINT} cannot be asked for {what}: {reason}; {remedy}")
 
 
-def _ask(what: str, question: Callable[[], Answer]) -> Answer:
-    """Ask the Hub, in a thread that is left behind when the answer takes too long.
+def _patience(variable: str, default: float) -> float:
+    """How many seconds to wait: as many as the user has set, which the Hub's client has read."""
+    from huggingface_hub import constants
+
+    return getattr(constants, variable) if variable in os.environ else default
+
+
+def _ask(
+    what: str,
+    question: Callable[[], Answer],
+    seconds: float,
+    *,
+    discard: Callable[[Answer], object] = lambda late: None,
+) -> Answer:
+    """Ask the Hub, in a thread that is left behind when the answer takes too long; one that comes late is discarded.
 
     The client's timeouts hold for one step each, and there may be many: looking up the host, trying each of its
     addresses, a header that comes byte by byte.
@@ -171,17 +192,24 @@ def _ask(what: str, question: Callable[[], Answer]) -> Answer:
     Thread(target=run, daemon=True).start()
     with hub_errors(what):
         try:
-            return answer.result(timeout=_ANSWER_SECONDS)
+            return answer.result(timeout=seconds)
         except TimeoutError as error:
-            raise TimeoutError(f"no answer within {_ANSWER_SECONDS:g} seconds") from error
+            answer.add_done_callback(lambda late: late.exception() or discard(late.result()))
+            raise TimeoutError(f"no answer within {seconds:g} seconds") from error
 
 
 def _download(source: Repository, file: str, max_bytes: int) -> bytes:
     from huggingface_hub import hf_hub_url
 
     what = f"{file} of {source.name}@{source.commit}"
-    response = _ask(what, lambda: _open(hf_hub_url(source.name, file, revision=source.commit)))
-    deadline = time.monotonic() + _STALL_SECONDS + max_bytes / _SLOWEST_BYTES_PER_SECOND
+    stall_seconds = _patience(_DOWNLOAD_TIMEOUT, _STALL_SECONDS)
+    response = _ask(
+        what,
+        lambda: _open(hf_hub_url(source.name, file, revision=source.commit), stall_seconds),
+        _patience(_DOWNLOAD_TIMEOUT, _ANSWER_SECONDS),
+        discard=lambda late: late.close(),
+    )
+    deadline = time.monotonic() + stall_seconds + max_bytes / _SLOWEST_BYTES_PER_SECOND
     content = bytearray()
     with closing(response), hub_errors(what):
         declared = response.headers.get("Content-Length", "")
@@ -196,13 +224,18 @@ def _download(source: Repository, file: str, max_bytes: int) -> bytes:
     return bytes(content)
 
 
-def _open(url: str) -> Any:
-    """The answer to a request, its body still to be read; a redirect to another host is followed without the token."""
+def _open(url: str, timeout: float) -> Any:
+    """The answer to a request, its body still to be read; a redirect to another host is followed without the token.
+
+    Args:
+        url: What is asked for.
+        timeout: Of each step, in seconds.
+    """
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
 
     headers = build_hf_headers(library_name="smdguard") | {"Accept-Encoding": "identity"}
     session = get_session()
-    response = session.send(session.build_request("GET", url, headers=headers, timeout=_STALL_SECONDS), stream=True)
+    response = session.send(session.build_request("GET", url, headers=headers, timeout=timeout), stream=True)
     hf_raise_for_status(response)
     return response
 

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -374,6 +375,32 @@ def test_name_lookup_that_hangs_is_not_waited_for(model: Repository, monkeypatch
     given_up.set()
 
 
+@pytest.mark.filterwarnings("ignore::smdguard.errors.UnpinnedRevisionWarning")
+def test_slow_answer_is_waited_for_as_long_as_the_user_has_set(
+    hub_server: HubServer, model: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer_late(handler: Handler) -> None:
+        time.sleep(0.5)
+        handler.route(handler.path)
+
+    hub_server.answers[CONFIG] = answer_late
+    monkeypatch.setattr(remote, "_ANSWER_SECONDS", 0.1)
+    for variable, name in (("HF_HUB_ETAG_TIMEOUT", "org/tiny"), ("HF_HUB_DOWNLOAD_TIMEOUT", pinned(model))):
+        assert re.search(rf"no answer within 0\.1 seconds; .* set .*{variable}.* to more", refusal(name, HubError))
+        monkeypatch.setenv(variable, "60")
+        monkeypatch.setattr(constants, variable, 60)
+    assert find_model("org/tiny").path == model.folder
+
+
+def test_download_that_comes_late_is_closed(model: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_up, closed = Event(), Event()
+    monkeypatch.setattr(remote, "_ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr(remote, "_open", lambda *_: given_up.wait() and SimpleNamespace(close=closed.set))
+    refusal(pinned(model), HubError)
+    given_up.set()
+    assert closed.wait(timeout=30)
+
+
 def test_no_answer_is_waited_for_longer_than_five_seconds() -> None:
     assert remote._ANSWER_SECONDS < 5
 
@@ -451,6 +478,11 @@ def trickle(handler: Handler) -> None:
         time.sleep(0.02)
 
 
+def stall(handler: Handler) -> None:
+    handler.send(b"half", Content_Length="600000")
+    time.sleep(1)
+
+
 def packed(handler: Handler) -> None:
     import gzip
 
@@ -468,6 +500,7 @@ HOSTILE: dict[str, tuple[Answer, type[Exception], str]] = {
     "huge": (huge, IntegrityError, "has 1,099,511,627,776 bytes, more than"),
     "endless": (endless, IntegrityError, "is longer than the"),
     "trickling": (trickle, HubError, "it comes too slowly"),
+    "stalling": (stall, HubError, "HF_HUB_DOWNLOAD_TIMEOUT to more seconds"),
     "packed": (packed, IntegrityError, "SHA-256|not a valid ModelConfig"),
     "empty": (lambda handler: handler.send(b""), IntegrityError, "SHA-256|not a valid ModelConfig"),
     "not modified": (lambda handler: handler.send(b"", 304), IntegrityError, "SHA-256|not a valid ModelConfig"),
@@ -488,7 +521,7 @@ def test_hostile_answer_leaves_nothing_and_harms_nothing(
 ) -> None:
     hub_server.answers[file], error, fragment = HOSTILE[case]
     with monkeypatch.context() as patch:
-        if case == "trickling":
+        if case in ("trickling", "stalling"):
             patch.setattr(remote, "_STALL_SECONDS", 0.3)
             patch.setattr(remote, "_SLOWEST_BYTES_PER_SECOND", 10**9)
         assert re.search(fragment, refusal(pinned(model), error))
