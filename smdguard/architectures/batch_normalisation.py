@@ -59,7 +59,7 @@ class _Gradients(torch.autograd.Function):
         g, x, w, mean, r, sum_gz, sum_g = ctx.saved_tensors
         n = g.numel() // len(w)
         _, sum_vz, sum_v = _native_backward(v, x, w, mean, r, [False, True, True])
-        vg, vz, gz, v_mean, g_mean = (total / n for total in (_sum_of_product(v, g), sum_vz, sum_gz, sum_v, sum_g))
+        vg, vz, gz, v_mean, g_mean = (total / n for total in (_sum_of_product(v, g, w), sum_vz, sum_gz, sum_v, sum_g))
         covariance = vg - v_mean * g_mean
         z_in_g = u - w * r * vz
         of_g = _combined(t - w * r * v_mean - z_in_g * r * mean, (w * r, v), (z_in_g * r, x))
@@ -79,12 +79,14 @@ def _combined(offset: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:
     return total
 
 
-def _sum_of_product(features: Tensor, others: Tensor) -> Tensor:
-    """Each channel's sum of products (B, C, H, W) -> (C,), through a kernel that does it in one pass."""
-    zeros = features.new_zeros(features.shape[1])
-    return _native_backward(features, others, None, zeros, zeros + 1, [False, True, False])[1]
+def _sum_of_product(features: Tensor, others: Tensor, w: Tensor) -> Tensor:
+    """Each channel's sum of products (B, C, H, W) -> (C,), through a kernel that does it in one pass.
+
+    It is the gradient of w, whose values do not count; but the sum has their type, and a GPU's kernel needs them.
+    """
+    return _native_backward(features, others, w, torch.zeros_like(w), torch.ones_like(w), [False, True, False])[1]
 
 
-def _native_backward(g: Tensor, x: Tensor, w: Tensor | None, mean: Tensor, r: Tensor, wanted: list[bool]) -> Any:
+def _native_backward(g: Tensor, x: Tensor, w: Tensor, mean: Tensor, r: Tensor, wanted: list[bool]) -> Any:
     """Of x, w and b, as far as wanted, in one or two passes."""
     return torch.ops.aten.native_batch_norm_backward(g, x, w, None, None, mean, r, True, 0.0, wanted)
