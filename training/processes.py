@@ -187,8 +187,8 @@ def launched(device: torch.device) -> Iterator[Processes]:
             time.sleep(_SECONDS_TO_SPEAK)
             raise SystemExit(1) from None
         raise
-    finally:
-        distributed.destroy_process_group()
+    # Not after a failure: NCCL would wait there for the others, and the reason with it.
+    distributed.destroy_process_group()
 
 
 def _take_gpu() -> None:

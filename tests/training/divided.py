@@ -19,6 +19,7 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed import TCPStore
 
 from smdguard.architectures.layered import FirstConvolution
 from smdguard.backends.torch import build_ensemble
@@ -195,7 +196,8 @@ def refused(folder: Path) -> None:
 
 
 def diverged(folder: Path) -> None:
-    """Both processes come upon the same loss."""
+    """Both processes come upon the same loss, and neither can leave the group: NCCL would wait for the other there."""
+    distributed.destroy_process_group = lambda: sys.exit("the others did not answer")
     run_command(folder, "--epochs", "3", "--learning-rate", "1e30")
 
 
@@ -221,6 +223,7 @@ def in_two_processes(work: Callable[[Path], None], folder: Path) -> None:
     def be(rank: int) -> None:
         own = {"RANK": rank, "LOCAL_RANK": rank, "MASTER_PORT": port}
         shared = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_ADDR": "localhost", "TORCHELASTIC_RUN_ID": "test"}
+        shared |= {"TORCHELASTIC_USE_AGENT_STORE": True, "TORCHELASTIC_RESTART_COUNT": 0}
         os.environ.update({name: str(value) for name, value in (own | shared).items()})
         with (folder / f"stderr-{rank}").open("w") as file:
             os.dup2(file.fileno(), sys.stderr.fileno())
@@ -229,8 +232,11 @@ def in_two_processes(work: Callable[[Path], None], folder: Path) -> None:
     forks = [get_context("fork").Process(target=be, args=(rank,)) for rank in range(2)]
     for fork in forks:
         fork.start()
+    # torchrun itself keeps what its processes tell each other, so that it is there while one of them is.
+    store = TCPStore("localhost", port, is_master=True, wait_for_workers=False)
     for fork in forks:
         fork.join()
+    del store
     (folder / "statuses.json").write_text(json.dumps([fork.exitcode for fork in forks]))
 
 
