@@ -13,7 +13,7 @@ from smdguard.backends.torch import torch_device
 from smdguard.datasets import LabelledImages, balanced_subset
 from smdguard.errors import IntegrityError, SmdguardError
 from smdguard.model_folder import CONFIG
-from training.audits import audit_run, read_audit, sources_of
+from training.audits import PRESET, audit_run, read_audit, sources_of
 from training.data import TrainingData, load_training_data
 from training.loop import Report, train
 from training.monitor import Monitor
@@ -196,7 +196,7 @@ class Sweep:
         )
 
     def _is_audit_due(self, name: str) -> bool:
-        """Whether there is none of these images, or one without a surrogate that is here by now.
+        """Whether there is none of the paper's of these images, or one without a surrogate that is here by now.
 
         An audit is not made again for one surrogate while another is still to be trained.
         """
@@ -204,7 +204,7 @@ class Sweep:
             report = read_audit(self.folder / name)
         except IntegrityError:  # It is damaged, or of a version whose reports cannot be read any more.
             return True
-        if report is None or report.num_images != self._num_images(name):
+        if report is None or (report.preset, report.num_images) != (PRESET, self._num_images(name)):
             return True
         missing = set(self._surrogates_at_hand(name)) - sources_of(report)
         return bool(missing) and not any(map(self._is_to_be_trained, surrogate_names(self._runs[name])))

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from smdguard import render
 from smdguard.auditing import partial_results
 from smdguard.datasets import LabelledImages
 from smdguard.errors import BackendError, InvalidInputError
+from smdguard.files import write_atomically
 from smdguard.model_folder import AUDIT, CONFIG, WEIGHTS
 from smdguard.report import AuditReport
 from tests.training.finished_runs import config_of, finished_run, write_run
@@ -314,6 +316,16 @@ def test_an_audit_that_cannot_be_read_is_made_again(tmp_path: Path, monkeypatch:
     made_up.calls.clear()
     swept(tmp_path, plan(methods=["naive"]), num_audit_images=5)
     assert [call.split()[:2] for call in made_up.calls] == [["audit", naive]]
+
+
+def test_an_audit_of_another_preset_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_up = MadeUp(monkeypatch)
+    swept(tmp_path, plan(methods=["naive"]), num_audit_images=5)
+    (audit,) = tmp_path.glob("*/audit.json")
+    write_atomically(audit, render.serialise(replace(render.read_report(audit), preset="quick")))
+    made_up.calls.clear()
+    swept(tmp_path, plan(methods=["naive"]), num_audit_images=5)
+    assert [call.split()[:2] for call in made_up.calls] == [["audit", audit.parent.name]]
 
 
 def test_another_recipe_in_the_folder_is_a_failure(whole: Path) -> None:
