@@ -17,7 +17,7 @@ from rich.console import Console
 from smdguard import catalogue
 from smdguard.catalogue import read_manifest
 from smdguard.cli import info
-from smdguard.files import sha256
+from smdguard.files import sha256, zoo_folder
 from smdguard.golden import make_golden
 from smdguard.guard import load
 from smdguard.model_folder import CARD, CONFIG, GOLDEN, ONNX, WEIGHTS
@@ -40,6 +40,20 @@ def test_pull_says_where_and_how_large(smdguard: Run, distant_model: Repository)
     document = json.loads(smdguard("pull", f"{distant_model.name}@{distant_model.commit}", "--json").stdout)
     assert document.keys() == {"model", "path", "num_bytes"}
     assert document["path"] == str(distant_model.folder)
+
+
+@pytest.mark.parametrize("is_here", [False, True])
+def test_pull_of_a_model_whose_audit_was_made_again(
+    smdguard: Run, tiny_zoo: Path, distant_model: Repository, is_here: bool
+) -> None:
+    if is_here:
+        smdguard("pull", NAME)
+    path = tiny_zoo / "manifest.json"
+    audited, manifest = (json.loads(file.read_bytes()) for file in (zoo_folder() / "manifest.json", path))
+    manifest["models"][0]["evaluations"] = audited["models"][0]["evaluations"]
+    path.write_text(json.dumps(manifest))
+    read_manifest.cache_clear()
+    assert smdguard("pull", NAME).stdout.endswith(f" in {distant_model.folder}\n")
 
 
 def test_pull_of_a_model_that_is_here(smdguard: Run, tiny_zoo: Path, tiny_copy: Path) -> None:
