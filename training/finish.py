@@ -54,6 +54,23 @@ def write_model(
     write_atomically(folder / CONFIG, serialise(config))
 
 
+def recipe_of(config: ModelConfig) -> Recipe:
+    """How the model was trained on a known data set, as its config.json says: what write_model wrote it from."""
+    parameters, adversary = dict(config.objective.parameters), dict(config.objective.adversarial_training or {})
+    return Recipe(
+        method=config.objective.name,
+        init=str(parameters.pop("init", SCRATCH)),
+        parameters=parameters,
+        adversary=adversary.pop("adversary", None),
+        holdouts=tuple(str(adversary.pop("holdouts", "")).split()),
+        adversary_parameters=adversary,
+        architecture=config.architecture.name,
+        negative_slope=config.architecture.negative_slope,
+        num_members=config.architecture.num_members,
+        **config.training.model_dump(exclude={"commit"}),
+    )
+
+
 def conformal_threshold(scores: Tensor) -> float:
     """What the score of one more image exceeds with a probability of at most 1 %.
 

@@ -78,14 +78,30 @@ def read_runs(folders: Iterable[Path]) -> list[FinishedRun]:
         IntegrityError: A file is damaged.
     """
     runs: dict[str, FinishedRun] = {}
-    first_of_kind: dict[str, FinishedRun] = {}
     for path in sorted(path for folder in folders for path in _audited_folders(folder)):
         run = _read_run(path)
         if run.recipe.name in runs:
             raise InvalidInputError(f"{path} is a second {run.recipe.name}; name only one of its folders")
-        _require_alike(first_of_kind.setdefault(run.kind, run).recipe, run.recipe)
         runs[run.recipe.name] = run
+    require_alike(runs.values())
     return list(runs.values())
+
+
+def require_alike(runs: Iterable[FinishedRun]) -> None:
+    """Make sure that runs of one kind were trained in one way, which a mean over them is of.
+
+    Raises:
+        InvalidInputError: Two differ in more than the seed and the epochs, which tables show.
+    """
+    first_of_kind: dict[str, Recipe] = {}
+    for run in runs:
+        first = first_of_kind.setdefault(run.kind, run.recipe)
+        own = {field: getattr(first, field) for field in ("seed", "num_epochs", "init", "holdouts")}
+        if changed := differences(first, run.recipe.model_copy(update=own)):
+            raise InvalidInputError(
+                f"{first.name} and {run.recipe.name} were trained otherwise ({changed}), and a mean would mix them; "
+                "keep those of each way to train apart"
+            )
 
 
 def runs_of(runs: Sequence[FinishedRun], kind: str, reading: Reading) -> list[FinishedRun]:
@@ -104,16 +120,6 @@ def spread_of(percentages: Sequence[float]) -> Spread | None:
     if not percentages:
         return None
     return Spread(statistics.mean(percentages), statistics.stdev(percentages) if len(percentages) > 1 else None)
-
-
-def _require_alike(first: Recipe, other: Recipe) -> None:
-    """A mean over runs is of one way to train."""
-    own = {field: getattr(first, field) for field in ("seed", "num_epochs", "init", "holdouts")}
-    if changed := differences(first, other.model_copy(update=own)):
-        raise InvalidInputError(
-            f"{first.name} and {other.name} were trained otherwise ({changed}), and a mean would mix them; keep the "
-            "runs of each way to train in a folder of their own"
-        )
 
 
 def _audited_folders(folder: Path) -> list[Path]:

@@ -44,10 +44,11 @@ def add(folder: Path, name: str) -> None:
 @click.argument("names", nargs=-1)
 def audit(names: tuple[str, ...]) -> None:
     """Audit models of the zoo again (all, if none is named) and write their figures and cards anew."""
-    for name in names or [entry.name for entry in read_manifest().models]:
-        folder = find_model(name)
+    for known in [_find_entry(name) for name in names] or read_manifest().models:
+        folder = find_model(known.name)
         entry = audit_model(folder.path, folder.config)
-        click.echo(f"{entry.name}: {entry.verdict}")
+        is_outdated = known.weights.revision is not None and entry != known
+        click.echo(f"{entry.name}: {entry.verdict}{'; publish it again' if is_outdated else ''}")
 
 
 @main.command()

@@ -11,8 +11,8 @@ from smdguard.datasets import balanced_subset, find_dataset, parse_subset
 from smdguard.manifest import ModelConfig
 from smdguard.report import AuditReport
 from training.audits import audit_folder
+from training.finish import recipe_of
 from training.paper import surrogate_names
-from zoo.preview import usual_recipe
 
 
 def audit_zoo_model(
@@ -55,7 +55,7 @@ def audit_zoo_model(
     return dataclasses.replace(report, exhibits=None)
 
 
-def known_surrogates(name: str) -> list[str]:
+def known_surrogates(config: ModelConfig) -> list[str]:
     """The models of the zoo that the paper's black-box attacks on a model of the zoo are made on."""
     known = {entry.name for entry in read_manifest().models}
-    return sorted(known.intersection(surrogate_names(usual_recipe(name))))
+    return sorted(known.intersection(surrogate_names(recipe_of(config))))

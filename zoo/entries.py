@@ -10,6 +10,7 @@ from smdguard.backends.torch import TorchBackend
 from smdguard.catalogue import read_manifest, read_test_subset
 from smdguard.companions import default_surrogates
 from smdguard.datasets import balanced_subset, find_dataset, parse_subset
+from smdguard.errors import InvalidInputError
 from smdguard.export import to_onnx
 from smdguard.files import read, sha256, write_atomically, zoo_folder
 from smdguard.golden import ATOL, NUM_IMAGES, make_golden
@@ -34,8 +35,10 @@ from smdguard.manifest import (
 from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS
 from smdguard.report import AuditReport, CurvePoint
 from training.audits import PARTIAL
+from training.finish import recipe_of
 from zoo.audits import audit_zoo_model
 from zoo.card import model_card
+from zoo.preview import as_preview
 
 AUDIT_PRESET: PresetName = "standard"
 CURVE_POINTS = 3
@@ -75,12 +78,14 @@ def add_model(folder: Path, name: str) -> ManifestEntry:
     """Copy a trained model into the zoo under a name, with everything that an entry needs.
 
     Raises:
-        SmdguardError: The folder holds no model, its data set has no bundled test images, or the name is no name.
+        SmdguardError: The folder holds no model, its data set has no bundled test images, or the name is no name, or
+            that of a model that is trained otherwise.
     """
     guard = load(folder, backend="torch", device="cpu")
     # Parsed, because a copy is not validated.
     renamed = parse(ModelConfig, serialise(guard.config.model_copy(update={"name": name})), f"a model named {name!r}")
     dataset = find_dataset(guard.config.training.dataset)
+    _require_own_name(renamed)
     images = balanced_subset(parse_subset(read_test_subset(dataset.name)), 10 * -(-NUM_IMAGES // 10)).images.numpy()
     weights = find_model(folder).read(WEIGHTS)
     contents = {
@@ -97,8 +102,21 @@ def add_model(folder: Path, name: str) -> ManifestEntry:
     return audit_model(target, config)
 
 
+def _require_own_name(config: ModelConfig) -> None:
+    """The name tells RESULTS.md and readers what a model is."""
+    own = recipe_of(config).name
+    if config.name not in (own, as_preview(own)):
+        raise InvalidInputError(
+            f"the model is a {own} by its method, network, data set, members, adversary and seed, and cannot be called "
+            f"{config.name}; call it {own}, or {as_preview(own)} if its training was cut short"
+        )
+
+
 def audit_model(folder: Path, config: ModelConfig) -> ManifestEntry:
-    """Audit a model of the zoo, from where that was cut off before, and write its audit, entry and card anew."""
+    """Audit a model of the zoo, from where that was cut off before, and write its audit, entry and card anew.
+
+    Where its other files are those that were published, the entry keeps their place on the Hub.
+    """
     epsilon = find_dataset(config.training.dataset).epsilon
     radii = [round(epsilon * point / CURVE_POINTS, 6) for point in range(1, CURVE_POINTS)]
     store = PartialResults(folder / PARTIAL)
@@ -108,7 +126,7 @@ def audit_model(folder: Path, config: ModelConfig) -> ManifestEntry:
     write_atomically(folder / AUDIT, content)
     entry = describe(config, report, config_sha256=sha256(read(folder / CONFIG)), report_sha256=sha256(content))
     known = read_manifest().find(config.name)
-    if known is not None and known.weights.sha256 == entry.weights.sha256:
+    if known is not None and known.training.config_sha256 == entry.training.config_sha256:
         entry = entry.published_at(known.weights.repo, known.weights.revision)
     write_card(entry)
     replace_in_manifest(entry)

@@ -15,10 +15,10 @@ from smdguard.manifest import serialise
 from smdguard.model_folder import AUDIT, CONFIG
 from smdguard.threat import ThreatModel
 from training.audits import PRESET
+from training.finish import recipe_of
 from training.paper import EPSILON, RADII
 from training.recipes import RECIPE
 from zoo.audits import known_surrogates
-from zoo.preview import usual_recipe
 from zoo.trials import TRIALS
 
 _TRIAL = "averaged-probabilities"
@@ -54,7 +54,7 @@ def try_plain_average(name: str) -> None:
         UnknownModelError: The zoo has no model of that name, or not its files.
     """
     config = find_model(name).config
-    recipe = usual_recipe(name).model_copy(update=config.training.model_dump(exclude={"commit"}))
+    recipe = recipe_of(config)
     data = parse_subset(read_test_subset(recipe.dataset))
     report = auditing.audit(
         _plain(name),
@@ -62,7 +62,7 @@ def try_plain_average(name: str) -> None:
         data.labels,
         ThreatModel(norm="linf", epsilon=EPSILON),
         attacks=PRESET,
-        surrogates={surrogate: _plain(surrogate) for surrogate in known_surrogates(name)},
+        surrogates={surrogate: _plain(surrogate) for surrogate in known_surrogates(config)},
         epsilons=RADII,
         name=name,
         dataset=recipe.dataset,

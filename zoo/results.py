@@ -16,12 +16,13 @@ from smdguard.manifest import WORST_CASE
 from smdguard.model_folder import WEIGHTS, ModelFolder
 from smdguard.report import AuditReport, CurvePoint
 from training.audits import PARTIAL
+from training.finish import recipe_of
 from training.markdown import table
 from training.paper import EPSILON, RADII
-from training.results import FinishedRun, read_runs
+from training.results import FinishedRun, read_runs, require_alike
 from training.tables import paper_tables
 from zoo.audits import audit_zoo_model, known_surrogates
-from zoo.preview import is_preview, usual_recipe
+from zoo.preview import is_preview
 from zoo.radii import radii_table
 from zoo.trials import TRIALS, trials_table
 
@@ -82,7 +83,7 @@ def measure_model(name: str) -> None:
     folder = find_model(name)
     own_radius = find_dataset(folder.config.training.dataset).epsilon
     settings: dict[PresetName, dict[str, Any]] = {
-        "paper": {"radii": sorted({*RADII, own_radius} - {EPSILON}), "surrogates": known_surrogates(name)},
+        "paper": {"radii": sorted({*RADII, own_radius} - {EPSILON}), "surrogates": known_surrogates(folder.config)},
         "full": {"radii": [own_radius] if own_radius < EPSILON else []},
     }
     store = PartialResults(folder.path / PARTIAL)
@@ -103,12 +104,13 @@ def results_page() -> str:
 
     Raises:
         IntegrityError: An audit is damaged.
-        InvalidInputError: A folder of trials has no runs, or runs that were not trained alike.
+        InvalidInputError: A folder of trials has no runs, or runs of one kind were not trained alike.
     """
     missing = not_measured()
     measured = [_read(find_model(entry.name)) for entry in read_manifest().models if entry.name not in missing]
     # So short a training says little about the method.
     runs = [model.run for model in measured if not is_preview(model.run.config.name)]
+    require_alike(runs)
     rows = [row for model in measured for row in _rows(model)]
     return "\n".join(
         [
@@ -127,7 +129,7 @@ def results_page() -> str:
 
 def _read(folder: ModelFolder) -> Measured:
     paper, full = (render.read_report(_path(folder, preset)) for preset in _PRESETS)
-    return Measured(FinishedRun(usual_recipe(folder.name), folder.config, paper), full)
+    return Measured(FinishedRun(recipe_of(folder.config), folder.config, paper), full)
 
 
 def _read_trials() -> dict[str, list[FinishedRun]]:

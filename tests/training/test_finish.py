@@ -13,8 +13,8 @@ from smdguard.scores import disagreement
 from training import finish
 from training.data import TrainingData
 from training.evaluation import member_log_probabilities
-from training.finish import MIN_CALIBRATION_IMAGES, checkout_commit, conformal_threshold, write_model
-from training.recipes import recipe_for
+from training.finish import MIN_CALIBRATION_IMAGES, checkout_commit, conformal_threshold, recipe_of, write_model
+from training.recipes import Recipe, recipe_for
 
 
 @pytest.mark.parametrize(("count", "rank"), [(99, 99), (100, 100), (198, 198), (199, 198), (699, 693), (5000, 4951)])
@@ -76,6 +76,23 @@ def test_code_that_was_changed_is_of_no_commit(
 def test_code_outside_of_a_checkout_is_of_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finish, "__file__", str(tmp_path / "finish.py"))
     assert checkout_commit() is None
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        recipe_for("naive-lenet-mnist-s3"),
+        recipe_for("gal-lenet-mnist-x2", parameters={"weight": 2.0}, precision="bfloat16"),
+        recipe_for("dverge-lenet-mnist-at", adversary_parameters={"num_steps": 1}),
+        recipe_for("smd-lenet-mnist-eat", num_epochs=3),
+    ],
+    ids=lambda recipe: recipe.name,
+)
+def test_the_folder_says_what_its_recipe_was(
+    recipe: Recipe, tmp_path: Path, tiny_ensemble: Ensemble, data: TrainingData
+) -> None:
+    write_model(tmp_path, recipe, tiny_ensemble, data)
+    assert recipe_of(parse(ModelConfig, (tmp_path / CONFIG).read_bytes(), CONFIG)) == recipe
 
 
 def test_the_folder_has_the_accuracy_on_the_test_half(

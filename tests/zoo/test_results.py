@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from smdguard.errors import InvalidInputError
 from smdguard.manifest import File
 from smdguard.model_folder import WEIGHTS, ModelFolder
 from smdguard.report import AuditReport, CurvePoint, Interval, RobustAccuracy
@@ -126,6 +127,14 @@ def test_page_shows_trials_beside_the_zoos_runs(zoo: list[dict[str, Any]]) -> No
     page = results_page()
     assert "| MNIST | SMD | white-box | longer | 99.0 | 25.0 | 25.0 |" in page
     assert "| MNIST | SMD | white-box | without it | 99.0 | 0.0 | 0.0 |" in page
+
+
+def test_page_mixes_no_ways_to_train(zoo: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "smd-lenet-mnist-s1"
+    monkeypatch.setitem(RUNS, name, finished_run(name, num_epochs=20, parameters={"weight": 0.5}))
+    measure_model(name)
+    with pytest.raises(InvalidInputError, match=rf"{name} were trained otherwise \(parameters.weight 1.0 -> 0.5\)"):
+        results_page()
 
 
 def test_page_shows_how_attacks_transfer(zoo: list[dict[str, Any]]) -> None:

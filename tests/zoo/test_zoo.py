@@ -18,7 +18,7 @@ from smdguard import catalogue, render
 from smdguard.auditing.crafting import Workshop
 from smdguard.catalogue import read_manifest, read_test_subset
 from smdguard.datasets import balanced_subset, parse_subset
-from smdguard.errors import IntegrityError, SmdguardError
+from smdguard.errors import IntegrityError, InvalidInputError, SmdguardError
 from smdguard.files import sha256, zoo_folder
 from smdguard.golden import check_golden, make_golden
 from smdguard.hub import find_model
@@ -221,8 +221,20 @@ def test_audit_of_a_published_model_keeps_its_place_on_the_hub(zoo: Path, entry:
     published = entry.published_at("org/name", "a" * 40)
     replace_in_manifest(published)
     try:
-        folder = find_model(NAME)
-        assert audit_model(folder.path, folder.config).weights == published.weights
+        assert CliRunner().invoke(main, ["audit", NAME]).output == f"{NAME}: {entry.verdict}; publish it again\n"
+        (again,) = read_manifest().models
+        assert (again.weights, again.onnx) == (published.weights, published.onnx)
+    finally:
+        replace_in_manifest(entry)
+
+
+def test_another_configuration_has_no_place_on_the_hub(zoo: Path, entry: ManifestEntry) -> None:
+    replace_in_manifest(entry.published_at("org/name", "a" * 40))
+    folder = find_model(NAME)
+    config = folder.config.model_copy(update={"clean_accuracy": 0.5})
+    (folder.path / CONFIG).write_bytes(serialise(config))
+    try:
+        assert audit_model(folder.path, config).weights == entry.weights
     finally:
         replace_in_manifest(entry)
 
@@ -312,6 +324,21 @@ def test_model_is_not_added_under_what_is_no_name(zoo: Path, tiny_folder: Path, 
     with pytest.raises(SmdguardError, match=r"is not a valid ModelConfig: name: "):
         add_model(tiny_folder, name)
     assert sorted(zoo.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["smd-lenet-mnist", "naive-lenet-mnist-s2", "naive-lenet-mnist-x5", "my-model"])
+def test_model_is_not_added_under_a_name_that_says_something_else(zoo: Path, tiny_folder: Path, name: str) -> None:
+    before = sorted(zoo.rglob("*"))
+    with pytest.raises(InvalidInputError, match=rf"the model is a {NAME} .* cannot be called {name}; call it {NAME}, "):
+        add_model(tiny_folder, name)
+    assert sorted(zoo.rglob("*")) == before
+
+
+def test_what_is_not_in_the_zoo_is_not_audited(tiny_copy: Path, entry: ManifestEntry) -> None:
+    before = sorted(tiny_copy.iterdir())
+    answer = CliRunner().invoke(main, ["audit", str(tiny_copy)])
+    assert (answer.exit_code, answer.stderr) == (1, f"Error: there is no entry '{tiny_copy}'; the zoo has {NAME}\n")
+    assert sorted(tiny_copy.iterdir()) == before
 
 
 def test_cards_are_written_anew(zoo: Path, entry: ManifestEntry) -> None:
