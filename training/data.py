@@ -78,8 +78,10 @@ def _cropped_and_flipped(images: Tensor, generator: torch.Generator, padding: in
     """Each image shifted by up to `padding` pixels, with black at the edges, and mirrored with probability one half."""
     num_images, _, height, width = images.shape
     padded = functional.pad(images, (padding,) * 4)
-    top, left = torch.randint(0, 2 * padding + 1, (2, num_images, 1), generator=generator).to(images.device)
-    mirrored = torch.randint(0, 2, (num_images, 1), generator=generator).bool().to(images.device)
+    shifts = torch.randint(0, 2 * padding + 1, (2, num_images, 1), generator=generator)
+    mirrored = torch.randint(0, 2, (num_images, 1), generator=generator).bool()
+    # A GPU does not stop for them.
+    (top, left), mirrored = (drawn.to(images.device, non_blocking=True) for drawn in (shifts, mirrored))
     rows = top + torch.arange(height, device=images.device)
     across = torch.arange(width, device=images.device).expand(num_images, width)
     columns = left + torch.where(mirrored, width - 1 - across, across)

@@ -53,7 +53,7 @@ class VulnerabilityDiversity:
 
 def of_the_others(images: Tensor) -> Tensor:
     """To each member the images of all the others, one after another: (M, B, ...) -> (M, (M - 1) B, ...)."""
-    num_members = len(images)
-    others = torch.arange(num_members).expand(num_members, num_members)
-    others = others[~torch.eye(num_members, dtype=torch.bool)].view(num_members, num_members - 1)
-    return images[others.to(images.device)].flatten(1, 2)
+    # Made on the device without a look at any value, for which a GPU would have to stop.
+    members = torch.arange(len(images), device=images.device)
+    others = members[:-1] + (members[:-1] >= members.unsqueeze(1))
+    return images[others].flatten(1, 2)
