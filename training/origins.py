@@ -8,6 +8,7 @@ from smdguard.errors import InvalidInputError
 from smdguard.hub import find_model
 from smdguard.manifest import Architecture, Input
 from smdguard.model_folder import WEIGHTS
+from training.recipes import differences
 
 
 def identify(model: str) -> tuple[str, Path]:
@@ -36,10 +37,11 @@ def load_origin(
     """
     found = find_model(folder)
     config = found.config
-    if (config.architecture, config.input) != (architecture, image_input):
+    pairs = (config.architecture, architecture), (config.input, image_input)
+    if changed := ", ".join(filter(None, (differences(its, wanted) for its, wanted in pairs))):
         raise InvalidInputError(
             f"{folder} holds {config.architecture.num_members} {config.architecture.name} members for "
             f"{config.training.dataset}; it has to be of the same size, architecture and images as what is trained: "
-            f"{architecture.num_members} {architecture.name}"
+            f"{changed}"
         )
     return load_ensemble(architecture, image_input, found.read(WEIGHTS), str(folder / WEIGHTS), builder)

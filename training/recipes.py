@@ -196,8 +196,8 @@ def usual_name(method: str, dataset: str) -> str:
     return f"{method}-{'resnet20' if shows_photographs(find_dataset(dataset)) else 'lenet'}-{dataset}"
 
 
-def differences(before: Recipe, now: Recipe) -> str:
-    """Which settings differ, and from what to what; nothing where none does."""
+def differences(before: BaseModel, now: BaseModel) -> str:
+    """Which settings of two records of one kind differ, and from what to what; nothing where none does."""
     old, new = _flat(before.model_dump()), _flat(now.model_dump())
     return ", ".join(f"{key} {old.get(key)} -> {new.get(key)}" for key in old | new if old.get(key) != new.get(key))
 
