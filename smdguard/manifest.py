@@ -12,7 +12,8 @@ from smdguard.errors import IntegrityError
 from smdguard.files import read
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=100)]
+MAX_NAME_LENGTH = 100
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=MAX_NAME_LENGTH)]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 Record = TypeVar("Record", bound=BaseModel)
 WORST_CASE = "worst_case"

@@ -44,7 +44,7 @@ def require_trainable(architecture: str, builder: Builder, dataset: Dataset, *, 
     """
     num_classes = len(dataset.labels)
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             member, other = (builder(dataset.image_shape, num_classes) for _ in range(2))
             logits = member.eval()(torch.zeros(2, *dataset.image_shape))
     except Exception as error:  # It is the user's code, which may raise anything.

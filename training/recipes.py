@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from smdguard.architectures import ARCHITECTURES
 from smdguard.datasets import DATASETS, Dataset, find_dataset
 from smdguard.errors import InvalidInputError
-from smdguard.manifest import Precision, first_fault
+from smdguard.manifest import MAX_NAME_LENGTH, Precision, first_fault
 from training.members import builder_of, require_trainable
 from training.objectives import ADVERSARIES, OBJECTIVES, AdversarialTraining, Objective
 from training.parameters import DISTILLING, Settings, complete, shows_photographs
@@ -112,8 +112,8 @@ def recipe_for(name: str, **changes: Any) -> Recipe:
             `architecture` and `folder` have to be there.
 
     Raises:
-        InvalidInputError: The name is not of that form, a parameter is not one of the method's, or the user's own
-            members do not work.
+        InvalidInputError: The name is not of that form, a parameter is not one of the method's, the result's name
+            would be too long, or the user's own members do not work.
     """
     settings = _settings_named(name) | changes
     if "architecture" not in settings or settings.keys().isdisjoint(("dataset", "folder")):
@@ -139,9 +139,21 @@ def recipe_for(name: str, **changes: Any) -> Recipe:
     elif settings.get("holdouts"):
         raise InvalidInputError("hold-out ensembles need ensemble adversarial training: choose eat")
     try:
-        return Recipe.model_validate(settings)
+        recipe = Recipe.model_validate(settings)
     except ValidationError as error:
         raise InvalidInputError(f"no such recipe: {first_fault(error)}") from error
+    for each in (recipe, *recipe.prerequisites().values()):
+        _require_short_name(each.name)
+    return recipe
+
+
+def _require_short_name(name: str) -> None:
+    """What a model cannot be called is better known before it is trained."""
+    if len(name) > MAX_NAME_LENGTH:
+        raise InvalidInputError(
+            f"the model would be called {name}, and a name has at most {MAX_NAME_LENGTH} characters, not {len(name)}; "
+            "choose a smaller seed, or a shorter name for the folder of images or for the function"
+        )
 
 
 def _settings_named(name: str) -> dict[str, Any]:

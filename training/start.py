@@ -76,8 +76,9 @@ def initial_ensembles(recipe: Recipe, origins: Mapping[str, Path]) -> tuple[Ense
     """
     builder = builder_of(recipe.architecture)
     architecture, image_input = model_of(recipe)
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
+    # Members are made on the CPU, so no GPU is asked for its generator.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(recipe.seed)
         ensemble = build_ensemble(architecture, image_input, builder)
     if recipe.init != SCRATCH:
         ensemble.load_state_dict(load_origin(origins[recipe.init], architecture, image_input, builder).state_dict())
@@ -85,11 +86,16 @@ def initial_ensembles(recipe: Recipe, origins: Mapping[str, Path]) -> tuple[Ense
 
 
 def require_fitting(recipe: Recipe, origins: Mapping[str, Path]) -> None:
-    """Make sure that given ensembles are as they have to be, before others are trained to stand beside them.
+    """Make sure that there is such a network for the images, and that given ensembles are as they have to be.
+
+    That is before others are trained to stand beside them, and before a folder is claimed.
 
     Raises:
-        InvalidInputError: One does not fit.
+        InvalidInputError: The network does not take such images, or an ensemble does not fit.
     """
     builder = builder_of(recipe.architecture)
+    if builder is None:  # One of the user's own was tried out for the recipe.
+        with torch.device("meta"):
+            build_ensemble(*model_of(recipe))
     for folder in origins.values():
         load_origin(folder, *model_of(recipe), builder)

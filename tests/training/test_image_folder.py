@@ -173,6 +173,14 @@ def test_large_photographs_need_a_size(tmp_path: Path) -> None:
         load_image_folder(tmp_path)
 
 
+def test_images_that_are_too_small_for_the_network_leave_no_folder(flowers: Path, tmp_path: Path) -> None:
+    arguments = ["--architecture", "lenet", "--data-root", str(flowers), "--output", str(tmp_path / "model")]
+    result = CliRunner().invoke(main, ["run", "smd", *arguments, "--image-size", "8", "--device", "cpu"])
+    assert result.exit_code == 1
+    assert "Error: LeNet-5 takes images of at least 12 x 12 pixels, not 8 x 8\n" in result.output
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_class_that_is_only_tested_is_refused(flowers: Path) -> None:
     write(flowers / "test" / "weed", pictures(1, 0))
     with pytest.raises(InvalidInputError, match="weed is named after no class of my-flowers"):

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
 
+from smdguard.datasets import DATASETS
 from smdguard.errors import InvalidInputError, SmdguardError
 from smdguard.guard import load
 from smdguard.model_folder import WEIGHTS
@@ -18,6 +20,7 @@ from training.__main__ import main
 from training.data import TrainingData
 from training.loop import train
 from training.recipes import recipe_for
+from training.start import initial_ensembles
 
 CPU = torch.device("cpu")
 MODULE = """
@@ -30,6 +33,9 @@ def dropping(image_shape, num_classes):
 
 def layered(image_shape, num_classes):
     return LeNet5(image_shape, num_classes)
+
+def a_layered_network_with_quite_a_long_name(image_shape, num_classes):
+    return layered(image_shape, num_classes)
 
 def frozen(image_shape, num_classes):
     network = LeNet5(image_shape, num_classes)
@@ -189,6 +195,28 @@ def test_distillation_needs_layers_and_says_so_before_any_training(own: str, met
 def test_functions_that_do_not_work_are_refused(own: str, architecture: str, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         recipe_for("naive-lenet-mnist", architecture=architecture)
+
+
+@pytest.mark.parametrize(
+    ("method", "seed", "too_long"),
+    [("dverge", 2**62, "dverge-.*, not 112"), ("smd", 10**9, "naive-.*, not 102")],
+)
+def test_what_has_too_long_a_name_is_not_trained(own: str, method: str, seed: int, too_long: str) -> None:
+    """Nor what first needs a naive ensemble with such a name."""
+    architecture = f"{own}:a_layered_network_with_quite_a_long_name"
+    folder = replace(DATASETS["mnist"], name="f" * 40)
+    settings: dict[str, Any] = {"architecture": architecture, "folder": folder, "num_members": 8, "init": "naive"}
+    assert len(recipe_for(method, **settings, seed=1).name) < 100
+    with pytest.raises(InvalidInputError, match=f"the model would be called {too_long}; choose a smaller seed"):
+        recipe_for(method, **settings, seed=seed)
+
+
+def test_making_members_asks_no_gpu(own: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here there is none, so what two of them are asked for fails."""
+    expected = initial_ensembles(recipe_for("naive-lenet-mnist"), {})[0].state_dict()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    again = initial_ensembles(recipe_for("naive-lenet-mnist", architecture=f"{own}:layered"), {})[0].state_dict()
+    torch.testing.assert_close(again, expected, rtol=0, atol=0)
 
 
 def test_trying_a_member_out_leaves_the_generator_alone(own: str) -> None:
