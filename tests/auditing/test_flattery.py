@@ -39,6 +39,64 @@ def test_answers_that_depend_on_the_other_images_are_found() -> None:
     ]
 
 
+def beside_a_huge_score(outputs: Tensor) -> Tensor:
+    return nn.functional.pad(outputs, (0, 1), value=-1e9)
+
+
+def beside_many_huge_scores(outputs: Tensor) -> Tensor:
+    return nn.functional.pad(outputs, (0, 9), value=-1e9)
+
+
+def far_from_zero(outputs: Tensor) -> Tensor:
+    return outputs + 1e4
+
+
+@pytest.mark.parametrize("shape", [beside_a_huge_score, beside_many_huge_scores, far_from_zero])
+def test_no_huge_score_hides_that_answers_change(shape: Callable[[Tensor], Tensor]) -> None:
+    images, labels = images_and_labels()
+    assert checks(lambda batch: shape(classify(batch)), images, labels) == []
+
+    def random(batch: Tensor) -> Tensor:
+        return shape(classify(batch) + 0.1 * torch.randn(len(batch), 4))
+
+    def of_its_batch(batch: Tensor) -> Tensor:
+        return shape(classify(batch) - classify(batch).mean(dim=0))
+
+    def otherwise_for_attacks(batch: Tensor) -> Tensor:
+        return shape((1 + torch.is_grad_enabled()) * classify(batch))
+
+    found = [checks(model, images, labels) for model in (random, of_its_batch, otherwise_for_attacks)]
+    assert [finding for of_model in found for finding in of_model] == [
+        ("random_output", "high"),
+        ("depends_on_batch", "high"),
+        ("answers_attacks_otherwise", "high"),
+    ]
+
+
+def test_a_figure_of_answers_that_depend_on_the_batch_is_not_believed_beside_a_huge_score() -> None:
+    images, labels = images_and_labels()
+
+    def model(batch: Tensor) -> Tensor:
+        return beside_a_huge_score(classify(batch) - classify(batch).mean(dim=0))
+
+    report = sg.audit(model, images, labels, sg.ThreatModel(epsilon=0.05), attacks=[sg.PGD(), sg.APGD()])
+    assert "depends_on_batch" in [finding.check for finding in report.findings]
+    assert (report.worst_case.robust_accuracy.value, report.verdict) == (1.0, "unreliable")
+
+
+@pytest.mark.parametrize("logarithm", [False, True])
+def test_rounding_in_half_precision_is_no_other_answer(logarithm: bool) -> None:
+    images, labels = images_and_labels()
+
+    def model(batch: Tensor) -> Tensor:
+        # Rounded alone to other numbers than among others, as kernels for batches of other sizes do.
+        outputs = classify(batch)
+        rounded = (outputs * (1 + 0.004 * (len(batch) == 1))).bfloat16().float()
+        return rounded.log_softmax(dim=1) if logarithm else rounded
+
+    assert checks(model, images, labels) == []
+
+
 def test_answers_at_random_are_not_taken_for_ones_that_depend_on_the_batch() -> None:
     images, labels = images_and_labels()
     assert checks(lambda batch: classify(batch) + torch.randn(len(batch), 4), images, labels) == [
