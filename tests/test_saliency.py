@@ -59,6 +59,14 @@ def test_logit_saliency_of_a_linear_member_is_its_weight_row() -> None:
         torch.testing.assert_close(saliencies[m], rows.detach())
 
 
+def test_saliencies_are_had_where_gradients_are_switched_off() -> None:
+    ensemble = linear_ensemble()
+    images, labels = torch.rand(5, 3, 2, 2, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 0])
+    expected = member_saliencies(ensemble, images, labels)
+    with torch.no_grad():
+        assert torch.equal(member_saliencies(ensemble, images, labels), expected)
+
+
 def test_centred_logit_saliency_subtracts_the_mean_over_the_classes() -> None:
     ensemble = linear_ensemble()
     images, labels = torch.rand(5, 3, 2, 2, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 0])

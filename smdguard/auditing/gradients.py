@@ -10,6 +10,7 @@ from smdguard.attacks import Model
 from smdguard.attacks.losses import cross_entropy_direction
 from smdguard.auditing.batching import ask, is_out_of_memory
 from smdguard.auditing.statistics import share_of
+from smdguard.saliency import slope
 from smdguard.threat import ThreatModel
 
 MAX_BROKEN_GRADIENTS = 0.01
@@ -47,11 +48,11 @@ def has_gradients(model: Model, images: Tensor) -> bool:
         leaf = images.detach().requires_grad_()
         try:
             output = ask(model, leaf)
-        except RuntimeError as error:  # Such as numpy's refusal of a tensor that wants a gradient.
+            return output.requires_grad and torch.autograd.grad(output.sum(), leaf, allow_unused=True)[0] is not None
+        except RuntimeError as error:  # Such as numpy's refusal of a tensor that wants a gradient, or no way back.
             if is_out_of_memory(error):
                 raise
             return False
-        return output.requires_grad and torch.autograd.grad(output.sum(), leaf, allow_unused=True)[0] is not None
 
 
 def gradient_health(
@@ -92,4 +93,4 @@ def loss_gradient(model: Model, images: Tensor, labels: Tensor) -> Tensor:
     """The direction in which each image's loss rises: (B, C, H, W), (B,) -> (B, C, H, W)."""
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()
-        return torch.autograd.grad(cross_entropy_direction(model(leaf), labels).sum(), leaf)[0]
+        return slope(cross_entropy_direction(model(leaf), labels), leaf)

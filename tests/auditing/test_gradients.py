@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from smdguard.attacks import APGD, FGSM
+from smdguard.auditing import audit
 from smdguard.auditing.gradients import gradient_health
 from smdguard.threat import ThreatModel
 from tests.auditing.planted_outcomes import USABLE
-from tests.auditing.stripes import InPlace, stripes, stripes_model, trained_model
+from tests.auditing.stripes import InPlace, checks, stripes, stripes_model, trained_model
 
 NEAR = ThreatModel("linf", 0.05)
 
@@ -20,6 +22,21 @@ NEAR = ThreatModel("linf", 0.05)
 def test_gradients_are_broken_where_more_than_so_many_cannot_be_followed(share: str, limit: float) -> None:
     assert not dataclasses.replace(USABLE, **{share: limit}).broken
     assert dataclasses.replace(USABLE, **{share: limit + 0.001}).broken
+
+
+def test_images_whose_scores_come_without_a_graph_have_no_gradient_to_follow() -> None:
+    images, labels, _ = stripes()
+
+    def classify(each: Tensor) -> Tensor:
+        scores = stripes_model()(each)
+        return scores if len(each) == 2 or each.mean() > 0.45 else scores.detach()
+
+    dark = images - 0.1
+    assert gradient_health(classify, [images, dark], [labels, labels], ThreatModel("linf", 0)).zero == 0.5
+    # A model that gives some images no gradient is attacked to the end.
+    report = audit(classify, dark, labels, NEAR, attacks=[APGD(num_steps=5), FGSM()])
+    assert "gradient_masking" in checks(report)
+    assert report.verdict == "unreliable"
 
 
 class StraightThrough(nn.Module):
