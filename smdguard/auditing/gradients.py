@@ -14,8 +14,9 @@ from smdguard.saliency import slope
 from smdguard.threat import ThreatModel
 
 MAX_BROKEN_GRADIENTS = 0.01
-# A quarter of an 8-bit image's grey level, shorter than the steps of attacks: who curves within it misleads them.
-MAX_MISLEADING_GRADIENTS, STEP = 0.05, 0.001
+# A quarter of an 8-bit image's grey level, shorter than the steps of attacks: who curves within it misleads them. In half
+# precision the little that it gains may drown in rounding, and that of a whole level does not.
+MAX_MISLEADING_GRADIENTS, STEPS = 0.05, (0.001, 0.004)
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class GradientHealth:
         zero: It is zero.
         not_finite: It is infinite or not a number.
         random: It is another one when asked again.
-        misleading: A small step along it, from a random point on the way out of the image's ball or from where that
-            ends, does not raise the loss; the larger of both shares.
+        misleading: No small step along it, from a random point on the way out of the image's ball or from where that
+            ends, raises the loss; the larger of both shares.
     """
 
     zero: float
@@ -81,12 +82,13 @@ def gradient_health(
 
 
 def _rises(model: Model, images: Tensor, labels: Tensor) -> Tensor:
-    """Whether a small step along each image's gradient raises its loss: bool (B,)."""
-    ahead = (images + STEP * loss_gradient(model, images, labels).sign()).clamp(0, 1)
+    """Whether any small step along each image's gradient raises its loss: bool (B,)."""
+    direction = loss_gradient(model, images, labels).sign()
+    points = [images, *((images + step * direction).clamp(0, 1) for step in STEPS)]
     with torch.no_grad():
         # In 64 bits, which tell the losses of logits near zero apart.
-        before, after = (cross_entropy_direction(model(each).double(), labels) for each in (images, ahead))
-    return after > before
+        before, *after = (cross_entropy_direction(model(each).double(), labels) for each in points)
+    return (torch.stack(after) > before).any(dim=0)
 
 
 def loss_gradient(model: Model, images: Tensor, labels: Tensor) -> Tensor:

@@ -50,6 +50,23 @@ class StraightThrough(nn.Module):
         return self.model(images + ((images * 255).round() / 255 - images).detach())
 
 
+class Rounded(nn.Module):
+    """Rounds its scores to tenths, as half precision does from 16 on, with the gradient of no rounding."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores = self.model(images)
+        return scores + ((10 * scores).round() / 10 - scores).detach()
+
+
+def test_a_step_that_drowns_in_the_rounding_of_the_scores_is_not_misled() -> None:
+    images, labels, _ = stripes()
+    assert gradient_health(Rounded(stripes_model()), [images], [labels], NEAR).misleading < 0.02
+
+
 @pytest.mark.parametrize("defence", [nn.Sequential, StraightThrough, InPlace])
 def test_gradients_that_can_be_followed_raise_no_alarm(defence: type[nn.Module]) -> None:
     images, labels, _ = stripes()
