@@ -14,8 +14,8 @@ from smdguard.saliency import slope
 from smdguard.threat import ThreatModel
 
 MAX_BROKEN_GRADIENTS = 0.01
-# A quarter of an 8-bit image's grey level, shorter than the steps of attacks: who curves within it misleads them. In half
-# precision the little that it gains may drown in rounding, and that of a whole level does not.
+# A quarter of an 8-bit image's grey level, shorter than the steps of attacks: who curves within it misleads them.
+# In half precision the little that it gains may drown in rounding; what a whole level gains does not.
 MAX_MISLEADING_GRADIENTS, STEPS = 0.05, (0.001, 0.004)
 
 
