@@ -12,7 +12,7 @@ from smdguard.attacks import Model
 from smdguard.errors import InvalidInputError
 from smdguard.scores import member_log_probabilities
 
-_REFUSALS = ("not enough memory", "can't allocate memory", "out of memory")
+_REFUSALS = ("not enough memory", "can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
 
 
 class Batching:
@@ -85,5 +85,8 @@ def ask(model: Model, images: Tensor) -> Tensor:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether a device, the CPU's allocator or Python had no memory left; the second raises a plain RuntimeError."""
+    """Whether a device, its libraries, the CPU's allocator or Python had no memory left.
+
+    The second and third raise a plain RuntimeError.
+    """
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in _REFUSALS)

@@ -355,10 +355,19 @@ def test_results_do_not_depend_on_the_memory() -> None:
     assert scores.adversarial == pytest.approx(expected_scores.adversarial, abs=1e-5)
 
 
-def test_python_that_runs_short_of_memory_is_asked_about_less() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
+    ids=["python", "cublas", "cudnn"],
+)
+def test_what_runs_short_of_memory_is_asked_about_less(error: Exception) -> None:
     def model(images: Tensor) -> Tensor:
         if len(images) > 100:
-            raise MemoryError
+            raise error
         return ensemble()(images)
 
     assert run(model, attacks=[FGSM()]).attacks == run(lambda images: ensemble()(images), attacks=[FGSM()]).attacks
