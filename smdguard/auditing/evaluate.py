@@ -50,6 +50,8 @@ class AuditInterrupted(KeyboardInterrupt):
         self.report = report
 
 
+# Whoever calls under torch.inference_mode() or no_grad() wants the same report.
+@torch.inference_mode(mode=False)
 def audit(
     model: Model,
     images: Any,

@@ -1,5 +1,6 @@
 """Wrong use, caught before time is spent on it."""
 
+import dataclasses
 import math
 import re
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ def checked_images(images: Any) -> Tensor:
     Raises:
         InvalidInputError: They have another shape or type, are not finite, or leave [0, 1].
     """
-    images = torch.as_tensor(images)
+    images = _tensor(images)
     if images.dim() != 4 or not len(images):
         raise InvalidInputError(f"images must have the shape (B, C, H, W) with B at least 1, not {tuple(images.shape)}")
     if not images.is_floating_point():
@@ -42,13 +43,19 @@ def checked_images(images: Any) -> Tensor:
     return images
 
 
+def _tensor(values: Any) -> Tensor:
+    """A tensor that a gradient can be taken at, also of one made under torch.inference_mode()."""
+    tensor = torch.as_tensor(values)
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
 def checked_labels(labels: Any, images: Tensor) -> Tensor:
     """The labels as an integer tensor (B,) on the images' device.
 
     Raises:
         InvalidInputError: There is not one integer for each image.
     """
-    labels = torch.as_tensor(labels)
+    labels = _tensor(labels)
     if labels.shape != images.shape[:1]:
         raise InvalidInputError(
             f"labels must have the shape ({len(images)},), one for each image, not {tuple(labels.shape)}"
@@ -62,8 +69,8 @@ def check_model(model: Model, images: Tensor, labels: Tensor, name: str = "the m
     """Try a model on a few images.
 
     Raises:
-        InvalidInputError: It is in training mode, or its batch normalisation is, or it fails, its output is not (B, K)
-            finite values, or a label is no class.
+        InvalidInputError: It is in training mode, or its batch normalisation is, or its weights were made under
+            torch.inference_mode(), or it fails, its output is not (B, K) finite values, or a label is no class.
     """
     if isinstance(model, nn.Module) and model.training:
         raise InvalidInputError(f"{name} is in training mode; call model.eval() first")
@@ -74,6 +81,13 @@ def check_model(model: Model, images: Tensor, labels: Tensor, name: str = "the m
             f"{name} has batch normalisation in training mode, which lets images change each other's answers; call "
             "model.eval() last"
         )
+    if isinstance(model, nn.Module) and any(
+        weights.is_inference() for weights in (*model.parameters(), *model.buffers())
+    ):
+        raise InvalidInputError(
+            f"{name} has weights made under torch.inference_mode(), along which no gradient can be taken; make or load "
+            "it outside"
+        )
     output = checked_output(model, images[:2], name)
     if not output.isfinite().all():
         raise InvalidInputError(f"{name} gave NaN or infinite values for the first images; logits must be finite")
@@ -81,7 +95,9 @@ def check_model(model: Model, images: Tensor, labels: Tensor, name: str = "the m
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:
         raise InvalidInputError(f"labels must lie in 0 to {num_classes - 1}, but these span {low} to {high}")
-    if bool((output >= 0).all()) and torch.allclose(output.sum(dim=1), output.new_ones(len(output)), atol=1e-4):
+    sums = output.float().sum(dim=1)
+    rounding = 2e-2 if output.dtype in (torch.float16, torch.bfloat16) else 1e-4
+    if bool((output >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=rounding):
         raise InvalidInputError(
             f"{name} seems to give probabilities; give logits or log-probabilities (leave out the last softmax): where "
             "it is sure, probabilities hardly change, attacks find no way, and the audit would overstate its robustness"
@@ -121,8 +137,8 @@ def check_attacks(attacks: PresetName | Sequence[Attack]) -> None:
     """See that attacks given themselves are such as an audit can make.
 
     Raises:
-        InvalidInputError: They are no list of attacks, there is none, or one of them is targeted or transferred, or its
-            repr is no more than its address.
+        InvalidInputError: They are no list of attacks, there is none, or one of them is targeted or transferred, its
+            repr is no more than its address, it cannot be hashed, or its early stop cannot be switched off.
     """
     if not isinstance(attacks, Sequence) or not attacks:
         raise InvalidInputError(f"attacks must be a preset's name or a list of attacks, not {attacks!r}")
@@ -137,6 +153,16 @@ def check_attacks(attacks: PresetName | Sequence[Attack]) -> None:
                 f"the repr of an attack must be its settings, as a frozen dataclass's is, not {attack!r}, which holds "
                 "an address in memory"
             )
+        if not _is_hashable(attack):
+            raise InvalidInputError(
+                f"{attack!r} cannot be hashed; make the attack a dataclass with frozen=True, and its settings such as "
+                "can be: tuples, not lists"
+            )
+        if hasattr(attack, "early_stop") and not _can_go_on(attack):
+            raise InvalidInputError(
+                f"{attack!r} has an early_stop that dataclasses.replace cannot switch off, as an audit does at its end; "
+                "make it a field of a dataclass, or call it otherwise"
+            )
         if isinstance(attack, Transfer):
             raise InvalidInputError(
                 f"{attack!r} is not for the audited model; hand the other model over as one of the surrogates, and "
@@ -147,6 +173,21 @@ def check_attacks(attacks: PresetName | Sequence[Attack]) -> None:
                 f"{attack!r} would lead towards the true classes; leave targeted off, or use TargetedAPGD, which leads "
                 "towards wrong ones"
             )
+
+
+def _is_hashable(attack: Attack) -> bool:
+    try:
+        hash(attack)
+    except TypeError:
+        return False
+    return True
+
+
+def _can_go_on(attack: Any) -> bool:
+    """Whether what follows an attack past its first success can be made of it."""
+    return dataclasses.is_dataclass(attack) and any(
+        field.name == "early_stop" and field.init for field in dataclasses.fields(attack)
+    )
 
 
 def checked_epsilons(epsilons: Sequence[float], threat: ThreatModel) -> list[float]:

@@ -1,6 +1,9 @@
 """What a report shows beside its numbers agrees with them, is small, and is the same each time."""
 
 import base64
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -86,6 +89,17 @@ def test_what_is_shown_of_clean_images_is_what_the_members_say_of_them(tiny_ense
     known = torch.tensor(shown.disagreement.clean)
     assert len(known) > 30
     assert (known[:, None] - spread).abs().amin(dim=1).max() < 1e-5
+
+
+@pytest.mark.parametrize("switch_off", [torch.no_grad, torch.inference_mode])
+def test_a_report_is_the_same_where_gradients_are_switched_off(
+    tiny_ensemble: Ensemble, images: Tensor, switch_off: Callable[[], AbstractContextManager[None]]
+) -> None:
+    labels = tiny_ensemble(images).argmax(dim=1)
+    expected, _ = run(tiny_ensemble, images, labels)
+    with switch_off():
+        report, _ = run(tiny_ensemble, images.clone(), labels.clone())
+    assert replace(report, seconds=0) == replace(expected, seconds=0)
 
 
 @pytest.mark.parametrize(("epsilon", "fooled"), [(0.0, False), (1.0, True)])

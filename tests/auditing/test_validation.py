@@ -1,6 +1,7 @@
 """Wrong use of an audit is told in one line, before anything is attacked."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy
 import pytest
@@ -97,6 +98,49 @@ def test_an_attack_without_a_repr_of_its_own_is_refused() -> None:
         InvalidInputError, match=r"frozen dataclass's is, not <.*Nameless object at 0x\w+>, which holds"
     ):
         audit(linear_model(), PIXELS / 255, LABELS, THREAT, attacks=[Nameless()])  # type: ignore[list-item]
+
+
+@dataclass
+class Thawed:
+    num_steps: int = 3
+    name: ClassVar[str] = "Thawed"
+    requires: ClassVar[str] = "labels"
+    needs_members: ClassVar[bool] = False
+
+
+class NeverEnding:
+    name, requires, needs_members, early_stop = "NeverEnding", "labels", False, True
+
+    def __repr__(self) -> str:
+        return "NeverEnding()"
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        (Thawed(), r"^Thawed\(num_steps=3\) cannot be hashed; make the attack a dataclass with frozen=True"),
+        (NeverEnding(), r"^NeverEnding\(\) has an early_stop that dataclasses.replace cannot switch off"),
+    ],
+)
+def test_an_attack_that_would_fail_once_all_is_done_is_refused_at_first(attack: Any, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        audit(linear_model(), PIXELS / 255, LABELS, THREAT, attacks=[attack])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("num_classes", [3, 1000])
+def test_probabilities_are_refused_in_whatever_precision(dtype: torch.dtype, num_classes: int) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, num_classes), nn.Softmax(dim=1)).eval()
+    with pytest.raises(InvalidInputError, match="seems to give probabilities"):
+        check_model(lambda each: network(each).to(dtype), checked_images(PIXELS / 255), torch.from_numpy(LABELS))
+
+
+def test_weights_that_allow_no_gradient_are_refused() -> None:
+    with torch.inference_mode():
+        model = linear_model()
+    with pytest.raises(InvalidInputError, match=r"^the model has weights made under torch.inference_mode\(\)"):
+        audit(model, PIXELS / 255, LABELS, THREAT, attacks=[FGSM()])
 
 
 @pytest.mark.parametrize("attacks", ["standard", [FGSM(), TargetedAPGD()], (Square(),)])
