@@ -160,7 +160,7 @@ def check_attacks(attacks: PresetName | Sequence[Attack]) -> None:
             )
         if hasattr(attack, "early_stop") and not _can_go_on(attack):
             raise InvalidInputError(
-                f"{attack!r} has an early_stop that dataclasses.replace cannot switch off, as an audit does at its end; "
+                f"{attack!r} has an early_stop that dataclasses.replace cannot switch off, as an audit does at last; "
                 "make it a field of a dataclass, or call it otherwise"
             )
         if isinstance(attack, Transfer):
