@@ -297,6 +297,28 @@ def test_results_of_a_bare_model_are_not_taken_for_one_with_a_purifier() -> None
     assert len(store) == 2 * before > 0
 
 
+class AnotherWayBack(torch.autograd.Function):
+    """Passes the images on, and adds up their gradient in another order each time."""
+
+    @staticmethod
+    def forward(ctx: object, images: Tensor) -> Tensor:
+        return images.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return gradient * (1 + 1e-6 * torch.randn_like(gradient))
+
+
+def test_gradients_that_are_others_each_time_do_not_keep_what_is_stored_from_being_found() -> None:
+    images, labels = data()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).eval()
+    first, second, without = (
+        fingerprint([("model", each)], [], images, labels, seed=0, batching=Batching(250))
+        for each in (*[lambda images: model(AnotherWayBack.apply(images))] * 2, model)
+    )
+    assert first == second != without
+
+
 def test_a_partial_report_calls_nothing_robust() -> None:
     images, labels = data()
     with pytest.raises(AuditInterrupted) as caught:
