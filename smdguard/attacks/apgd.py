@@ -168,8 +168,9 @@ class _Walk:
 
         self.gradient, judgement = input_gradient(ask, self.current)
         # What is not a number cannot be climbed, but may be what is sought.
-        unknown = torch.where(judgement.fooled, torch.inf, -torch.inf)
-        value = torch.where(judgement.progress.isnan(), unknown, judgement.progress.detach())
+        progress = judgement.progress.detach().to(self.value)
+        unknown = torch.full_like(progress, -torch.inf).masked_fill(judgement.fooled, torch.inf)
+        value = torch.where(progress.isnan(), unknown, progress)
         self.num_rises = self.num_rises + (value > self.value)
         better = value > self.best_value
         self.best = torch.where(_per_image(better), self.current, self.best)

@@ -71,7 +71,7 @@ def _boundary(model: Model, images: Tensor, labels: Tensor, targets: Tensor) -> 
     def ask(images: Tensor) -> tuple[Tensor, Tensor]:
         output = model(images)
         of_label, of_target = (output.gather(-1, index.unsqueeze(-1)).squeeze(-1) for index in (labels, targets))
-        return of_target - of_label, (of_label - of_target).detach()
+        return of_target - of_label, (of_label - of_target).detach().to(images)
 
     normal, gap = input_gradient(ask, images)
     return gap, normal

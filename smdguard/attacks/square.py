@@ -40,7 +40,8 @@ class Square(Settings):
         """See Attack."""
         found, best = images.clone(), images
         start, propose = (_stripes, _repaint) if threat.norm == "linf" else (_tiles, _move_energy)
-        draw = _Draw(len(images), generator, standing=torch.arange(len(images), device=images.device))
+        standing = torch.arange(len(images), device=images.device)
+        draw = _Draw(len(images), generator, standing, images.dtype)
         with torch.no_grad():
             score, fooled = self._score(model, best, labels)
             for query in range(self.num_queries):
@@ -89,6 +90,7 @@ class _Draw:
     num_images: int
     generator: torch.Generator
     standing: Tensor
+    dtype: torch.dtype
 
     def integers(self, num_values: int, *shape: int) -> Tensor:
         """Integers from 0 to num_values - 1, one tensor of the given shape for each image."""
@@ -96,8 +98,8 @@ class _Draw:
         return torch.randint(num_values, shape, generator=self.generator, device=self.standing.device)[self.standing]
 
     def signs(self, *shape: int) -> Tensor:
-        """-1 or 1."""
-        return 2 * self.integers(2, *shape) - 1
+        """-1 or 1, in the images' type."""
+        return (2 * self.integers(2, *shape) - 1).to(self.dtype)
 
     def window(self, images: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Index of a square window at a random place of each image; it selects (B, C, size, size)."""

@@ -74,7 +74,7 @@ def gradient_health(
         not_finite.append(~first.flatten(1).isfinite().all(dim=1))
         random.append(difference > 1e-3 * largest)
         edge = threat.random_start(batch.cpu(), generator)
-        reach = torch.rand(len(batch), *[1] * (batch.dim() - 1), generator=generator)
+        reach = torch.rand(len(batch), *[1] * (batch.dim() - 1), generator=generator, dtype=batch.dtype)
         on_the_way.append(~_rises(model, batch.cpu().lerp(edge, reach).to(batch.device), truth))
         at_the_edge.append(~_rises(model, edge.to(batch.device), truth))
     shares = [share_of(torch.cat(part)) for part in (zero, not_finite, random, on_the_way, at_the_edge)]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from smdguard.attacks import (
     APGD,
@@ -57,6 +58,29 @@ def test_no_attack_leaves_the_ball_or_the_box(attack: Attack, norm: Norm, epsilo
     assert (threat.distance(images, adversarial) <= epsilon + 1e-6).all()
     assert adversarial.min() >= 0
     assert adversarial.max() <= 1
+
+
+@pytest.mark.parametrize("norm", get_args(Norm))
+@pytest.mark.parametrize("attack", ATTACKS, ids=repr)
+@pytest.mark.parametrize("gives", [torch.float16, torch.float32])
+def test_images_in_half_precision_are_attacked_in_it(attack: Attack, norm: Norm, gives: torch.dtype) -> None:
+    ensemble, threat = model().float(), ThreatModel(norm, 0.1 if norm == "linf" else 0.4)
+    images = grey_images(6).half()
+
+    class Widened:
+        def __call__(self, images: Tensor) -> Tensor:
+            return ensemble(images.float()).to(gives)
+
+        def member_logits(self, images: Tensor) -> Tensor:
+            return ensemble.member_logits(images.float()).to(gives)
+
+        def member_log_probabilities(self, images: Tensor) -> Tensor:
+            return ensemble.member_log_probabilities(images.float()).to(gives)
+
+    adversarial = craft(attack, Widened(), images, Widened()(images).argmax(dim=1), threat)
+    assert adversarial.dtype == torch.float16
+    assert (threat.distance(images.float(), adversarial.float()) <= threat.epsilon + 2e-3).all()
+    assert not torch.equal(adversarial, images)
 
 
 @pytest.mark.parametrize("norm", get_args(Norm))

@@ -78,6 +78,19 @@ def test_same_seed_same_report_whatever_else_is_drawn() -> None:
     assert dataclasses.replace(first, seconds=0) == dataclasses.replace(second, seconds=0)
 
 
+def test_the_default_type_changes_nothing() -> None:
+    images, labels, _ = stripes(60)
+    model, threat, attacks = trained_model(), ThreatModel("linf", 0.08), [APGD(num_steps=5), Square(num_queries=20)]
+    reports = []
+    for dtype in (torch.float32, torch.float64):
+        torch.set_default_dtype(dtype)
+        try:
+            reports.append(audit(model, images, labels, threat, attacks=attacks, store={}))
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert dataclasses.replace(reports[0], seconds=0) == dataclasses.replace(reports[1], seconds=0)
+
+
 def test_what_the_model_is_called_changes_nothing() -> None:
     attacks = [ATTACKS[1], Square(num_queries=20)]
     one, other = (run(stripes_model(), attacks=attacks, name=name) for name in ("one", "other"))
