@@ -210,7 +210,9 @@ def _gather(evidence: Evidence, plan: Plan, workshop: Workshop, assignment: Assi
         at_radius = dataclasses.replace(threat, epsilon=radius)
         _gather_at(at_radius, evidence, plan, workshop, at_largest=at_radius == threat)
     if isinstance(plan.model, Ensemble) and plan.follows_every_member and plan.suspicion_threshold is not None:
-        evidence.suspicion, outcomes = suspicion_under_attack(plan.model, workshop, threat, plan.suspicion_threshold)
+        evidence.suspicion, outcomes = suspicion_under_attack(
+            plan.model, workshop, threat, plan.suspicion_threshold, evidence.clean
+        )
         evidence.asides += outcomes
     if evidence.has_steady_gradients:
         _probe_gradients(evidence, plan, workshop, threat)

@@ -16,7 +16,7 @@ from smdguard.threat import ThreatModel
 
 
 def suspicion_under_attack(
-    ensemble: Ensemble, workshop: Workshop, threat: ThreatModel, threshold: float
+    ensemble: Ensemble, workshop: Workshop, threat: ThreatModel, threshold: float, clean: Tensor
 ) -> tuple[SuspicionReport, list[Outcome]]:
     """Attack a part of the images without and with knowledge of the score.
 
@@ -27,6 +27,7 @@ def suspicion_under_attack(
         workshop: Makes the attacks.
         threat: What the adversary may do.
         threshold: Disagreement in nats above which an image is flagged.
+        clean: Which images the ensemble gets right, bool (B,).
     """
     model = workshop.batching.wrap(ensemble)
 
@@ -46,8 +47,8 @@ def suspicion_under_attack(
         measured = workshop.measure_rows(planned, threat, answer, rows, width=2, dtype=clean_scores.dtype)
         fooled, scores = measured[:, 0] == 1, measured[:, 1]
         under_attack.append(_under_attack(attack, fooled, scores, clean_scores[rows], threshold))
-        standing = torch.ones_like(workshop.labels, dtype=torch.bool)
-        standing[rows] = ~fooled
+        standing = clean.clone()
+        standing[rows] &= ~fooled
         outcomes.append(Outcome(attack, "white-box", "suspicion", threat.epsilon, standing))
     clean_flagged = interval(clean_scores > threshold)
     return SuspicionReport(threshold, clean_flagged, len(rows), tuple(under_attack)), outcomes

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from smdguard.attacks import APGD, Unsuspicious
 from smdguard.attacks.attack import is_fooled
-from smdguard.auditing import audit, evaluate
+from smdguard.auditing import audit, evaluate, suspicion
 from smdguard.auditing.crafting import Planned, Workshop
 from smdguard.auditing.outcomes import Outcome
 from smdguard.auditing.suspicion import suspicion_under_attack
@@ -111,6 +111,17 @@ def test_flagged_shares_and_auroc_are_those_of_the_scores() -> None:
     assert plain.flagged.value == pytest.approx((attacked[fooled] > THRESHOLD).double().mean().item())
     pairs = attacked[fooled][:, None] - clean
     assert plain.auroc == pytest.approx(((pairs > 0).double() + 0.5 * (pairs == 0)).mean().item(), abs=1e-4)
+
+
+def test_what_is_wrong_when_clean_does_not_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = data()
+    monkeypatch.setattr(suspicion, "probe_rows", lambda *_: torch.arange(5))
+    labels = (labels + 1) % 3
+    workshop = Workshop(images, labels, seed=0, fingerprint="", store={}, advance=lambda _: None)
+    clean = workshop.standing(ensemble(), images, labels)
+    _, outcomes = suspicion_under_attack(ensemble(), workshop, THREAT, THRESHOLD, clean)
+    assert not clean.all()
+    assert not any((outcome.standing & ~clean).any() for outcome in outcomes)
 
 
 def test_where_nothing_is_fooled_there_is_no_share() -> None:
