@@ -144,7 +144,7 @@ def test_windows_shrink_on_the_papers_schedule_whatever_the_number_of_queries() 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
 def test_double_pyramids_have_length_one_and_two_signs(size: int) -> None:
-    draw = _Draw(3, torch.Generator().manual_seed(0), torch.arange(3))
+    draw = _Draw(3, torch.Generator().manual_seed(0), torch.arange(3), torch.float32)
     windows = _double_pyramids(torch.zeros(3, 2, 8, 8), size, draw, 2)
     assert windows.shape == (3, 2, size, size)
     torch.testing.assert_close(windows.square().sum(dim=(2, 3)), torch.ones(3, 2))
