@@ -47,7 +47,10 @@ def find_model(model: str | Path) -> ModelFolder:
 
 
 def pull_model(model: str) -> ModelFolder:
-    """As find_model, but with every file verified; what is damaged in the Hub's cache is fetched again."""
+    """As find_model, but with its files verified; what is damaged in the Hub's cache is fetched again.
+
+    The audit may be another than the manifest's, made again since the model was published.
+    """
     place = _locate(model)
     try:
         folder = _open(place)
@@ -56,7 +59,6 @@ def pull_model(model: str) -> ModelFolder:
         if not isinstance(place.source, Repository):
             raise
         folder = _open(place, anew=True)
-        # The audit may have been made again since the model was published.
         folder.verify_files()
     return folder
 

@@ -44,14 +44,8 @@ def member_saliencies(
     """
     with torch.enable_grad():
         leaf = images.expand(len(ensemble.members), *images.shape).detach().requires_grad_()
-        return slope(saliency_score(ensemble.member_logits(leaf), labels, source), leaf)
-
-
-def slope(values: Tensor, leaf: Tensor) -> Tensor:
-    """The gradient of the values' sum, in the leaf's shape; zero where they do not hang on the leaf."""
-    if not values.requires_grad:
-        return torch.zeros_like(leaf)
-    return torch.autograd.grad(values.sum(), leaf, allow_unused=True, materialize_grads=True)[0]
+        score = saliency_score(ensemble.member_logits(leaf), labels, source)
+        return torch.autograd.grad(score.sum(), leaf)[0]
 
 
 def pairwise_cosine(saliencies: Tensor) -> Tensor:

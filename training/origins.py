@@ -41,7 +41,7 @@ def load_origin(
     if changed := ", ".join(filter(None, (differences(its, wanted) for its, wanted in pairs))):
         raise InvalidInputError(
             f"{folder} holds {config.architecture.num_members} {config.architecture.name} members for "
-            f"{config.training.dataset}; it has to be of the same size, architecture and images as what is trained: "
-            f"{changed}"
+            f"{config.training.dataset}; it has to be of the same size, architecture and images as what is "
+            f"trained, and is not (its own -> wanted): {changed}"
         )
     return load_ensemble(architecture, image_input, found.read(WEIGHTS), str(folder / WEIGHTS), builder)

@@ -107,7 +107,7 @@ def _require_own_name(config: ModelConfig) -> None:
     own = recipe_of(config).name
     if config.name not in (own, as_preview(own)):
         raise InvalidInputError(
-            f"the model is a {own} by its method, network, data set, members, adversary and seed, and cannot be called "
+            f"by its method, network, data set, members, adversary and seed the model is {own}, and cannot be called "
             f"{config.name}; call it {own}, or {as_preview(own)} if its training was cut short"
         )
 

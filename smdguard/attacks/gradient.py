@@ -6,8 +6,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from smdguard.saliency import slope
-
 Told = TypeVar("Told")
 
 
@@ -21,11 +19,11 @@ def input_gradient(ask: Callable[[Tensor], tuple[Tensor, Told]], images: Tensor)
         images: Where the gradient is taken.
 
     Returns:
-        The gradient (B, C, H, W), zero where the values do not hang on the images, and what `ask` gave beside them.
+        The gradient (B, C, H, W), and what `ask` gave beside the values.
     """
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()
         values, told = ask(leaf)
-        gradient = slope(values, leaf)
+        gradient = torch.autograd.grad(values.sum(), leaf)[0]
     # A gradient that is not a number shows no way; followed, it would make the image not a number as well.
     return gradient.nan_to_num(nan=0.0), told

@@ -68,12 +68,12 @@ class _Batched:
         self._model, self._batching = model, batching
 
     def __call__(self, images: Tensor) -> Tensor:
-        return self._batching.apply(partial(ask, self._model), images, axis=0)
+        return self._batching.apply(partial(_ask_with_graph, self._model), images, axis=0)
 
 
 class _BatchedEnsemble(_Batched):
     def member_logits(self, images: Tensor) -> Tensor:
-        return self._batching.apply(partial(ask, self._model.member_logits), images, axis=1)
+        return self._batching.apply(partial(_ask_with_graph, self._model.member_logits), images, axis=1)
 
     def member_log_probabilities(self, images: Tensor) -> Tensor:
         return member_log_probabilities(self.member_logits(images))
@@ -82,6 +82,12 @@ class _BatchedEnsemble(_Batched):
 def ask(model: Model, images: Tensor) -> Tensor:
     """The model's output as 32-bit floats; a model that works in place does so on a copy."""
     return model(images.clone()).float()
+
+
+def _ask_with_graph(model: Model, images: Tensor) -> Tensor:
+    """As ask, but images that the model gives no gradient, such as those it purifies without, get one of zeros."""
+    output = ask(model, images)
+    return output + 0 * images.flatten()[0] if images.requires_grad else output
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -10,7 +10,6 @@ from smdguard.attacks import Model
 from smdguard.attacks.losses import cross_entropy_direction
 from smdguard.auditing.batching import ask, is_out_of_memory
 from smdguard.auditing.statistics import share_of
-from smdguard.saliency import slope
 from smdguard.threat import ThreatModel
 
 MAX_BROKEN_GRADIENTS = 0.01
@@ -95,4 +94,4 @@ def loss_gradient(model: Model, images: Tensor, labels: Tensor) -> Tensor:
     """The direction in which each image's loss rises: (B, C, H, W), (B,) -> (B, C, H, W)."""
     with torch.enable_grad():
         leaf = images.detach().requires_grad_()
-        return slope(cross_entropy_direction(model(leaf), labels), leaf)
+        return torch.autograd.grad(cross_entropy_direction(model(leaf), labels).sum(), leaf)[0]

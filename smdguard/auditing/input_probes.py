@@ -19,6 +19,9 @@ from smdguard.auditing.statistics import interval, share_of
 from smdguard.report import DEPENDS_ON_BATCH, RANDOM_OUTPUT, Finding
 
 NUM_ALONE = 16
+# Kernels for batches of other sizes round otherwise: half precision by a few thousandths of the largest score, which
+# may be ten times its lead.
+_BEYOND_ROUNDING = 0.1
 # A thousandth of the line between two images: what is narrower, attacks step over.
 NUM_BISECTED, NUM_BISECTIONS = 50, 10
 MAX_JUMP, MAX_JUMPING = 0.1, 0.2
@@ -57,8 +60,7 @@ def _depends_on_batch(model: Model, images: Tensor) -> Iterator[Finding]:
     with torch.no_grad():
         together = model(images)[rows]
         alone = torch.cat([model(image) for image in few.split(1)])
-    # Kernels for batches of other sizes round otherwise, in half precision by a few thousandths of the largest score.
-    share = _share_that_differs(together, alone, by=2e-2)
+    share = _share_that_differs(together, alone, by=_BEYOND_ROUNDING)
     if share > 0:
         message = (
             f"Of {len(few)} images {percent(share)} get other outputs alone than together with others. Attacks change "
@@ -74,7 +76,7 @@ def _answers_attacks_otherwise(model: Model, images: Tensor) -> Iterator[Finding
         plain = model(images)
     with torch.enable_grad():
         asked = model(images.detach().requires_grad_()).detach()
-    share = _share_that_differs(plain, asked, by=2e-2)
+    share = _share_that_differs(plain, asked, by=_BEYOND_ROUNDING)
     if share > 0:
         message = (
             f"Asked for gradients, as attacks do, the model gives other outputs for {percent(share)} of the images "

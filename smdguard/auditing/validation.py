@@ -155,13 +155,13 @@ def check_attacks(attacks: PresetName | Sequence[Attack]) -> None:
             )
         if not _is_hashable(attack):
             raise InvalidInputError(
-                f"{attack!r} cannot be hashed; make the attack a dataclass with frozen=True, and its settings such as "
-                "can be: tuples, not lists"
+                f"{attack!r} cannot be hashed; make the attack a dataclass with frozen=True, and with settings that "
+                "can be hashed, such as tuples instead of lists"
             )
         if hasattr(attack, "early_stop") and not _can_go_on(attack):
             raise InvalidInputError(
-                f"{attack!r} has an early_stop that dataclasses.replace cannot switch off, as an audit does at last; "
-                "make it a field of a dataclass, or call it otherwise"
+                f"{attack!r} has an early_stop that dataclasses.replace cannot switch off, which an audit does in the "
+                "end; make it a field of a dataclass, or give it another name"
             )
         if isinstance(attack, Transfer):
             raise InvalidInputError(

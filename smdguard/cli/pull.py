@@ -11,7 +11,7 @@ from smdguard.cli.options import json_option
 @click.argument("model", metavar="NAME")
 @json_option
 def pull(model: str, as_json: bool) -> None:
-    """Fetch the model NAME, a name of the zoo or org/repo@revision on the Hub, and check every file of it."""
+    """Fetch the model NAME, a name of the zoo or org/repo@revision on the Hub, and check its files."""
     from smdguard.hub import pull_model
 
     folder = pull_model(model)

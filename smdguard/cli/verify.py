@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, models: tuple[str, ...], as_json: bool) -> None:
-    """Check every file of models but their cards, and that they still give their golden outputs.
+    """Check the files of models against their checksums, and that they still give their golden outputs.
 
     Each NAME is a name of the zoo, a model folder or org/repo@revision on the Hub; without one, all models of the zoo
     that are on this machine are checked.

@@ -85,12 +85,13 @@ def test_a_figure_of_answers_that_depend_on_the_batch_is_not_believed_beside_a_h
 
 
 @pytest.mark.parametrize("logarithm", [False, True])
-def test_rounding_in_half_precision_is_no_other_answer(logarithm: bool) -> None:
+@pytest.mark.parametrize("largest", [8, 48])
+def test_rounding_in_half_precision_is_no_other_answer(largest: int, logarithm: bool) -> None:
     images, labels = images_and_labels()
 
     def model(batch: Tensor) -> Tensor:
         # Rounded alone to other numbers than among others, as kernels for batches of other sizes do.
-        outputs = classify(batch)
+        outputs = classify(batch) + largest - 8
         rounded = (outputs * (1 + 0.004 * (len(batch) == 1))).bfloat16().float()
         return rounded.log_softmax(dim=1) if logarithm else rounded
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from smdguard.attacks import APGD, FGSM
 from smdguard.auditing import audit
+from smdguard.auditing.batching import Batching
 from smdguard.auditing.gradients import gradient_health
 from smdguard.threat import ThreatModel
 from tests.auditing.planted_outcomes import USABLE
@@ -32,7 +33,8 @@ def test_images_whose_scores_come_without_a_graph_have_no_gradient_to_follow() -
         return scores if len(each) == 2 or each.mean() > 0.45 else scores.detach()
 
     dark = images - 0.1
-    assert gradient_health(classify, [images, dark], [labels, labels], ThreatModel("linf", 0)).zero == 0.5
+    model = Batching(len(images)).wrap(classify)
+    assert gradient_health(model, [images, dark], [labels, labels], ThreatModel("linf", 0)).zero == 0.5
     # A model that gives some images no gradient is attacked to the end.
     report = audit(classify, dark, labels, NEAR, attacks=[APGD(num_steps=5), FGSM()])
     assert "gradient_masking" in checks(report)

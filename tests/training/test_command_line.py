@@ -102,9 +102,9 @@ def test_errors_are_one_line(tmp_path: Path, arguments: list[str], status: int, 
         (["naive-lenet-mnist-at", "--adversarial-parameter", "num_steps=0"], "num_steps"),
         (
             ["smd-lenet-mnist", "--init", "smd-lenet-fashion-mnist"],
-            "of the same size, architecture and images as what is trained: mean (0.286,) -> (0.1307,), std (",
+            "as what is trained, and is not (its own -> wanted): mean (0.286,) -> (0.1307,), std (",
         ),
-        (["naive-lenet-mnist", "--init", "gal-lenet-mnist"], "as what is trained: negative_slope 0.1 -> 0.0\n"),
+        (["naive-lenet-mnist", "--init", "gal-lenet-mnist"], "(its own -> wanted): negative_slope 0.1 -> 0.0\n"),
     ],
 )
 def test_what_is_refused_leaves_no_folder(
