@@ -323,15 +323,20 @@ NAMES_OF_OTHERS = ("smd-lenet-mnist", "naive-lenet-mnist-s2", "naive-lenet-mnist
 
 
 @pytest.mark.parametrize(
-    ("name", "refusal"),
+    ("name", "error", "refusal"),
     [
-        *((name, r"is not a valid ModelConfig: name: ") for name in NO_NAMES),
-        *((name, rf"the model is {NAME}, and cannot be called {name}; call it {NAME}, ") for name in NAMES_OF_OTHERS),
+        *((name, IntegrityError, "is not a valid ModelConfig: name: ") for name in NO_NAMES),
+        *(
+            (name, InvalidInputError, f"the model is {NAME}, and cannot be called {name}; call it {NAME}, ")
+            for name in NAMES_OF_OTHERS
+        ),
     ],
 )
-def test_model_is_added_under_its_own_name_alone(zoo: Path, tiny_folder: Path, name: str, refusal: str) -> None:
+def test_model_is_added_under_its_own_name_alone(
+    zoo: Path, tiny_folder: Path, name: str, error: type[SmdguardError], refusal: str
+) -> None:
     before = sorted(zoo.rglob("*"))
-    with pytest.raises(SmdguardError, match=refusal):
+    with pytest.raises(error, match=refusal):
         add_model(tiny_folder, name)
     assert sorted(zoo.rglob("*")) == before
 
