@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from smdguard.auditing import PresetName
 from smdguard.errors import InvalidInputError
 from smdguard.manifest import WORST_CASE, ModelConfig, read_record
 from smdguard.model_folder import AUDIT, CONFIG
@@ -38,7 +39,7 @@ class FinishedRun:
             reading: What it was made on.
             epsilon: Its radius; at 0 every attack leaves what is right when clean.
         """
-        if not any(result.source == self._source(reading) for result in self.report.attacks):
+        if not self.was_attacked(reading):
             return None
         if attack == CLEAN:
             return self.config.clean_accuracy
@@ -51,6 +52,10 @@ class FinishedRun:
             (result.name, result.source, result.epsilon): result.robust_accuracy.value for result in self.report.attacks
         }
         return made.get((attack, self._source(reading), epsilon))
+
+    def was_attacked(self, reading: Reading) -> bool:
+        """Whether attacks were made on that."""
+        return any(result.source == self._source(reading) for result in self.report.attacks)
 
     def _source(self, reading: Reading) -> str:
         if reading == "white-box":
@@ -69,17 +74,21 @@ class Spread:
         return f"{self.mean:.1f}" if self.deviation is None else f"{self.mean:.1f} ± {self.deviation:.1f}"
 
 
-def read_runs(folders: Iterable[Path]) -> list[FinishedRun]:
+def read_runs(folders: Iterable[Path], *, preset: PresetName | None = PRESET) -> list[FinishedRun]:
     """The finished runs in the folders of sweeps.
+
+    Args:
+        folders: Each with a folder for every run.
+        preset: What they were audited with; None for anything.
 
     Raises:
         InvalidInputError: A folder has none, two have the same name or differ in more than the seed and the epochs,
-            which tables show, or one was not audited as the paper's.
+            which tables show, or one was audited otherwise.
         IntegrityError: A file is damaged.
     """
     runs: dict[str, FinishedRun] = {}
     for path in sorted(path for folder in folders for path in _audited_folders(folder)):
-        run = _read_run(path)
+        run = _read_run(path, preset)
         if run.recipe.name in runs:
             raise InvalidInputError(f"{path} is a second {run.recipe.name}; name only one of its folders")
         runs[run.recipe.name] = run
@@ -106,7 +115,7 @@ def require_alike(runs: Iterable[FinishedRun]) -> None:
 
 def runs_of(runs: Sequence[FinishedRun], kind: str, reading: Reading) -> list[FinishedRun]:
     """Those of one kind that were attacked in that way."""
-    return [run for run in runs if run.kind == kind and run.accuracy(CLEAN, reading, 0.0) is not None]
+    return [run for run in runs if run.kind == kind and run.was_attacked(reading)]
 
 
 def spread(runs: Sequence[FinishedRun], attack: str, reading: Reading, epsilon: float) -> Spread | None:
@@ -129,12 +138,12 @@ def _audited_folders(folder: Path) -> list[Path]:
     return audited
 
 
-def _read_run(folder: Path) -> FinishedRun:
+def _read_run(folder: Path, preset: PresetName | None) -> FinishedRun:
     recipe, config = folder / RECIPE, folder / CONFIG
     for file in (recipe, config):
         if not file.exists():
             raise InvalidInputError(f"{folder} has an audit but no {file.name}; it is no run of a sweep")
     report = read_audit(folder)
-    if report is None or report.preset != PRESET:
-        raise InvalidInputError(f"{folder} was not audited with the preset {PRESET}; run the sweep again")
+    if report is None or preset not in (None, report.preset):
+        raise InvalidInputError(f"{folder} was not audited with the preset {preset}; run the sweep again")
     return FinishedRun(read_record(Recipe, recipe), read_record(ModelConfig, config), report)

@@ -22,6 +22,7 @@ from zoo.publish import publish_model
 from zoo.results import FILE as RESULTS
 from zoo.results import measure_model, not_measured, results_page
 from zoo.table import zoo_table
+from zoo.uniform_start import try_uniform_start
 from zoo.verify import verify_entry
 
 
@@ -98,6 +99,15 @@ def plain_average(names: tuple[str, ...]) -> None:
     """Attack models of the zoo through an average of probabilities taken the plain way, for RESULTS.md."""
     for name in names:
         try_plain_average(name)
+        click.echo(name)
+
+
+@main.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def uniform_start(names: tuple[str, ...]) -> None:
+    """Attack models of the zoo by R-FGSM with a random step that is drawn evenly, for RESULTS.md."""
+    for name in names:
+        try_uniform_start(name)
         click.echo(name)
 
 

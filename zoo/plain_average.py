@@ -1,27 +1,10 @@
 """The trial averaged-probabilities: the paper's attacks through an average that is taken the plain way."""
 
-from dataclasses import replace
-
 from torch import Tensor, nn
 
-from smdguard import auditing, render
-from smdguard.catalogue import read_test_subset
-from smdguard.datasets import parse_subset
 from smdguard.ensemble import Ensemble
-from smdguard.files import write_atomically, zoo_folder
-from smdguard.guard import load
-from smdguard.hub import find_model
-from smdguard.manifest import serialise
-from smdguard.model_folder import AUDIT, CONFIG
-from smdguard.threat import ThreatModel
 from training.audits import PRESET
-from training.finish import recipe_of
-from training.paper import EPSILON, RADII
-from training.recipes import RECIPE
-from zoo.audits import known_surrogates
-from zoo.trials import TRIALS
-
-_TRIAL = "averaged-probabilities"
+from zoo.audited_trial import audit_trial
 
 
 class PlainAverage(nn.Module):
@@ -53,25 +36,4 @@ def try_plain_average(name: str) -> None:
     Raises:
         UnknownModelError: The zoo has no model of that name, or not its files.
     """
-    config = find_model(name).config
-    recipe = recipe_of(config)
-    data = parse_subset(read_test_subset(recipe.dataset))
-    report = auditing.audit(
-        _plain(name),
-        data.scaled(),
-        data.labels,
-        ThreatModel(norm="linf", epsilon=EPSILON),
-        attacks=PRESET,
-        surrogates={surrogate: _plain(surrogate) for surrogate in known_surrogates(config)},
-        epsilons=RADII,
-        name=name,
-        dataset=recipe.dataset,
-    )
-    folder = zoo_folder() / TRIALS / _TRIAL / name
-    write_atomically(folder / RECIPE, serialise(recipe))
-    write_atomically(folder / CONFIG, serialise(config))
-    write_atomically(folder / AUDIT, render.serialise(replace(report, exhibits=None)))
-
-
-def _plain(name: str) -> PlainAverage:
-    return PlainAverage(load(name, backend="torch", device="cpu").ensemble)
+    audit_trial("averaged-probabilities", name, PRESET, PlainAverage)

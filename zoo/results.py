@@ -134,7 +134,7 @@ def _read(folder: ModelFolder) -> Measured:
 
 
 def _read_trials() -> dict[str, list[FinishedRun]]:
-    return {folder.name: read_runs([folder]) for folder in sorted((zoo_folder() / TRIALS).iterdir())}
+    return {folder.name: read_runs([folder], preset=None) for folder in sorted((zoo_folder() / TRIALS).iterdir())}
 
 
 def _path(folder: ModelFolder, preset: PresetName) -> Path:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from smdguard.manifest import WORST_CASE
 from training.markdown import table
-from training.paper import DATASETS, EPSILON, METHODS, READINGS, PaperRow, Reading, mean_rows
+from training.paper import DATASETS, EPSILON, METHODS, READINGS, PaperRow, Reading, kind_name, mean_rows
+from training.recipes import Recipe
 from training.results import FinishedRun, runs_of, spread
 from training.tables import COLUMNS
 
@@ -37,7 +38,7 @@ def _lines(
     row: PaperRow, reading: Reading, ours: Sequence[FinishedRun], trials: Mapping[str, Sequence[FinishedRun]]
 ) -> Iterator[list[str]]:
     """The lines of one row of the paper; none where no trial is of its kind."""
-    finished = {name: found for name, runs in trials.items() if (found := runs_of(runs, row.kind, reading))}
+    finished = {name: found for name, runs in trials.items() if (found := _runs_of(runs, row, reading))}
     if not finished:
         return
     usual = runs_of(ours, row.kind, reading)
@@ -46,6 +47,15 @@ def _lines(
         seeds = {run.recipe.seed for run in runs}
         yield [name, *_figures(runs, reading)]
         yield ["without it", *_figures([run for run in usual if run.recipe.seed in seeds], reading)]
+
+
+def _runs_of(trial: Sequence[FinishedRun], row: PaperRow, reading: Reading) -> list[FinishedRun]:
+    """A trial's runs of the row's experiment, whatever their network is."""
+
+    def kind(recipe: Recipe) -> str:
+        return kind_name(recipe.method, recipe.dataset, recipe.num_members, recipe.adversary)
+
+    return [run for run in trial if kind(run.recipe) == row.kind and run.was_attacked(reading)]
 
 
 def _figures(runs: Sequence[FinishedRun], reading: Reading) -> list[str]:

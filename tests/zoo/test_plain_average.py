@@ -11,7 +11,7 @@ from smdguard.attacks.losses import cross_entropy_direction
 from smdguard.datasets import balanced_subset, parse_subset
 from smdguard.ensemble import Ensemble
 from training.results import read_runs
-from zoo import plain_average
+from zoo import audited_trial
 from zoo.plain_average import PlainAverage, try_plain_average
 
 
@@ -53,8 +53,8 @@ def test_its_gradient_is_lost_in_rounding_where_the_ensemble_is_sure() -> None:
 
 
 def test_the_trial_is_kept_as_a_run_with_its_black_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plain_average, "zoo_folder", lambda: tmp_path)
-    monkeypatch.setattr(plain_average, "parse_subset", lambda data: balanced_subset(parse_subset(data), 10))
+    monkeypatch.setattr(audited_trial, "zoo_folder", lambda: tmp_path)
+    monkeypatch.setattr(audited_trial, "parse_subset", lambda data: balanced_subset(parse_subset(data), 10))
     try_plain_average("naive-lenet-mnist-s1")
     (run,) = read_runs([tmp_path / "trials" / "averaged-probabilities"])
     assert (run.recipe.name, run.recipe.num_epochs, run.report.num_images) == ("naive-lenet-mnist-s1", 20, 10)

@@ -41,3 +41,12 @@ def test_a_trial_has_lines_for_the_attacks_that_were_made_on_it() -> None:
         [access, "longer", "99.0", "25.0"],
         [access, "without it", "-", "-"],
     ]
+
+
+def test_a_trial_of_another_network_stands_beside_the_papers() -> None:
+    wide = finished_run("smd-lenet-wide-mnist", num_epochs=20, white={"*": 0.3}, black={"naive-lenet-mnist-s1": 0.4})
+    assert [line[3:5] for line in cells(wide=[wide])] == [
+        ["the paper's", "99.3"],
+        ["wide", "99.0"],
+        ["without it", "99.0"],
+    ]
