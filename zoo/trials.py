@@ -7,6 +7,7 @@ audit.json, as `python -m training sweep` leaves them, and of some standard.json
 from collections.abc import Iterator, Mapping, Sequence
 
 from smdguard.manifest import WORST_CASE
+from training.audits import PRESET
 from training.markdown import table
 from training.paper import DATASETS, EPSILON, METHODS, READINGS, PaperRow, Reading, kind_name, mean_rows
 from training.recipes import Recipe
@@ -59,5 +60,7 @@ def _runs_of(trial: Sequence[FinishedRun], row: PaperRow, reading: Reading) -> l
 
 
 def _figures(runs: Sequence[FinishedRun], reading: Reading) -> list[str]:
-    spreads = [spread(runs, figure, reading, EPSILON) for figure in _FIGURES]
+    # The worst case over other attacks than the paper's would not compare.
+    comparable = [run for run in runs if run.report.preset == PRESET]
+    spreads = [spread(comparable if figure == WORST_CASE else runs, figure, reading, EPSILON) for figure in _FIGURES]
     return [*("-" if figure is None else str(figure) for figure in spreads), str(len(runs))]

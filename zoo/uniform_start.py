@@ -19,7 +19,7 @@ class UniformStart:
     In R-FGSM as it was published every pixel takes the whole of the random step, up or down.
     """
 
-    name: ClassVar[str] = "R-FGSM"
+    name = "R-FGSM"
     requires: ClassVar[Requirement] = "gradients"
     needs_members: ClassVar[bool] = False
 

@@ -1,5 +1,7 @@
 """The table of trials: their figures beside the paper's and the zoo's."""
 
+from dataclasses import replace
+
 from tests.training.finished_runs import finished_run
 from training.results import FinishedRun
 from zoo.trials import trials_table
@@ -50,3 +52,10 @@ def test_a_trial_of_another_network_stands_beside_the_papers() -> None:
         ["wide", "99.0"],
         ["without it", "99.0"],
     ]
+
+
+def test_a_trial_of_other_attacks_has_no_worst_case() -> None:
+    run = finished_run("smd-lenet-mnist", num_epochs=20, white={"*": 0.3}, worst=0.2)
+    other = replace(run, report=replace(run.report, preset=None))
+    assert [line[-2] for line in cells(other=[other])] == ["-", "-", "1.0"]
+    assert [line[-2] for line in cells(other=[run])] == ["-", "20.0", "1.0"]
