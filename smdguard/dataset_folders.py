@@ -22,7 +22,6 @@ TEST_SHARE = 0.2
 
 # Desktops and notebooks leave hidden files and folders everywhere.
 _VISIBLE = "[!.]*"
-_IMAGES = f"{_VISIBLE}/{_VISIBLE}"
 
 
 def load_split(
@@ -114,14 +113,16 @@ def _holds_classes(folder: Path) -> bool:
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    """Images in the folders of a folder, in no order."""
-    return (file for file in folder.glob(_IMAGES) if _is_image(file) and file.is_file())
+    """Images in the folders of a folder, or in folders of these, in no order."""
+    return (file for file in folder.glob(f"{_VISIBLE}/**/*") if _is_image(file, folder) and file.is_file())
 
 
-def _is_image(path: Path) -> bool:
+def _is_image(path: Path, folder: Path) -> bool:
+    """Whether that is called an image, and neither it nor a folder on the way from `folder` is hidden."""
     from torchvision.datasets.folder import IMG_EXTENSIONS, has_file_allowed_extension
 
-    return has_file_allowed_extension(str(path), IMG_EXTENSIONS)
+    is_visible = all(fnmatch(part, _VISIBLE) for part in path.relative_to(folder).parts)
+    return is_visible and has_file_allowed_extension(str(path), IMG_EXTENSIONS)
 
 
 def class_names(root: Path, half: Half = "test") -> tuple[str, ...]:
@@ -177,12 +178,9 @@ def _from_image_folder(
     """The images in the folders of the classes, all or those of a half, and of these all or so many."""
     from torchvision.datasets.folder import make_dataset
 
-    def is_visible_image(path: str) -> bool:
-        return _is_image(Path(path)) and all(fnmatch(part, _VISIBLE) for part in Path(path).relative_to(folder).parts)
-
     classes = {name: _class_index(name, folder, dataset) for name in _classes(folder)}
     try:
-        samples = make_dataset(str(folder), classes, is_valid_file=is_visible_image)
+        samples = make_dataset(str(folder), classes, is_valid_file=lambda path: _is_image(Path(path), folder))
     except FileNotFoundError as error:
         raise InvalidInputError(f"{folder}: {error}") from error
     samples = samples if half is None else _half_of(samples, folder, half)

@@ -49,17 +49,24 @@ def find_model(model: str | Path) -> ModelFolder:
 def pull_model(model: str) -> ModelFolder:
     """As find_model, but with its files verified; what is damaged in the Hub's cache is fetched again.
 
-    The audit may be another than the manifest's, made again since the model was published.
+    The Hub's audit may be another than the manifest's, made again since the model was published; then none is kept.
     """
     place = _locate(model)
     try:
         folder = _open(place)
-        folder.verify()
+        folder.verify_files()
     except IntegrityError:
         if not isinstance(place.source, Repository):
             raise
         folder = _open(place, anew=True)
         folder.verify_files()
+    try:
+        folder.verify_audit()
+    except IntegrityError:
+        if not isinstance(place.source, Repository):
+            raise
+        with suppress(SmdguardError):
+            _fetch_papers(place.source, place.entry)
     return folder
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from smdguard.dataset_folders import class_names, load_split, shape_at_hand
+from smdguard.dataset_folders import class_names, load_folder, load_split, shape_at_hand
 from smdguard.datasets import DATASETS, Dataset
 from smdguard.errors import InvalidInputError
 
@@ -110,6 +110,16 @@ def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "test" / "1", "a.png", 0)
     with pytest.raises(InvalidInputError, match="test: Found no valid file for the classes 0"):
         load_split(MNIST, tmp_path, "test")
+
+
+def test_images_in_folders_of_a_class_count_as_the_others(tmp_path: Path) -> None:
+    write(tmp_path / "a", "x.png", 10, size=(6, 4))
+    write(tmp_path / "b" / "far" / "below", "y.png", 200, size=(6, 4), mode="RGB")
+    write(tmp_path / "b" / ".cache", "z.png", 90, size=(6, 4), mode="RGB")
+    assert class_names(tmp_path) == ("a", "b")
+    assert shape_at_hand(tmp_path) == (3, 4, 6)
+    images = load_folder(Dataset("own", ("a", "b"), (3, 4, 6), (0.0,), (1.0,), 0.1), tmp_path)
+    assert images.images[:, :, 0, 0].tolist() == [[10] * 3, [200] * 3]
 
 
 def test_files_that_are_no_images_are_passed_over(tmp_path: Path) -> None:

@@ -4,12 +4,12 @@ import dataclasses
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from smdguard.attacks import Attack, Model, Transfer
+from smdguard.attacks import Attack, Model, Requirement, Transfer
 from smdguard.auditing.gradients import has_gradients
 from smdguard.auditing.preset_names import PresetName
 from smdguard.errors import InvalidInputError
@@ -137,16 +137,20 @@ def check_attacks(attacks: PresetName | Sequence[Attack]) -> None:
     """See that attacks given themselves are such as an audit can make.
 
     Raises:
-        InvalidInputError: They are no list of attacks, there is none, or one of them is targeted or transferred, its
-            repr is no more than its address, it cannot be hashed, or its early stop cannot be switched off.
+        InvalidInputError: They are no list of attacks, there is none, or one of them is targeted or transferred,
+            requires what is unknown, its repr is no more than its address, it cannot be hashed, or its early stop
+            cannot be switched off.
     """
     if not isinstance(attacks, Sequence) or not attacks:
         raise InvalidInputError(f"attacks must be a preset's name or a list of attacks, not {attacks!r}")
     if isinstance(attacks, str):
         return
     for attack in attacks:
-        if isinstance(attack, type) or not hasattr(attack, "needs_members"):
-            raise InvalidInputError(f"every attack must be one such as PGD(), not {attack!r}")
+        if isinstance(attack, type) or not all(hasattr(attack, part) for part in ("name", "requires", "needs_members")):
+            raise InvalidInputError(f"every attack must be one such as PGD(), with name and all, not {attack!r}")
+        if attack.requires not in get_args(Requirement):
+            known = ", ".join(get_args(Requirement))
+            raise InvalidInputError(f"requires of {attack!r} must be one of {known}, not {attack.requires!r}")
         # Draws and stored results go by the repr, and an address is another one in every run.
         if _ADDRESS.search(repr(attack)):
             raise InvalidInputError(

@@ -1,6 +1,5 @@
 """Ensembles as PyTorch modules: built from a configuration, filled from safetensors, run on any device."""
 
-import re
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
@@ -25,17 +24,17 @@ _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 def torch_device(name: str) -> torch.device:
-    """The device that "auto", "cpu", "cuda" or "cuda:INDEX" stands for on this machine.
+    """The device that "auto", "cpu" or "cuda" stands for on this machine.
 
     Raises:
         InvalidInputError: It is called otherwise.
         BackendError: "cuda" was asked for and PyTorch cannot use a GPU here.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:(0|[1-9]\d*))?", name):
-        raise InvalidInputError(f"device must be auto, cpu, cuda or cuda:INDEX, not {name!r}")
+    if name not in ("auto", "cpu", "cuda"):
+        raise InvalidInputError(f"device must be auto, cpu or cuda, not {name!r}")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    if name == "cuda" and not torch.cuda.is_available():
         raise BackendError(f"device {name!r} was asked for, but PyTorch finds no usable CUDA GPU; use --device cpu")
     return torch.device(name)
 

@@ -164,6 +164,8 @@ def audit(
         require_writable(output)
     audited = find_audited_model(model, data, device, image_size=image_size, builder=builder)
     dataset, config = audited.dataset, audited.config
+    if download and dataset.folder is None:
+        raise InvalidInputError(f"torchvision has no data set {dataset.name} to --download; leave it out")
     if epsilon is None:
         epsilon = max(epsilons) if epsilons else dataset.epsilon_in(norm)
     threat = ThreatModel(norm=norm, epsilon=epsilon)
@@ -209,7 +211,7 @@ def audit(
                 suspicion_threshold=config and config.suspicion_threshold,
             )
     except auditing.AuditInterrupted as interrupt:
-        _deliver(interrupt.report, output, as_json=as_json)
+        _deliver(replace(interrupt.report, baseline=baseline), output, as_json=as_json)
         goes_on = "; the same command goes on from there" if store is not None else ""
         raise SmdguardError(f"the audit was stopped, the report is what was found until then{goes_on}") from None
     _deliver(replace(report, baseline=baseline), output, as_json=as_json)

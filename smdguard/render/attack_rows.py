@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from smdguard.report import AttackResult, AuditReport, Interval
 
-_SETTING = re.compile(r"(\w+)=([^,()]+)")
+_SETTING = re.compile(r"(\w+)=(\([^()]*\)|[^,()]+)")
 
 
 class AttackRow(NamedTuple):

@@ -66,6 +66,19 @@ def test_surrogates_are_tried_before_anything_is_attacked() -> None:
     assert max(calls) == 2
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    name: ClassVar[str] = "Unfinished"
+    needs_members: ClassVar[bool] = False
+
+
+@dataclass(frozen=True)
+class Misspelt:
+    name: ClassVar[str] = "Misspelt"
+    requires: ClassVar[str] = "gradient"
+    needs_members: ClassVar[bool] = False
+
+
 REFUSED: list[tuple[Any, str]] = [
     (
         [FGSM(targeted=True)],
@@ -77,8 +90,10 @@ REFUSED: list[tuple[Any, str]] = [
     (FGSM(), r"^attacks must be a preset's name or a list of attacks, not FGSM\(loss='ce'"),
     (None, "^attacks must be a preset's name or a list of attacks, not None$"),
     ([], r"^attacks must be a preset's name or a list of attacks, not \[\]$"),
-    ([FGSM(), PGD], "^every attack must be one such as PGD.., not <class"),
-    (["FGSM"], "^every attack must be one such as PGD.., not 'FGSM'$"),
+    ([FGSM(), PGD], r"^every attack must be one such as PGD\(\), with name and all, not <class"),
+    (["FGSM"], r"^every attack must be one such as PGD\(\), with name and all, not 'FGSM'$"),
+    ([Unfinished()], r"^every attack must be one such as PGD\(\), with name and all, not Unfinished\(\)$"),
+    ([Misspelt()], r"^requires of Misspelt\(\) must be one of gradients, scores, labels, not 'gradient'$"),
 ]
 
 

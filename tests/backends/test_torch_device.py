@@ -7,19 +7,18 @@ from smdguard.backends.torch import torch_device
 from smdguard.errors import BackendError, InvalidInputError
 
 
-@pytest.mark.parametrize("name", ["gpu", "mps", "cuda:", "cuda:x", "cuda:01", "CPU", ""])
+@pytest.mark.parametrize("name", ["gpu", "mps", "cuda:0", "CPU", ""])
 def test_a_device_of_another_name_is_refused(name: str) -> None:
-    with pytest.raises(InvalidInputError, match=f"^device must be auto, cpu, cuda or cuda:INDEX, not '{name}'$"):
+    with pytest.raises(InvalidInputError, match=f"^device must be auto, cpu or cuda, not '{name}'$"):
         torch_device(name)
 
 
-@pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:12"])
-def test_a_gpu_is_given_where_there_is_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_given_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert torch_device(name) == torch.device(name)
+    assert torch_device("cuda") == torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(BackendError, match=f"device '{name}' was asked for"):
-        torch_device(name)
+    with pytest.raises(BackendError, match="device 'cuda' was asked for"):
+        torch_device("cuda")
 
 
 @pytest.mark.parametrize(("available", "device"), [(True, "cuda"), (False, "cpu")])

@@ -168,13 +168,14 @@ def write_an_image_a_class(folder: Path) -> None:
         Image.new("L", (28, 28), 20 * digit).save(folder / str(digit) / "a.png")
 
 
-def test_a_folder_of_images_has_no_usual_radius_in_l2(
+def test_a_folder_of_images_has_no_usual_radius_in_l2_and_is_not_fetched(
     smdguard: Run, one_line: OneLine, tiny_copy: Path, edit_config: Callable[..., None], tmp_path: Path
 ) -> None:
     edit_config(tiny_copy, lambda config: config["training"].update(dataset="flowers"))
     write_an_image_a_class(tmp_path / "flowers" / "test")
     arguments = ("audit", "--model", tiny_copy, "--data", tmp_path / "flowers", *FAST, "--json", "--norm", "l2")
     assert one_line(*arguments) == "no radius in the norm l2 is usual for flowers; choose one with --epsilon"
+    assert one_line(*arguments, "--download") == "torchvision has no data set flowers to --download; leave it out"
     assert json.loads(smdguard(*arguments, "--epsilon", 1.5).stdout)["threat"] == {"norm": "l2", "epsilon": 1.5}
 
 

@@ -116,6 +116,13 @@ def test_only_the_audit_that_the_manifest_pins_is_kept(
     hub_server.answers.clear()
     pull_model(ZOO_NAME)
     assert (distant_model.folder / AUDIT).read_bytes() == b"{}"
+    # Made again since: the model is whole without, and is not fetched once more.
+    (distant_model.folder / AUDIT).unlink()
+    hub_server.answers[AUDIT] = lambda handler: handler.send(b"made again")
+    hub_server.requests.clear()
+    pull_model(ZOO_NAME)
+    assert not (distant_model.folder / AUDIT).exists()
+    assert {request.path.rpartition("/")[2] for request in hub_server.requests} == {CARD, AUDIT}
 
 
 # Names

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from smdguard.attacks import APGD, PGD, Attack
+from smdguard.attacks import APGD, PGD, Attack, MemberReweighing
 from smdguard.render.attack_rows import attack_rows
 from smdguard.report import AuditReport, CurvePoint, Interval
 
@@ -29,6 +29,14 @@ def test_attacks_of_one_name_are_told_apart_by_what_differs(bare: AuditReport) -
         "PGD, loss ce, num_steps 100, num_restarts 5",
         "PGD, loss cw, num_steps 100, num_restarts 5",
         "APGD-CE",
+    ]
+
+
+def test_settings_of_several_numbers_tell_attacks_apart(bare: AuditReport) -> None:
+    half, whole = MemberReweighing(member_shares=(0.5,)), MemberReweighing(member_shares=(0.25, 1.0))
+    assert headings(with_attacks(bare, half, whole)) == [
+        "MORA, member_shares (0.5,)",
+        "MORA, member_shares (0.25, 1.0)",
     ]
 
 

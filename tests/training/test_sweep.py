@@ -337,7 +337,10 @@ def test_another_recipe_in_the_folder_is_a_failure(whole: Path) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "kind", "message"),
-    [({"device": "cuda:99"}, BackendError, "cuda:99"), ({"num_audit_images": 7}, InvalidInputError, "7 images cannot")],
+    [
+        ({"device": "cuda"}, BackendError, "no usable CUDA GPU"),
+        ({"num_audit_images": 7}, InvalidInputError, "7 images cannot"),
+    ],
 )
 def test_what_no_run_can_do_without_is_said_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], kind: type[Exception], message: str
