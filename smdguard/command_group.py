@@ -6,11 +6,14 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from smdguard.errors import SmdguardError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # A file of our own that does not fit is named by smdguard.files.
 _FULL = errno.ENOSPC, errno.EDQUOT
@@ -21,6 +24,7 @@ class OneLineErrors(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was named."""
+        _let_any_name_through()
         try:
             return super().invoke(ctx)
         except SmdguardError as error:
@@ -32,6 +36,17 @@ class OneLineErrors(click.Group):
                 raise
             _give_up_output()
             raise click.ClickException(f"standard output cannot be written: {error.strerror}") from error
+
+
+def is_screen(console: "Console") -> bool:
+    """Whether what is drawn there can be drawn again; logs may ask for colours, and not every terminal can."""
+    return console.is_interactive and console.file.isatty()
+
+
+def _let_any_name_through() -> None:
+    """Escape what the encoding of standard output lacks, such as many names in a code page of Windows."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _give_up_output() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from smdguard.auditing.batching import is_out_of_memory
 from smdguard.ensemble import Ensemble
@@ -79,7 +79,8 @@ def restore_checkpoint(
     if not path.exists():
         return Progress(data, commit)
     try:
-        tensors, header = load_file(path), _header(path)
+        # Not load_file: a file that is mapped cannot be replaced on Windows.
+        tensors, header = load(path.read_bytes()), _header(path)
         progress = Progress(**json.loads(header["progress"]), generators=tuple(_part("generator", tensors).values()))
         ensemble.load_state_dict(_part("model", tensors))
         _restore_optimizer(optimizer, _part("optimizer", tensors), device)

@@ -4,6 +4,7 @@ import ctypes
 import io
 import json
 import os
+import sys
 from contextlib import redirect_stdout
 from typing import Any
 
@@ -129,7 +130,8 @@ def _open_session(model: bytes, source: str, device: str) -> onnxruntime.Inferen
     # ONNX Runtime would look for external data, which nobody has verified, in the working directory.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=providers)
+        with redirect_stdout(io.StringIO()):  # It prints that it goes on without a GPU that cannot be used.
+            session = onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no narrower public ancestor.
         if "external data" in str(error).lower():
             raise IntegrityError(
@@ -139,7 +141,10 @@ def _open_session(model: bytes, source: str, device: str) -> onnxruntime.Inferen
         raise IntegrityError(f"{source} cannot be run by ONNX Runtime: {_first_line(error)}") from error
     # Those available include CUDA even without a GPU; only a session knows what it got.
     if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
-        raise BackendError("device 'cuda' was asked for, but ONNX Runtime cannot use a CUDA GPU here; use --device cpu")
+        raise BackendError(
+            "device 'cuda' was asked for, but ONNX Runtime cannot use a CUDA GPU here; use --device cpu, or PyTorch "
+            "with --backend torch"
+        )
     return session
 
 
@@ -164,7 +169,7 @@ def _labels(session: onnxruntime.InferenceSession) -> tuple[str, ...] | None:
 
 def _has_nvidia_driver() -> bool:
     try:
-        ctypes.CDLL("libcuda.so.1")
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
         return False
     return True

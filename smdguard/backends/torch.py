@@ -33,10 +33,21 @@ def torch_device(name: str) -> torch.device:
     if name not in ("auto", "cpu", "cuda"):
         raise InvalidInputError(f"device must be auto, cpu or cuda, not {name!r}")
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise BackendError(f"device {name!r} was asked for, but PyTorch finds no usable CUDA GPU; use --device cpu")
+        name = "cuda" if _has_usable_gpu() else "cpu"
+    elif name == "cuda" and not _has_usable_gpu():
+        raise BackendError("device 'cuda' was asked for, but PyTorch finds no usable CUDA GPU; use --device cpu")
     return torch.device(name)
+
+
+def _has_usable_gpu() -> bool:
+    """Whether PyTorch finds a GPU and can compute with it; of one too old for it, it only warns."""
+    if not torch.cuda.is_available():
+        return False
+    try:
+        torch.ones(1, device="cuda").add(1).item()
+    except RuntimeError:
+        return False
+    return True
 
 
 def build_ensemble(architecture: Architecture, image_input: Input, builder: Builder | None = None) -> Ensemble:

@@ -5,6 +5,7 @@ import json
 import click
 
 from smdguard.cli.options import json_option, output_console
+from smdguard.command_group import is_screen
 
 
 @click.command()
@@ -21,7 +22,7 @@ def info(model: str, as_json: bool) -> None:
         return
     text = _without_metadata(_without_controls(read_card(model)))
     console = output_console()
-    if not console.is_terminal:
+    if not is_screen(console):
         click.echo(text)
         return
     from rich.markdown import Markdown

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from smdguard.command_group import is_screen
 from smdguard.factories import import_factory
 
 if TYPE_CHECKING:
@@ -54,9 +55,9 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def output_console() -> "Console":
-    """Standard output; wide where it is no terminal, so that nothing is cut. Names are shown as they are."""
+    """Standard output; wide where it is no screen, so that nothing is cut. Names are shown as they are."""
     from rich.console import Console
 
     as_they_are = partial(Console, highlight=False, markup=False, emoji=False)
     console = as_they_are()
-    return console if console.is_terminal else as_they_are(width=1000, soft_wrap=True)
+    return console if is_screen(console) else as_they_are(width=1000, soft_wrap=True)

@@ -19,9 +19,11 @@ def audit_progress(*, quiet: bool) -> Iterator[AuditProgress]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from smdguard.command_group import is_screen
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=quiet or not is_screen(console)) as bar:
         task = bar.add_task("audit", total=None)
 
         def announce(seconds: float) -> None:

@@ -158,6 +158,20 @@ def test_missing_cuda_libraries_are_not_printed(
     assert capsys.readouterr().out == ""
 
 
+def test_going_on_without_a_gpu_is_not_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = onnxruntime.InferenceSession
+
+    def session(*arguments: Any, **settings: Any) -> onnxruntime.InferenceSession:
+        print("*************** EP Error ***************")
+        return real(*arguments, **settings)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    OnnxClassifier(graph(), "model.onnx", "auto")
+    assert capsys.readouterr().out == ""
+
+
 def test_a_runtime_that_was_built_without_cuda_is_not_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would warn on standard error, whatever it is told."""
     requests = []

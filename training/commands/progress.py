@@ -4,11 +4,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from smdguard.command_group import is_screen
 from training.recipes import Recipe
 
 
 class TrainingBar:
-    """A bar on a terminal, else a line an epoch."""
+    """A bar on a screen, else a line an epoch."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
@@ -19,7 +20,7 @@ class TrainingBar:
             TextColumn("{task.percentage:.1f} %  {task.fields[terms]}  {task.fields[rate]:.1f} steps/s"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=not is_screen(console),
         )
         self._task = self._progress.add_task(recipe.name, total=None, terms="", rate=0.0)
 

@@ -10,6 +10,7 @@ from rich.live import Live
 from rich.text import Text
 from torch import distributed
 
+from smdguard.command_group import is_screen
 from training.commands.comma_separated import CommaSeparated
 from training.commands.named_values import named_values
 from training.objectives import ADVERSARIES, OBJECTIVES
@@ -136,14 +137,15 @@ def _close(summary: Summary) -> None:
 
 
 class _Screen:
-    """Progress on standard error: on a terminal one line for the run under way, else a line for each milestone."""
+    """Progress on standard error: on a screen one line for the run under way, else a line for each milestone."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
+        self._is_screen = is_screen(self._console)
         self._line = Live(console=self._console, transient=True)
 
     def __enter__(self) -> "_Screen":
-        if self._console.is_terminal:
+        if self._is_screen:
             self._line.start()
         return self
 
@@ -151,13 +153,13 @@ class _Screen:
         self._line.stop()
 
     def follow(self, line: str, *, is_milestone: bool) -> None:
-        if self._console.is_terminal:
+        if self._is_screen:
             self._line.update(Text(line, no_wrap=True, overflow="ellipsis"))
         elif is_milestone:
             click.echo(line, err=True)
 
     def hear(self, line: str) -> None:
-        if self._console.is_terminal:
+        if self._is_screen:
             self._console.print(Text(line))
         else:
             click.echo(line, err=True)
