@@ -216,20 +216,16 @@ def _gather(evidence: Evidence, plan: Plan, workshop: Workshop, assignment: Assi
         evidence.asides += outcomes
     if evidence.has_steady_gradients:
         _probe_gradients(evidence, plan, workshop, threat)
-    wrap = workshop.batching.wrap
     evidence.exhibits = workshop.batching.run(
         lambda: gather_exhibits(
             plan.model,
-            workshop.images,
-            workshop.labels,
+            workshop,
             threat,
             evidence.outcomes,
-            {name: wrap(surrogate) for name, surrogate in plan.surrogates.items()},
-            careful=wrap(plan.model),
+            plan.surrogates,
             with_saliency=plan.follows_every_member,
             clean=evidence.clean,
             worst=evidence.standing(threat.epsilon),
-            generator=workshop.generator("exhibits"),
         )
     )
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from smdguard.attacks import Attack, Model
 from smdguard.attacks.attack import is_fooled
+from smdguard.auditing.crafting import Workshop
 from smdguard.auditing.outcomes import Outcome
 from smdguard.auditing.probes import probe_rows
 from smdguard.ensemble import Ensemble
@@ -28,38 +29,34 @@ MAX_SIDE = 48
 
 def gather_exhibits(
     model: Model,
-    images: Tensor,
-    labels: Tensor,
+    workshop: Workshop,
     threat: ThreatModel,
     outcomes: Sequence[Outcome],
     surrogates: Mapping[str, Model],
     *,
-    careful: Any,
     with_saliency: bool,
     clean: Tensor,
     worst: Tensor,
-    generator: torch.Generator,
 ) -> Exhibits:
     """Make the audit's attacks again, on a small sample spread evenly over the images that the model gets right.
 
     Args:
         model: The audited model.
-        images: All images of the audit (B, C, H, W).
-        labels: Their classes (B,).
+        workshop: Holds the audit's images, and makes its models fit into memory.
         threat: The audit's threat model.
         outcomes: The audit's, to know its attacks.
         surrogates: What its black-box attacks were made on.
-        careful: The audited model, asked about no more images at a time than fit into memory.
         with_saliency: Whether the gradients of all members can be had.
         clean: Which images the model gets right, bool (B,).
         worst: Which of them stood against all attacks, bool (B,).
-        generator: Source of every random draw.
     """
+    wrap = workshop.batching.wrap
+    careful = wrap(model)
     right = clean.nonzero().flatten()
     rows = right[probe_rows(len(right), right.device, NUM_SAMPLES)]
-    sample = _attacked(
-        careful, images[rows], labels[rows], threat, _attempts(outcomes, threat, surrogates, rows), generator
-    )
+    attempts = _attempts(outcomes, threat, {name: wrap(surrogate) for name, surrogate in surrogates.items()}, rows)
+    generator = workshop.generator("exhibits")
+    sample = _attacked(careful, workshop.images[rows], workshop.labels[rows], threat, attempts, generator)
     # Random draws differ from the audit's; an image that fares otherwise than there would contradict its numbers.
     sample = sample.only(sample.standing == worst[rows])
     shown = sample.only(_one_of_each_class(sample))
