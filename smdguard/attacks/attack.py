@@ -1,7 +1,8 @@
 """The contract that every attack keeps."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -41,6 +42,11 @@ class Attack(Protocol):
             generator: Source of every random draw, on the images' device.
         """
         ...
+
+
+def to_the_last_step(attack: Any) -> Attack:
+    """The attack, without early stop where it has one: images go on past the boundary at which they first succeed."""
+    return dataclasses.replace(attack, early_stop=False) if hasattr(attack, "early_stop") else attack
 
 
 @runtime_checkable

@@ -1,12 +1,12 @@
 """Attacks made on one model and tried on another."""
 
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from smdguard.attacks.attack import Attack, Model, Requirement
+from smdguard.attacks.attack import Attack, Model, Requirement, to_the_last_step
 from smdguard.threat import ThreatModel
 
 
@@ -36,7 +36,5 @@ class Transfer:
         self, model: Model, images: Tensor, labels: Tensor, threat: ThreatModel, *, generator: torch.Generator
     ) -> Tensor:
         """See Attack; `model` is the surrogate."""
-        attack: Any = self.attack
-        if hasattr(attack, "early_stop"):
-            attack = replace(attack, early_stop=False)
+        attack = to_the_last_step(self.attack)
         return attack(model, images, labels, threat, generator=generator)

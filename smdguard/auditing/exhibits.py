@@ -1,7 +1,6 @@
 """What a report shows beside its numbers: images before and after, where the members look, how far they disagree."""
 
 import base64
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from smdguard.attacks import Attack, Model
-from smdguard.attacks.attack import is_fooled
+from smdguard.attacks.attack import is_fooled, to_the_last_step
 from smdguard.auditing.crafting import Workshop
 from smdguard.auditing.outcomes import Outcome
 from smdguard.auditing.probes import probe_rows
@@ -108,17 +107,13 @@ def _attempts(
     quick.sort(key=lambda one: (not hasattr(one.attack, "early_stop"), one.robust_accuracy))
     return [
         _Attempt(
-            _to_the_end(one.attack),
+            to_the_last_step(one.attack),
             surrogates[one.source] if one.access == "black-box" else None,
             one.description,
             ~one.standing[rows],
         )
         for one in quick
     ]
-
-
-def _to_the_end(attack: Any) -> Attack:
-    return dataclasses.replace(attack, early_stop=False) if hasattr(attack, "early_stop") else attack
 
 
 def _attacked(
