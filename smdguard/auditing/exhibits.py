@@ -1,20 +1,19 @@
 """What a report shows beside its numbers: images before and after, where the members look, how far they disagree."""
 
-import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from smdguard.attacks import Attack, Model
 from smdguard.attacks.attack import is_fooled, to_the_last_step
 from smdguard.auditing.crafting import Workshop
 from smdguard.auditing.outcomes import Outcome
+from smdguard.auditing.pictures import picture_of_change, picture_of_image, picture_of_saliency
 from smdguard.auditing.probes import probe_rows
 from smdguard.ensemble import Ensemble
-from smdguard.report import Disagreement, Exhibits, GalleryImage, Picture, SaliencyMaps
+from smdguard.report import Disagreement, Exhibits, GalleryImage, SaliencyMaps
 from smdguard.saliency import member_saliencies, pairwise_cosine
 from smdguard.scores import disagreement
 from smdguard.threat import ThreatModel
@@ -22,8 +21,6 @@ from smdguard.threat import ThreatModel
 NUM_SAMPLES = 100
 NUM_GALLERY = 8
 NUM_SALIENCY = 3
-# Larger images are shown smaller, so that a report stays small.
-MAX_SIDE = 48
 
 
 def gather_exhibits(
@@ -76,14 +73,7 @@ class _Sample(NamedTuple):
     names: Sequence[str]
 
     def only(self, rows: Tensor) -> "_Sample":
-        return _Sample(
-            self.images[rows],
-            self.labels[rows],
-            self.adversarial[rows],
-            self.standing[rows],
-            self.attempt[rows],
-            self.names,
-        )
+        return _Sample(*(part[rows] for part in self[:-1]), names=self.names)
 
 
 class _Attempt(NamedTuple):
@@ -98,9 +88,10 @@ class _Attempt(NamedTuple):
 def _attempts(
     outcomes: Sequence[Outcome], threat: ThreatModel, surrogates: Mapping[str, Model], rows: Tensor
 ) -> list[_Attempt]:
-    """The audit's attacks at its radius, the strongest first; those by queries take long, and serve where no others do.
+    """The audit's attacks at its radius; those by queries take long, and serve where no others do.
 
-    They go on after the first success where they can: that lies right at the boundary, where members disagree most.
+    First come those that can go on after their first success, which lies right at the boundary, where members disagree
+    most; of those that can, as of the others, the strongest first.
     """
     at_radius = [one for one in outcomes if one.epsilon == threat.epsilon and one.access != "member"]
     quick = [one for one in at_radius if one.attack.requires != "scores"] or at_radius
@@ -161,13 +152,13 @@ def _gallery(model: Model, sample: _Sample) -> tuple[GalleryImage, ...]:
     return tuple(
         GalleryImage(
             label=label,
-            clean=_picture(sample.images[row]),
+            clean=picture_of_image(sample.images[row]),
             clean_probability=before[row, label].item(),
-            adversarial=_picture(sample.adversarial[row]),
+            adversarial=picture_of_image(sample.adversarial[row]),
             adversarial_label=int(after[row].argmax()),
             adversarial_probability=after[row].max().item(),
             attack=sample.names[int(sample.attempt[row])],
-            perturbation=_signed_picture(_shrunk(sample.adversarial[row] - sample.images[row], _extremes)),
+            perturbation=picture_of_change(sample.adversarial[row] - sample.images[row]),
         )
         for row, label in enumerate(sample.labels.tolist())
         if shows[row]
@@ -185,8 +176,8 @@ def _saliency(ensemble: Ensemble, sample: _Sample) -> tuple[SaliencyMaps, ...]:
     return tuple(
         SaliencyMaps(
             label=label,
-            image=_picture(images[row]),
-            maps=tuple(_signed_picture(_shrunk(saliency.sum(dim=0, keepdim=True))) for saliency in saliencies[:, row]),
+            image=picture_of_image(images[row]),
+            maps=tuple(picture_of_saliency(saliency.sum(dim=0, keepdim=True)) for saliency in saliencies[:, row]),
             cosines=tuple(cosines[:, row].tolist()),
         )
         for row, label in enumerate(labels.tolist())
@@ -202,31 +193,3 @@ def _disagreement(ensemble: Any, sample: _Sample) -> Disagreement | None:
             for images in (sample.images, sample.adversarial)
         )
     return Disagreement(tuple(clean.tolist()), tuple(adversarial[~sample.standing].tolist()))
-
-
-def _picture(image: Tensor) -> Picture:
-    """An image (C, H, W) in [0, 1] as 8 bits a channel."""
-    levels = (_shrunk(image) * 255).round().to("cpu", torch.uint8)
-    channels, height, width = levels.shape
-    return Picture(channels, height, width, base64.b64encode(levels.numpy().tobytes()).decode())
-
-
-def _signed_picture(values: Tensor) -> Picture:
-    """Values (C, H, W) about zero as levels about 128, the strongest at 1 or 255."""
-    values = values.nan_to_num(0.0, 0.0, 0.0)
-    return _picture((128 + 127 * values / values.abs().max().clamp(min=1e-30)) / 255)
-
-
-def _shrunk(
-    image: Tensor, pool: Callable[[Tensor, tuple[int, int]], Tensor] = functional.adaptive_avg_pool2d
-) -> Tensor:
-    height, width = image.shape[1:]
-    scale = min(1.0, MAX_SIDE / max(height, width))
-    size = max(1, round(height * scale)), max(1, round(width * scale))
-    return pool(image, size) if scale < 1 else image
-
-
-def _extremes(change: Tensor, size: tuple[int, int]) -> Tensor:
-    """Of each window the value furthest from zero; in their mean, changes up and down would cancel out."""
-    up, down = functional.adaptive_max_pool2d(change, size), functional.adaptive_max_pool2d(-change, size)
-    return torch.where(up > down, up, -down)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from smdguard import render
 from smdguard.attacks import FGSM, PGD
-from smdguard.auditing import audit, exhibits
+from smdguard.auditing import audit
+from smdguard.auditing.pictures import MAX_SIDE
 from smdguard.ensemble import Ensemble
 from smdguard.report import AuditReport, Exhibits, Picture
 from smdguard.threat import ThreatModel
@@ -153,7 +154,7 @@ def test_large_images_are_shown_small() -> None:
     images = torch.rand(4, 3, 100, 200, generator=generator)
     _, shown = run(lambda batch: batch.mean(dim=(2, 3)), images, images.mean(dim=(2, 3)).argmax(dim=1))
     picture = shown.gallery[0].clean
-    assert (picture.channels, picture.height, picture.width) == (3, exhibits.MAX_SIDE // 2, exhibits.MAX_SIDE)
+    assert (picture.channels, picture.height, picture.width) == (3, MAX_SIDE // 2, MAX_SIDE)
 
 
 @pytest.mark.parametrize("epsilon", [0.05, 0.0005])
@@ -178,7 +179,7 @@ def test_the_change_of_large_images_is_shown_in_its_size_and_sign(epsilon: float
     (shown,) = report.exhibits.gallery
     assert shown.perturbation is not None
     levels = pixels(shown.perturbation)
-    assert levels.shape == (3, exhibits.MAX_SIDE // 2, exhibits.MAX_SIDE)
+    assert levels.shape == (3, MAX_SIDE // 2, MAX_SIDE)
     assert (levels[:, :, :24] == 1).all()
     assert (levels[:, :, 24:] == 255).all()
 
