@@ -8,6 +8,7 @@ from torch import Tensor
 
 from smdguard.attacks import Transfer
 from smdguard.auditing.fingerprint import software_versions
+from smdguard.auditing.gradient_findings import gradient_findings
 from smdguard.auditing.gradients import GradientHealth
 from smdguard.auditing.outcomes import Outcome, worst_case
 from smdguard.auditing.sanity import sanity_findings
@@ -98,24 +99,29 @@ class Evidence:
         """Which images no attack up to this radius fooled: bool (B,)."""
         return worst_case([*self.outcomes, *self.asides], self.clean, radius)
 
+    def outcomes_at(self, radius: float) -> list[Outcome]:
+        """Those of the attacks that were made for just this radius."""
+        return [outcome for outcome in self.outcomes if outcome.epsilon == radius]
+
 
 def compose_report(assignment: Assignment, evidence: Evidence, *, partial: bool = False) -> AuditReport:
     """The report of an audit that is done, or was stopped before."""
-    threat, clean, outcomes = assignment.threat, interval(evidence.clean), evidence.outcomes
-    attacked = {0.0, *(outcome.epsilon for outcome in outcomes)} if partial else assignment.radii
+    threat, clean, health = assignment.threat, interval(evidence.clean), evidence.health
+    attacked = {0.0, *(outcome.epsilon for outcome in evidence.outcomes)} if partial else assignment.radii
     curve = tuple(
         CurvePoint(radius, interval(evidence.standing(radius))) for radius in assignment.radii if radius in attacked
     )
     worst = interval(evidence.standing(threat.epsilon))
-    findings = [*sanity_findings(outcomes, threat.epsilon, evidence.health, clean), *evidence.probed]
-    verdict, reason = judge(outcomes, findings, threat, evidence.health, clean=clean, worst=worst, partial=partial)
+    at_radius = evidence.outcomes_at(threat.epsilon)
+    findings = [*gradient_findings(health), *sanity_findings(at_radius, clean), *evidence.probed]
+    verdict, reason = judge(at_radius, findings, threat, health, clean=clean, worst=worst, partial=partial)
     return AuditReport(
         model=assignment.name,
         dataset=assignment.dataset,
         num_images=len(evidence.clean),
         threat=threat,
         clean_accuracy=clean,
-        attacks=tuple(_result(outcome) for outcome in outcomes),
+        attacks=tuple(_result(outcome) for outcome in evidence.outcomes),
         worst_case=RobustAccuracy(worst),
         curve=curve if assignment.with_curve else (),
         transfer=next(iter(evidence.transfers), None),

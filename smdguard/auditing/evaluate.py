@@ -14,6 +14,7 @@ from smdguard.auditing.crafting import SHARD_SIZE, Planned, Store, Workshop
 from smdguard.auditing.duration import measure_pace, seconds_at_most
 from smdguard.auditing.exhibits import gather_exhibits
 from smdguard.auditing.fingerprint import fingerprint
+from smdguard.auditing.gradient_findings import blind_members
 from smdguard.auditing.gradients import gradient_health
 from smdguard.auditing.input_probes import probe_input
 from smdguard.auditing.members import member_transfer
@@ -21,7 +22,6 @@ from smdguard.auditing.outcomes import Outcome, worst_case
 from smdguard.auditing.plan import Plan, plan_attacks
 from smdguard.auditing.preset_names import PresetName
 from smdguard.auditing.probes import TRACED, probe_gradient_attacks, probe_rows
-from smdguard.auditing.sanity import blind_members
 from smdguard.auditing.suspicion import suspicion_under_attack
 from smdguard.auditing.validation import (
     check_attacks,
@@ -221,7 +221,7 @@ def _gather(evidence: Evidence, plan: Plan, workshop: Workshop, assignment: Assi
             plan.model,
             workshop,
             threat,
-            evidence.outcomes,
+            evidence.outcomes_at(threat.epsilon),
             plan.surrogates,
             with_saliency=plan.follows_every_member,
             clean=evidence.clean,

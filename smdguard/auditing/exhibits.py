@@ -40,7 +40,7 @@ def gather_exhibits(
         model: The audited model.
         workshop: Holds the audit's images, and makes its models fit into memory.
         threat: The audit's threat model.
-        outcomes: The audit's, to know its attacks.
+        outcomes: The audit's at this radius, to know its attacks.
         surrogates: What its black-box attacks were made on.
         with_saliency: Whether the gradients of all members can be had.
         clean: Which images the model gets right, bool (B,).
@@ -50,7 +50,7 @@ def gather_exhibits(
     careful = wrap(model)
     right = clean.nonzero().flatten()
     rows = right[probe_rows(len(right), right.device, NUM_SAMPLES)]
-    attempts = _attempts(outcomes, threat, {name: wrap(surrogate) for name, surrogate in surrogates.items()}, rows)
+    attempts = _attempts(outcomes, {name: wrap(surrogate) for name, surrogate in surrogates.items()}, rows)
     generator = workshop.generator("exhibits")
     sample = _attacked(careful, workshop.images[rows], workshop.labels[rows], threat, attempts, generator)
     # Random draws differ from the audit's; an image that fares otherwise than there would contradict its numbers.
@@ -85,16 +85,14 @@ class _Attempt(NamedTuple):
     fooled: Tensor
 
 
-def _attempts(
-    outcomes: Sequence[Outcome], threat: ThreatModel, surrogates: Mapping[str, Model], rows: Tensor
-) -> list[_Attempt]:
-    """The audit's attacks at its radius; those by queries take long, and serve where no others do.
+def _attempts(outcomes: Sequence[Outcome], surrogates: Mapping[str, Model], rows: Tensor) -> list[_Attempt]:
+    """The audit's attacks; those by queries take long, and serve where no others do.
 
     First come those that can go on after their first success, which lies right at the boundary, where members disagree
     most; of those that can, as of the others, the strongest first.
     """
-    at_radius = [one for one in outcomes if one.epsilon == threat.epsilon and one.access != "member"]
-    quick = [one for one in at_radius if one.attack.requires != "scores"] or at_radius
+    on_whole_models = [one for one in outcomes if one.access != "member"]
+    quick = [one for one in on_whole_models if one.attack.requires != "scores"] or on_whole_models
     quick.sort(key=lambda one: (not hasattr(one.attack, "early_stop"), one.robust_accuracy))
     return [
         _Attempt(

@@ -1,15 +1,14 @@
-"""Findings told from what the attacks left standing: where their figures overstate robustness.
+"""Findings told from what stood clean and what the attacks left standing: where such figures mislead.
 
 References:
     Athalye, Carlini, Wagner, "Obfuscated Gradients Give a False Sense of Security", 2018.
     Carlini et al., "On Evaluating Adversarial Robustness", 2019.
 """
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 
 from smdguard.attacks import BIM, FGSM, PGD, RFGSM, Transfer
-from smdguard.auditing.gradients import GradientHealth
+from smdguard.auditing.gradient_findings import GRADIENT_MASKING
 from smdguard.auditing.outcomes import (
     MAX_P_VALUE,
     Outcome,
@@ -23,29 +22,21 @@ from smdguard.auditing.outcomes import (
 )
 from smdguard.report import Finding, Interval
 
-GRADIENT_MASKING = "gradient_masking"
 MIN_CLEAN_ACCURACY = 0.5
 
 
-def sanity_findings(
-    outcomes: Sequence[Outcome], epsilon: float, health: GradientHealth | None, clean: Interval
-) -> list[Finding]:
-    """Everything about these outcomes at the audit's radius that its reader must know.
+def sanity_findings(outcomes: Sequence[Outcome], clean: Interval) -> list[Finding]:
+    """Everything about these outcomes that the audit's reader must know.
 
     Args:
-        outcomes: What the attacks left standing.
-        epsilon: The audit's radius.
-        health: Of the model's input gradients; None where it has none.
+        outcomes: What the attacks left standing, all at one radius.
         clean: Accuracy on the clean images.
     """
-    at_radius = [outcome for outcome in outcomes if outcome.epsilon == epsilon]
     return [
-        *_gradient_masking(at_radius),
-        *_broken_gradients(health),
-        *_no_gradients(health),
-        *_indirect_beats_white_box(at_radius),
-        *_single_step_beats_iterative(at_radius),
-        *_random_start_beats_clean_start(at_radius),
+        *_gradient_masking(outcomes),
+        *_indirect_beats_white_box(outcomes),
+        *_single_step_beats_iterative(outcomes),
+        *_random_start_beats_clean_start(outcomes),
         *_low_clean_accuracy(clean),
     ]
 
@@ -87,36 +78,6 @@ def _gradient_masking(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
             "white-box figures overstate robustness. Go by the worst case, and add stronger attacks."
         )
         yield Finding(GRADIENT_MASKING, "high", message, evidence)
-
-
-def _broken_gradients(health: GradientHealth | None) -> Iterator[Finding]:
-    if health is not None and health.broken:
-        evidence = dataclasses.asdict(health)
-        shares = ", ".join(f"{name.replace('_', ' ')} {percent(share)}" for name, share in evidence.items())
-        message = (
-            f"Input gradients are unusable on too many images ({shares}). Gradient attacks may fail on such a model "
-            "without it being robust. Go by gradient-free and transferred attacks."
-        )
-        yield Finding(GRADIENT_MASKING, "high", message, evidence)
-
-
-def _no_gradients(health: GradientHealth | None) -> Iterator[Finding]:
-    if health is None:
-        message = (
-            "The model gives no input gradients, so the strongest attacks could not be made on it, and those that do "
-            "without find less. Audit the differentiable model behind it, or hand a surrogate over."
-        )
-        yield Finding("no_gradients", "high", message)
-
-
-def blind_members(names: Sequence[str]) -> Iterator[Finding]:
-    """Members without gradients among others that have them, which alone the attacks on the ensemble follow."""
-    if names:
-        message = (
-            f"No input gradients come from {', '.join(names)}: attacks on the ensemble follow those of the other "
-            "members alone, and find less. Audit differentiable members in their place."
-        )
-        yield Finding("blind_members", "high", message, {"num_blind": float(len(names))})
 
 
 def _indirect_beats_white_box(outcomes: Sequence[Outcome]) -> Iterator[Finding]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from smdguard.auditing.gradient_findings import GRADIENT_MASKING
 from smdguard.auditing.gradients import GradientHealth
 from smdguard.auditing.outcomes import Outcome, comparison, is_gap, percent, with_and_without_gradients
-from smdguard.auditing.sanity import GRADIENT_MASKING
 from smdguard.report import DEPENDS_ON_BATCH, RANDOM_OUTPUT, Finding, Interval, Verdict
 from smdguard.threat import ThreatModel
 
@@ -25,7 +25,7 @@ def judge(
     while the gradients lead attacks astray; that much stands is believed only where nothing speaks against it.
 
     Args:
-        outcomes: What the attacks left standing.
+        outcomes: What the attacks left standing at the threat model's radius.
         findings: All of the audit.
         threat: The audit's threat model.
         health: Of the model's input gradients; None where it has none.
@@ -53,7 +53,7 @@ def judge(
         )
     if worst.value == 0:
         return "fragile", fallen
-    if misled := _misled([outcome for outcome in outcomes if outcome.epsilon == threat.epsilon], health):
+    if misled := _misled(outcomes, health):
         return "unreliable", (
             f"{misled}: at {radius} the true figure is likely below the {percent(worst.value)} of the worst case."
         )
@@ -73,13 +73,13 @@ def judge(
     )
 
 
-def _misled(at_radius: Sequence[Outcome], health: GradientHealth | None) -> str | None:
+def _misled(outcomes: Sequence[Outcome], health: GradientHealth | None) -> str | None:
     """How the attacks show that those along the model's gradients go astray, if they do."""
-    if pair := with_and_without_gradients(at_radius):
+    if pair := with_and_without_gradients(outcomes):
         best, rival = pair
         if is_gap(rival.standing, best.standing):
             return f"{comparison(rival, best)}, so white-box attacks are being misled"
-    do_without = any(each.access == "white-box" and each.attack.requires != "gradients" for each in at_radius)
+    do_without = any(each.access == "white-box" and each.attack.requires != "gradients" for each in outcomes)
     if _lacking(health) and not do_without:
         return f"the model's input gradients {_lacking(health)}, and no gradient-free attack was run"
     return None

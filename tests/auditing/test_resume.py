@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import json
 import sys
 import tracemalloc
 from pathlib import Path
@@ -489,6 +490,8 @@ def test_members_without_gradients_are_left_out_of_what_needs_them(kind: str, bl
     assert ("MIM" in {result.name for result in report.attacks}) == (attacks == "quick" and has_gradients)
     hidden = {"no_gradients", "blind_members"} & {finding.check for finding in report.findings}
     assert hidden == {"blind_members" if has_gradients else "no_gradients"}
+    counts = [json.dumps(finding.evidence) for finding in report.findings if finding.check == "blind_members"]
+    assert counts == ([f'{{"num_blind": {len(blind)}}}'] if has_gradients else [])
     assert report.verdict != "robust"
     left_out = {one.name for one in report.impossible}
     alone = {f"attacks on member {index} alone" for index in blind}

@@ -8,13 +8,13 @@ from smdguard.attacks import BIM, FGSM, MIM, PGD, RFGSM, Attack, Square, Transfe
 from smdguard.auditing.outcomes import Outcome
 from smdguard.auditing.sanity import sanity_findings
 from smdguard.auditing.statistics import wilson_interval
-from tests.auditing.planted_outcomes import EPSILON, USABLE, outcome
+from tests.auditing.planted_outcomes import outcome
 
 RIGHT = wilson_interval(95, 100)
 
 
 def findings(*outcomes: Outcome) -> list[tuple[str, str]]:
-    return [(finding.check, finding.severity) for finding in sanity_findings(outcomes, EPSILON, USABLE, RIGHT)]
+    return [(finding.check, finding.severity) for finding in sanity_findings(outcomes, RIGHT)]
 
 
 def test_outcomes_in_order_raise_nothing() -> None:
@@ -24,7 +24,7 @@ def test_outcomes_in_order_raise_nothing() -> None:
 
 def test_what_is_said_of_an_attack_on_a_single_member_is_true_of_it() -> None:
     member = outcome(Transfer("member 0", PGD()), 40, access="member")
-    masked, missed = sanity_findings([outcome(PGD(), 100), member], EPSILON, USABLE, RIGHT)
+    masked, missed = sanity_findings([outcome(PGD(), 100), member], RIGHT)
     assert "The same steps made elsewhere do better" in masked.message
     assert "PGD does without the gradients of the whole model" in missed.message
 
@@ -35,7 +35,7 @@ def test_every_attack_that_its_transferred_version_beats_is_named_with_both_numb
 
     by_much, by_little = both(FGSM(), 100, 60), both(MIM(), 50, 42)
     by_chance, not_at_all = both(RFGSM(), 50, 47), both(PGD(), 40, 45)
-    (finding,) = sanity_findings([*by_much, *by_little, *by_chance, *not_at_all], EPSILON, USABLE, RIGHT)
+    (finding,) = sanity_findings([*by_much, *by_little, *by_chance, *not_at_all], RIGHT)
     assert (finding.check, finding.severity) == ("gradient_masking", "high")
     named = "FGSM 50.0 % white-box, 30.0 % transferred from model; MIM 25.0 % white-box, 21.0 % transferred from model."
     assert f"mislead attacks: {named}" in finding.message
@@ -68,5 +68,5 @@ def test_random_start_that_beats_the_clean_start_is_found() -> None:
 
 
 def test_low_clean_accuracy_is_found() -> None:
-    (finding,) = sanity_findings([], EPSILON, USABLE, wilson_interval(10, 100))
+    (finding,) = sanity_findings([], wilson_interval(10, 100))
     assert (finding.check, finding.evidence) == ("low_clean_accuracy", {"clean_accuracy": 0.1})
