@@ -92,7 +92,7 @@ def seconds_at_most(plan: Plan, *, num_images: int, num_radii: int, pace_of: Cal
     num_shards = -(-num_images // SHARD_SIZE)
     paces = {id(model): pace_of(model) for model in (plan.model, *plan.surrogates.values(), *plan.members.values())}
     total = 0.0
-    for attack, made_on, num_times in _runs(plan, num_radii * num_shards, num_shards):
+    for attack, made_on, num_times in _runs(plan, num_radii, num_shards):
         calls = calls_at_most(attack)
         if calls is None:
             return None
@@ -101,18 +101,18 @@ def seconds_at_most(plan: Plan, *, num_images: int, num_radii: int, pace_of: Cal
     return total
 
 
-def _runs(plan: Plan, num_times: int, num_shards: int) -> Iterator[tuple[Attack, Model, int]]:
+def _runs(plan: Plan, num_radii: int, num_shards: int) -> Iterator[tuple[Attack, Model, int]]:
     """Every attack, the model that it is made on, and on how many shards of images."""
     direct: Iterable[Attack] = (*plan.attacks, *plan.pursuits)
-    yield from ((attack, plan.model, num_times) for attack in direct)
-    yield from ((planned.attack, planned.made_on, num_times) for planned in plan.transfers)
-    for at_largest, shards in ((False, num_times - num_shards), (True, num_shards)):
+    yield from ((attack, plan.model, num_radii * num_shards) for attack in direct)
+    yield from ((planned.attack, planned.made_on, num_radii * num_shards) for planned in plan.transfers)
+    for at_largest, radii in ((False, num_radii - 1), (True, 1)):
         for attack in plan.on_members(at_largest=at_largest):
-            yield from ((attack, member, shards) for member in plan.members.values())
+            yield from ((attack, member, radii * num_shards) for member in plan.members.values())
     yield from ((attack, plan.model, 1) for attack in plan.on_suspicion)
     if plan.has_gradients:
         yield from ((attack, plan.model, 1) for attack in probes.UNBOUNDED)
-        yield probes.TRACED, plan.model, num_times // num_shards
+        yield probes.TRACED, plan.model, num_radii
     if not plan.transfers and all(attack.requires == "scores" for attack in direct):
         # Quicker ones failing, the exhibits make these again.
         yield from ((attack, plan.model, 1) for attack in direct)
