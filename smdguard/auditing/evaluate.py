@@ -218,12 +218,10 @@ def _gather(evidence: Evidence, plan: Plan, workshop: Workshop, assignment: Assi
         _probe_gradients(evidence, plan, workshop, threat)
     evidence.exhibits = workshop.batching.run(
         lambda: gather_exhibits(
-            plan.model,
+            plan,
             workshop,
             threat,
             evidence.outcomes_at(threat.epsilon),
-            plan.surrogates,
-            with_saliency=plan.follows_every_member,
             clean=evidence.clean,
             worst=evidence.standing(threat.epsilon),
         )
@@ -252,9 +250,8 @@ def _attack(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatMo
     def make(planned: Planned, access: Access, pursued: Tensor | None = None) -> None:
         standing = evidence.clean & _left_by(planned, plan, workshop, threat, pursued)
         num_attacked = None if pursued is None else int(pursued.sum())
-        evidence.outcomes.append(
-            Outcome(planned.attack, access, planned.source, threat.epsilon, standing, num_attacked)
-        )
+        outcome = Outcome(planned.attack, access, planned.source, threat.epsilon, standing, num_attacked)
+        evidence.outcomes.append(outcome)
 
     for attack in plan.attacks:
         make(Planned(attack, plan.model, plan.name), "white-box")

@@ -11,6 +11,7 @@ from smdguard.attacks.attack import is_fooled, to_the_last_step
 from smdguard.auditing.crafting import Workshop
 from smdguard.auditing.outcomes import Outcome
 from smdguard.auditing.pictures import picture_of_change, picture_of_image, picture_of_saliency
+from smdguard.auditing.plan import Plan
 from smdguard.auditing.probes import probe_rows
 from smdguard.ensemble import Ensemble
 from smdguard.report import Disagreement, Exhibits, GalleryImage, SaliencyMaps
@@ -24,41 +25,31 @@ NUM_SALIENCY = 3
 
 
 def gather_exhibits(
-    model: Model,
-    workshop: Workshop,
-    threat: ThreatModel,
-    outcomes: Sequence[Outcome],
-    surrogates: Mapping[str, Model],
-    *,
-    with_saliency: bool,
-    clean: Tensor,
-    worst: Tensor,
+    plan: Plan, workshop: Workshop, threat: ThreatModel, outcomes: Sequence[Outcome], *, clean: Tensor, worst: Tensor
 ) -> Exhibits:
     """Make the audit's attacks again, on a small sample spread evenly over the images that the model gets right.
 
     Args:
-        model: The audited model.
+        plan: The audit's, to know its models.
         workshop: Holds the audit's images, and makes its models fit into memory.
         threat: The audit's threat model.
         outcomes: The audit's at this radius, to know its attacks.
-        surrogates: What its black-box attacks were made on.
-        with_saliency: Whether the gradients of all members can be had.
         clean: Which images the model gets right, bool (B,).
         worst: Which of them stood against all attacks, bool (B,).
     """
     wrap = workshop.batching.wrap
-    careful = wrap(model)
+    careful = wrap(plan.model)
     right = clean.nonzero().flatten()
     rows = right[probe_rows(len(right), right.device, NUM_SAMPLES)]
-    attempts = _attempts(outcomes, {name: wrap(surrogate) for name, surrogate in surrogates.items()}, rows)
+    attempts = _attempts(outcomes, {name: wrap(surrogate) for name, surrogate in plan.surrogates.items()}, rows)
     generator = workshop.generator("exhibits")
     sample = _attacked(careful, workshop.images[rows], workshop.labels[rows], threat, attempts, generator)
     # Random draws differ from the audit's; an image that fares otherwise than there would contradict its numbers.
     sample = sample.only(sample.standing == worst[rows])
     shown = sample.only(_one_of_each_class(sample))
-    if not isinstance(model, Ensemble):
+    if not isinstance(plan.model, Ensemble):
         return Exhibits(_gallery(careful, shown), saliency=(), disagreement=None)
-    saliency = _saliency(model, shown) if with_saliency else ()
+    saliency = _saliency(plan.model, shown) if plan.follows_every_member else ()
     return Exhibits(_gallery(careful, shown), saliency, _disagreement(careful, sample))
 
 
