@@ -1,8 +1,9 @@
 """Make attacks shard by shard: repeatable, resumable, checked, and within memory."""
 
 import hashlib
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,11 +16,18 @@ from smdguard.threat import ThreatModel
 
 SHARD_SIZE = 250
 
-Store = MutableMapping[str, bytes]
-"""Where the results of finished shards are kept, so that an audit can go on from there."""
-
 Measure = Callable[[Tensor, Tensor], Tensor]
 """Adversarial images (B, C, H, W) and labels (B,) -> what became of each, (B, width)."""
+
+
+class Store(Protocol):
+    """Where the results of finished shards are kept, so that an audit can go on from there; a dict is one."""
+
+    def get(self, key: str, default: bytes, /) -> bytes:
+        """What was kept under the key, else the default."""
+        ...
+
+    def __setitem__(self, key: str, value: bytes, /) -> None: ...
 
 
 @dataclass(frozen=True)

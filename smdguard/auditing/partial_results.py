@@ -1,13 +1,12 @@
 """What an audit has finished, on disk, so that the same command goes on from there."""
 
-from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 
 from smdguard.files import write_atomically
 
 
-class PartialResults(MutableMapping[str, bytes]):
+class PartialResults:
     """One small file for each finished piece of work.
 
     A file is there whole or not at all, so an audit may be killed at any moment.
@@ -20,25 +19,17 @@ class PartialResults(MutableMapping[str, bytes]):
         self._folder = folder
         self._used: set[str] = set()
 
-    def __getitem__(self, key: str) -> bytes:
+    def get(self, key: str, default: bytes) -> bytes:
+        """What an audit finished under the key, else the default."""
         self._used.add(key)
         try:
             return (self._folder / key).read_bytes()
-        except OSError as error:
-            raise KeyError(key) from error
+        except OSError:
+            return default
 
     def __setitem__(self, key: str, value: bytes) -> None:
         self._used.add(key)
         write_atomically(self._folder / key, value)
-
-    def __delitem__(self, key: str) -> None:
-        (self._folder / key).unlink()
-
-    def __iter__(self) -> Iterator[str]:
-        return (file.name for file in self._folder.glob("[!.]*"))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
 
     def discard(self) -> None:
         """Remove what this audit used, and the folder too unless another audit has left something to go on from."""
