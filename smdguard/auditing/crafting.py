@@ -56,6 +56,7 @@ class Workshop:
         fingerprint: Of everything that decides the results beside the attack, the radius and the images attacked.
         store: Results of finished shards.
         advance: Hears what each finished shard was of.
+        batching: How many images a model is asked about at a time.
     """
 
     images: Tensor

@@ -36,8 +36,9 @@ def fingerprint(
 ) -> str:
     """A hash that changes with the models, the attacks' programs, the images, the seed, the software and the device.
 
-    A model is known by its weights, if it has any, and by its outputs and gradients on a few images, unless these are
-    others each time: the weights alone would not tell two programs apart.
+    A model is known by its weights, if it has any, by its outputs on a few images, and by its gradients there unless
+    these are others each time: the weights alone would not tell two programs apart. Where the outputs are others each
+    time, so is the hash, and nothing stored is found again.
     """
     device = f"{images.device.type} {torch.get_num_threads()} {torch.get_num_interop_threads()}"
     digest = hashlib.sha256(f"{seed} {software_versions()} {device}".encode())
