@@ -72,22 +72,8 @@ def check_model(model: Model, images: Tensor, labels: Tensor, name: str = "the m
         InvalidInputError: It is in training mode, or its batch normalisation is, or its weights were made under
             torch.inference_mode(), or it fails, its output is not (B, K) finite values, or a label is no class.
     """
-    if isinstance(model, nn.Module) and model.training:
-        raise InvalidInputError(f"{name} is in training mode; call model.eval() first")
-    if isinstance(model, nn.Module) and any(
-        isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in model.modules()
-    ):
-        raise InvalidInputError(
-            f"{name} has batch normalisation in training mode, which lets images change each other's answers; call "
-            "model.eval() last"
-        )
-    if isinstance(model, nn.Module) and any(
-        weights.is_inference() for weights in (*model.parameters(), *model.buffers())
-    ):
-        raise InvalidInputError(
-            f"{name} has weights made under torch.inference_mode(), along which no gradient can be taken; make or load "
-            "it outside"
-        )
+    if isinstance(model, nn.Module):
+        _check_module(model, name)
     output = checked_output(model, images[:2], name)
     if not output.isfinite().all():
         raise InvalidInputError(f"{name} gave NaN or infinite values for the first images; logits must be finite")
@@ -101,6 +87,21 @@ def check_model(model: Model, images: Tensor, labels: Tensor, name: str = "the m
         raise InvalidInputError(
             f"{name} seems to give probabilities; give logits or log-probabilities (leave out the last softmax): where "
             "it is sure, probabilities hardly change, attacks find no way, and the audit would overstate its robustness"
+        )
+
+
+def _check_module(model: nn.Module, name: str) -> None:
+    if model.training:
+        raise InvalidInputError(f"{name} is in training mode; call model.eval() first")
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in model.modules()):
+        raise InvalidInputError(
+            f"{name} has batch normalisation in training mode, which lets images change each other's answers; call "
+            "model.eval() last"
+        )
+    if any(weights.is_inference() for weights in (*model.parameters(), *model.buffers())):
+        raise InvalidInputError(
+            f"{name} has weights made under torch.inference_mode(), along which no gradient can be taken; make or load "
+            "it outside"
         )
 
 
