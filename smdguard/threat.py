@@ -28,8 +28,8 @@ class ThreatModel:
         ThreatModel(norm='linf', epsilon=0.1)
     """
 
-    norm: Norm = "linf"
-    epsilon: float = 0.3
+    norm: Norm
+    epsilon: float
 
     def __post_init__(self) -> None:
         if self.norm not in get_args(Norm):

@@ -1,5 +1,7 @@
 """The mathematics of norms: projections, random starts and directions of ascent."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -100,3 +102,9 @@ def test_unknown_norm_is_refused() -> None:
 
 def test_l2_radius_may_exceed_one() -> None:
     assert ThreatModel(norm="l2", epsilon=2.0).epsilon == 2.0
+
+
+@pytest.mark.parametrize("half", [{"norm": "l2"}, {"epsilon": 0.3}])
+def test_neither_norm_nor_radius_is_guessed(half: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="missing 1 required positional argument"):
+        ThreatModel(**half)

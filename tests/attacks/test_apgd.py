@@ -69,7 +69,7 @@ def test_early_stop_keeps_the_first_success() -> None:
 def test_images_that_are_wrong_already_are_returned_as_they_are() -> None:
     model, images = curved_model(), grey_images(6)
     labels = (model(images).argmax(dim=1) + 1) % 4
-    assert torch.equal(craft(APGD(), model, images, labels, ThreatModel(epsilon=0.1)), images)
+    assert torch.equal(craft(APGD(), model, images, labels, ThreatModel("linf", 0.1)), images)
 
 
 @pytest.mark.parametrize("attack", [APGD(), APGD(loss="dlr"), TargetedAPGD()], ids=lambda a: a.name)
@@ -92,7 +92,7 @@ def test_a_gradient_that_is_not_a_number_does_not_count_as_success() -> None:
 
     images = grey_images(4)
     labels = model(images).argmax(dim=1)
-    adversarial = craft(APGD(num_steps=5), model, images, labels, ThreatModel(epsilon=0.01))  # type: ignore[arg-type]
+    adversarial = craft(APGD(num_steps=5), model, images, labels, ThreatModel("linf", 0.01))  # type: ignore[arg-type]
     assert adversarial.isfinite().all()
 
 
@@ -104,7 +104,7 @@ def test_an_output_that_is_not_a_number_is_kept_as_the_success_that_it_is() -> N
         clean = ((candidates >= left) & (candidates <= right)).flatten(1).all(dim=1)
         return torch.where(clean[:, None], linear(candidates), torch.nan)
 
-    adversarial = craft(APGD(num_steps=5, early_stop=False), model, images, labels, ThreatModel(epsilon=0.01))
+    adversarial = craft(APGD(num_steps=5, early_stop=False), model, images, labels, ThreatModel("linf", 0.01))
     assert model(adversarial).isnan().all()
 
 
@@ -112,7 +112,7 @@ def test_an_output_that_is_not_a_number_is_kept_as_the_success_that_it_is() -> N
 def test_targeted_apgd_reaches_the_wanted_class(loss: LossName) -> None:
     model, images = linear_model(4), grey_images(6)
     wanted = (model(images).argmax(dim=1) + 1) % 4
-    adversarial = craft(APGD(loss=loss, targeted=True), model, images, wanted, ThreatModel(epsilon=0.5))
+    adversarial = craft(APGD(loss=loss, targeted=True), model, images, wanted, ThreatModel("linf", 0.5))
     assert torch.equal(model(adversarial).argmax(dim=1), wanted)
 
 
@@ -125,7 +125,7 @@ def test_apgd_t_turns_to_the_second_likeliest_class_where_the_likeliest_cannot_b
         constant = torch.tensor([1.0, 0.9, -8.0, -9.0], dtype=torch.float64)
         return constant + images.flatten(1) @ weight.T
 
-    images, labels, threat = grey_images(3), torch.zeros(3, dtype=torch.long), ThreatModel(epsilon=0.3)
+    images, labels, threat = grey_images(3), torch.zeros(3, dtype=torch.long), ThreatModel("linf", 0.3)
     once = craft(TargetedAPGD(num_target_classes=1), model, images, labels, threat)  # type: ignore[arg-type]
     twice = craft(TargetedAPGD(num_target_classes=2), model, images, labels, threat)  # type: ignore[arg-type]
     assert model(once).argmax(dim=1).tolist() == [0, 0, 0]
@@ -134,7 +134,7 @@ def test_apgd_t_turns_to_the_second_likeliest_class_where_the_likeliest_cannot_b
 
 def test_restarts_only_help() -> None:
     model, images = curved_model(), grey_images(100)
-    labels, threat = model(images).argmax(dim=1), ThreatModel(epsilon=0.04)
+    labels, threat = model(images).argmax(dim=1), ThreatModel("linf", 0.04)
     once = is_fooled(model(craft(APGD(num_steps=3), model, images, labels, threat)), labels)
     often = is_fooled(model(craft(APGD(num_steps=3, num_restarts=5), model, images, labels, threat)), labels)
     assert (often | ~once).all()
@@ -143,7 +143,7 @@ def test_restarts_only_help() -> None:
 
 def test_without_early_stop_the_best_restart_counts_for_each_image() -> None:
     model, images = curved_model(), grey_images(40)
-    labels, threat = model(images).argmax(dim=1), ThreatModel(epsilon=0.04)
+    labels, threat = model(images).argmax(dim=1), ThreatModel("linf", 0.04)
     reached = [
         margin(model(craft(attack, model, images, labels, threat)), labels)
         for attack in (APGD(loss="cw", num_steps=3, num_restarts=n, early_stop=False) for n in (1, 2, 5))

@@ -94,7 +94,7 @@ def test_fools_exactly_the_images_that_can_be_fooled(norm: Norm) -> None:
 
 def test_saturated_float32_members_are_attacked_like_moderate_ones() -> None:
     moderate, saturated = linear_ensemble(10), linear_ensemble(1e3).float()
-    images, threat = grey_images(60), ThreatModel(epsilon=0.01)
+    images, threat = grey_images(60), ThreatModel("linf", 0.01)
     labels = saturated(images.float()).argmax(dim=1)
     certain = saturated(images.float()).amax(dim=1) == 0
     assert certain.double().mean() > 0.5
@@ -107,4 +107,4 @@ def test_saturated_float32_members_are_attacked_like_moderate_ones() -> None:
 @pytest.mark.parametrize("attack", [ATTACK, Unsuspicious(threshold=0.1)])
 def test_a_model_without_members_is_refused(attack: Attack) -> None:
     with pytest.raises(InvalidInputError, match=f"^{attack.name} attacks .* member_logits, which Flatten lacks"):
-        craft(attack, nn.Flatten(), grey_images(1), torch.tensor([0]), ThreatModel())
+        craft(attack, nn.Flatten(), grey_images(1), torch.tensor([0]), ThreatModel("linf", 0.3))

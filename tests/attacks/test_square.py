@@ -107,13 +107,13 @@ def test_a_success_of_the_last_query_is_kept(num_queries: int) -> None:
 
     labels = torch.zeros(2, dtype=torch.long)
     attack = Square(num_queries=num_queries)
-    adversarial = craft(attack, model, images, labels, ThreatModel(epsilon=0.1))  # type: ignore[arg-type]
+    adversarial = craft(attack, model, images, labels, ThreatModel("linf", 0.1))  # type: ignore[arg-type]
     assert (adversarial != images).flatten(1).any(dim=1).all()
 
 
 def test_early_stop_keeps_the_first_success() -> None:
     linear, images = linear_model(), grey_images(1)
-    labels, threat = linear(images).argmax(dim=1), ThreatModel(epsilon=0.2)
+    labels, threat = linear(images).argmax(dim=1), ThreatModel("linf", 0.2)
     seen: list[Tensor] = []
 
     def model(candidates: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ def test_a_figure_of_answers_that_depend_on_the_batch_is_not_believed_beside_a_h
     def model(batch: Tensor) -> Tensor:
         return beside_a_huge_score(classify(batch) - classify(batch).mean(dim=0))
 
-    report = sg.audit(model, images, labels, sg.ThreatModel(epsilon=0.05), attacks=[sg.PGD(), sg.APGD()])
+    report = sg.audit(model, images, labels, sg.ThreatModel("linf", 0.05), attacks=[sg.PGD(), sg.APGD()])
     assert "depends_on_batch" in [finding.check for finding in report.findings]
     assert (report.worst_case.robust_accuracy.value, report.verdict) == (1.0, "unreliable")
 
@@ -157,7 +157,7 @@ def test_a_figure_that_attacks_along_a_decoy_leave_is_not_believed() -> None:
         return 20 * (batch.flatten(1) - prototypes.mean(dim=0)) @ (prototypes - prototypes.mean(dim=0)).T
 
     decoy = 2 * torch.randn(64, 2, generator=torch.Generator().manual_seed(1))
-    threat, attacks = sg.ThreatModel(epsilon=0.25), [sg.PGD(), sg.APGD()]
+    threat, attacks = sg.ThreatModel("linf", 0.25), [sg.PGD(), sg.APGD()]
     assert sg.audit(honest, images, labels, threat, attacks=attacks).worst_case.robust_accuracy.value == 0
     report = sg.audit(hard(honest, decoy), images, labels, threat, attacks=attacks)
     assert report.worst_case.robust_accuracy.value == 1
@@ -180,7 +180,7 @@ def test_a_model_that_always_gives_one_answer_is_no_better_than_chance_and_not_r
         return constant + 1e-3 * classify(batch)
 
     assert checks(model, images, labels) == [("no_better_than_chance", "high")]
-    report = sg.audit(model, images, labels, sg.ThreatModel(epsilon=0.1), attacks=[sg.PGD()])
+    report = sg.audit(model, images, labels, sg.ThreatModel("linf", 0.1), attacks=[sg.PGD()])
     assert (report.worst_case.robust_accuracy.value, report.verdict) == (0.25, "unreliable")
 
 
@@ -226,7 +226,7 @@ def test_images_that_only_the_check_on_the_attacks_fools_are_told_of_where_they_
         outputs, clean = classify(batch), (batch == images[0]).flatten(1).all(dim=1, keepdim=True)
         return torch.where(clean, outputs.detach() - (outputs - outputs.detach()), outputs)
 
-    report = sg.audit(model, images, labels, sg.ThreatModel(epsilon=0.45), attacks=[sg.FGSM()])
+    report = sg.audit(model, images, labels, sg.ThreatModel("linf", 0.45), attacks=[sg.FGSM()])
     (finding,) = [finding for finding in report.findings if finding.check == "attacks_too_weak"]
     assert finding.severity == "note"
     assert finding.evidence["attacks"] - finding.evidence["with_probe"] == pytest.approx(1 / 40)
@@ -237,12 +237,12 @@ def test_batch_normalisation_in_training_mode_is_refused() -> None:
     model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 4)).eval()
     model[0].train()
     with pytest.raises(InvalidInputError, match="batch normalisation in training mode"):
-        sg.audit(model, images, labels, sg.ThreatModel(epsilon=0.1), attacks=[sg.FGSM()])
+        sg.audit(model, images, labels, sg.ThreatModel("linf", 0.1), attacks=[sg.FGSM()])
 
 
 def test_nothing_is_robust_at_a_radius_of_zero() -> None:
     images, labels = images_and_labels()
-    report = sg.audit(classify, images, labels, sg.ThreatModel(epsilon=0.0), attacks=[sg.PGD()])
+    report = sg.audit(classify, images, labels, sg.ThreatModel("linf", 0.0), attacks=[sg.PGD()])
     assert (report.worst_case.robust_accuracy.value, report.verdict) == (1.0, "unreliable")
     assert "a radius of 0 allows no change" in report.verdict_reason
 
@@ -256,11 +256,11 @@ def test_successes_of_the_check_count_only_where_the_model_says_so_when_asked_pl
         wrong = nn.functional.one_hot(outputs.argmax(dim=1), 4) * torch.is_grad_enabled()
         return outputs - 100 * wrong
 
-    report = sg.audit(model, images, labels, sg.ThreatModel(epsilon=0.01), attacks=[sg.PGD()])
+    report = sg.audit(model, images, labels, sg.ThreatModel("linf", 0.01), attacks=[sg.PGD()])
     assert report.worst_case.robust_accuracy.value == 1.0
     assert "answers_attacks_otherwise" in [finding.check for finding in report.findings]
     assert report.verdict == "unreliable"
     # Where the images can be fooled, attacks stop at what is no success; the check on them goes on.
-    fallen = sg.audit(model, images, labels, sg.ThreatModel(epsilon=0.45), attacks=[sg.PGD()])
+    fallen = sg.audit(model, images, labels, sg.ThreatModel("linf", 0.45), attacks=[sg.PGD()])
     assert fallen.attacks[0].robust_accuracy.value > 0.8
     assert fallen.worst_case.robust_accuracy.value < 0.1
