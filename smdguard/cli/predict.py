@@ -125,9 +125,6 @@ def _predict_batch(guard: "Guard", names: list[str], preprocess: "Mode | None") 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
     from smdguard.render import predictions_view
-    from smdguard.render.terminal import PredictionRow
 
-    known = PredictionRow.__dataclass_fields__.keys()
     shown = [{**row, "image": click.format_filename(row["image"])} for row in rows]
-    view = predictions_view([PredictionRow(**{key: row[key] for key in row.keys() & known}) for row in shown])
-    output_console().print(view)
+    output_console().print(predictions_view(shown))

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
@@ -20,31 +19,24 @@ _VERDICT_STYLE = {"robust": "bold green", "fragile": "bold yellow", "unreliable"
 _SEVERITY_STYLE = {"high": "bold red", "medium": "yellow", "note": "dim"}
 
 
-@dataclass(frozen=True)
-class PredictionRow:
-    """One line of the predictions' table: a prediction, or an error in its place."""
-
-    image: str
-    label: str = ""
-    probability: float = 0.0
-    agreement: float = 0.0
-    suspicious: bool | None = None
-    error: str | None = None
-
-
-def predictions_view(rows: Sequence[PredictionRow]) -> RenderableType:
-    """The predictions as a table."""
+def predictions_view(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The predictions as a table; each row as `smdguard predict --json` gives it."""
     table = Table("image", "label", box=None, pad_edge=False)
     for heading in ("probability", "agreement"):
         table.add_column(heading, justify="right")
     table.add_column("suspicious")
+    suspicious = {True: Text("yes", style="bold yellow"), False: Text("no"), None: Text("not calibrated")}
     for row in rows:
-        if row.error is not None:
-            table.add_row(printable(row.image), Text("not read", style="red"))
-            continue
-        suspicious = {True: Text("yes", style="bold yellow"), False: Text("no"), None: Text("not calibrated")}
-        probability, agreement = f"{100 * row.probability:.2f} %", f"{100 * row.agreement:.0f} %"
-        table.add_row(printable(row.image), printable(row.label), probability, agreement, suspicious[row.suspicious])
+        if "error" in row:
+            table.add_row(printable(row["image"]), Text("not read", style="red"))
+        else:
+            table.add_row(
+                printable(row["image"]),
+                printable(row["label"]),
+                f"{100 * row['probability']:.2f} %",
+                f"{100 * row['agreement']:.0f} %",
+                suspicious[row["suspicious"]],
+            )
     return table
 
 
