@@ -75,7 +75,7 @@ class TransferMatrix:
     members: tuple[tuple[float, ...], ...]
     epsilon: float
     attack: str
-    name: str = "PGD"
+    name: str
 
     def __post_init__(self) -> None:
         if not self.members or any(len(row) != len(self.members) for row in self.members):

@@ -86,7 +86,7 @@ def full(bare: AuditReport) -> AuditReport:
         class_names=("T-shirt/top", "Trouser"),
         attacks=(*bare.attacks, attack("FGSM", 0.163, "black-box", "other"), attack("PGD", 0.7, "member", "member 0")),
         curve=curve(0.987, 0.4, 0.123),
-        transfer=TransferMatrix(((0.0, 0.8, 0.9), (0.7, 0.1, 0.6), (0.5, 0.4, 0.2)), 0.2, "PGD()"),
+        transfer=TransferMatrix(((0.0, 0.8, 0.9), (0.7, 0.1, 0.6), (0.5, 0.4, 0.2)), 0.2, "PGD()", "PGD"),
         findings=(
             Finding("gradient_masking", "high", "FGSM misleads", {"white_box": 0.521, "transferred": 0.163}),
             Finding("few_steps", "note", "a note", {}),

@@ -63,7 +63,7 @@ def finished_run(
         ),
         worst_case=RobustAccuracy(_interval(worst)),
         curve=tuple(CurvePoint(radius, _interval(_between(clean, worst, radius))) for radius in RADII),
-        transfer=None if transfer is None else TransferMatrix(transfer, RADII[-1], "PGD()"),
+        transfer=None if transfer is None else TransferMatrix(transfer, RADII[-1], "PGD()", "PGD"),
         findings=(),
         verdict="fragile",
         verdict_reason="it is made up",
