@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from smdguard.scores import log_odds
+from smdguard.scores import log_odds, of_class
 
 SaliencySource = Literal["probability", "logit", "centred_logit"]
 
@@ -31,7 +31,7 @@ def saliency_score(logits: Tensor, labels: Tensor, source: SaliencySource = "pro
         return log_odds(logits, labels)
     if source == "centred_logit":
         logits = logits - logits.mean(dim=-1, keepdim=True)
-    return logits.gather(-1, labels.expand(logits.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+    return of_class(logits, labels)
 
 
 def member_saliencies(

@@ -46,6 +46,11 @@ def disagreement(member_log_probabilities: "Array") -> "Array":
     return of_mean - _entropy(member_log_probabilities).mean(1)
 
 
+def of_class(scores: "Tensor", classes: "Tensor") -> "Tensor":
+    """Each image's score of its class: scores (..., B, K), classes (B,) -> (..., B)."""
+    return scores.gather(-1, classes.expand(scores.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+
+
 def log_odds(logits: "Tensor", labels: "Tensor") -> "Tensor":
     """Log-odds of the true class, z_y - logsumexp_{k != y} z_k: logits (..., B, K), labels (B,) -> (..., B).
 
@@ -54,7 +59,7 @@ def log_odds(logits: "Tensor", labels: "Tensor") -> "Tensor":
     """
     index = labels.expand(logits.shape[:-1]).unsqueeze(-1)
     others = logits.scatter(-1, index, -math.inf).logsumexp(-1)
-    return logits.gather(-1, index).squeeze(-1) - others
+    return of_class(logits, labels) - others
 
 
 def _entropy(log_probabilities: "Array") -> "Array":

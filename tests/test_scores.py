@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from smdguard.scores import agreement, average_log_probabilities, disagreement, log_odds
+from smdguard.scores import agreement, average_log_probabilities, disagreement, log_odds, of_class
 
 SCORES: list[Callable] = [average_log_probabilities, agreement, disagreement]
 SURE = -1e4  # Log-probability of what cannot be: its exponential is exactly zero.
@@ -123,6 +123,13 @@ def test_disagreement_does_not_depend_on_the_members_order() -> None:
 
 
 LABELS = torch.arange(50) % 7
+
+
+def test_of_class_picks_the_score_of_each_images_class() -> None:
+    logits = torch.arange(4 * 50 * 7).view(4, 50, 7)
+    expected = [[(member * 50 + image) * 7 + image % 7 for image in range(50)] for member in range(4)]
+    assert of_class(logits, LABELS).tolist() == expected
+    assert of_class(logits[0], LABELS).tolist() == expected[0]
 
 
 @pytest.mark.parametrize("scale", [0.1, 1, 30, 1000])

@@ -11,6 +11,7 @@ from smdguard.attacks.gradient import input_gradient
 from smdguard.attacks.hyperplane import step_onto_hyperplane
 from smdguard.attacks.settings import Settings
 from smdguard.attacks.targets import likeliest_wrong_classes
+from smdguard.scores import of_class
 from smdguard.threat import ThreatModel
 
 # AutoAttack's: how much of a step starts at the image, how far it overshoots, how much of a success is kept.
@@ -70,7 +71,7 @@ def _boundary(model: Model, images: Tensor, labels: Tensor, targets: Tensor) -> 
 
     def ask(images: Tensor) -> tuple[Tensor, Tensor]:
         output = model(images)
-        of_label, of_target = (output.gather(-1, index.unsqueeze(-1)).squeeze(-1) for index in (labels, targets))
+        of_label, of_target = of_class(output, labels), of_class(output, targets)
         return of_target - of_label, (of_label - of_target).detach().to(images)
 
     normal, gap = input_gradient(ask, images)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from smdguard.scores import log_odds
+from smdguard.scores import log_odds, of_class
 
 LossName = Literal["ce", "cw", "dlr"]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -27,9 +27,8 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     Reference:
         Carlini, Wagner, "Towards Evaluating the Robustness of Neural Networks", 2017, loss f6.
     """
-    index = labels.unsqueeze(-1)
-    others = logits.scatter(-1, index, -math.inf).amax(dim=-1)
-    return others - logits.gather(-1, index).squeeze(-1)
+    others = logits.scatter(-1, labels.unsqueeze(-1), -math.inf).amax(dim=-1)
+    return others - of_class(logits, labels)
 
 
 def difference_of_logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
@@ -58,7 +57,7 @@ def targeted_difference_of_logits_ratio(logits: Tensor, labels: Tensor, targets:
         Croce, Hein, "Reliable Evaluation of Adversarial Robustness with an Ensemble of Diverse Parameter-free
         Attacks", 2020, Eq. 7.
     """
-    of_label, of_target = (logits.gather(-1, index.unsqueeze(-1)).squeeze(-1) for index in (labels, targets))
+    of_label, of_target = of_class(logits, labels), of_class(logits, targets)
     if logits.shape[-1] < 3:
         return of_target - of_label
     largest = logits.topk(min(4, logits.shape[-1]), dim=-1).values
