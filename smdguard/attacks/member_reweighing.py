@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from smdguard.attacks.apgd import AdaptiveAscent, Judgement
+from smdguard.attacks.adaptive_ascent import AdaptiveAscent, Judgement
 from smdguard.attacks.attack import Model, is_fooled, require_members
 from smdguard.errors import InvalidInputError
 from smdguard.scores import average_log_probabilities, log_odds, member_log_probabilities, of_class

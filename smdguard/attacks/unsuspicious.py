@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from smdguard.attacks.apgd import AdaptiveAscent, Judgement, Objective
+from smdguard.attacks.adaptive_ascent import AdaptiveAscent, Judgement, Objective
 from smdguard.attacks.attack import Model, is_fooled, require_members
 from smdguard.attacks.losses import margin
 from smdguard.attacks.targets import likeliest_wrong_classes

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from smdguard.attacks import APGD, Attack, TargetedAPGD
-from smdguard.attacks.apgd import _checkpoints
+from smdguard.attacks.adaptive_ascent import _checkpoints
 from smdguard.attacks.attack import is_fooled
 from smdguard.attacks.losses import LossName, margin, rising
 from smdguard.threat import Norm, ThreatModel
