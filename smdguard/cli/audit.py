@@ -15,7 +15,10 @@ from smdguard.errors import InvalidInputError, SmdguardError, printable
 from smdguard.factories import users_code
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from smdguard.backends.torch import Builder
+    from smdguard.cli.audited_model import AuditedModel
     from smdguard.guard import Guard
     from smdguard.manifest import ModelConfig
     from smdguard.report import AuditReport, Baseline
@@ -152,10 +155,8 @@ def audit(
     """Attack a model in every way at hand and count the images that stand."""
     from smdguard import auditing
     from smdguard.auditing.partial_results import PartialResults
-    from smdguard.cli.audited_model import find_audited_model, leaves_size_open, require_fit
+    from smdguard.cli.audited_model import find_audited_model
     from smdguard.cli.progress import audit_progress
-    from smdguard.companions import default_surrogates
-    from smdguard.dataset_folders import has_test_half
     from smdguard.threat import ThreatModel
 
     if download and data is None:
@@ -171,18 +172,10 @@ def audit(
     threat = ThreatModel(norm=norm, epsilon=epsilon)
     chosen = _attacks(preset, attacks)
     images = audited.images(data, download=download, num_images=num_images)
-    if data is not None and dataset.folder is None and not has_test_half(data) and not quiet:
-        which = "held out by name" if config else "whether the model was trained on them or not"
-        click.echo(f"{data} has no test half: audited are {len(images.images)} images, {which}", err=True)
-    if image_size is None and leaves_size_open(model) and not quiet:
-        size = " x ".join(map(str, dataset.image_shape[1:]))
-        click.echo(f"{model} is shown images of {size} pixels, the size of the first; see --image-size", err=True)
-    # One surrogate, an undefended one, is enough to see masked gradients.
-    at_hand = default_surrogates(config)[: 1 if preset == "quick" else None] if config else []
-    names = surrogates or at_hand
-    sources = [_surrogate(name, config, builder, device) for name in names]
-    for source in sources:
-        require_fit(source.name, source.image_shape, source.config.labels, dataset)
+    if not quiet:
+        for note in _notes(audited, data, image_size, len(images.images)):
+            click.echo(note, err=True)
+    sources = _sources(surrogates, audited, preset, builder, device)
     # An attack or two of a preset would not be an even comparison.
     baseline = _baseline(config, threat) if config and epsilons and attacks is None else None
     store = PartialResults(output / PARTIAL) if output is not None else None
@@ -217,22 +210,8 @@ def audit(
     _deliver(replace(report, baseline=baseline), output, as_json=as_json)
     if store is not None:
         store.discard()
-    worst = report.worst_case.robust_accuracy.value
-    if fail_under is not None and not worst >= fail_under:
-        raise SmdguardError(f"the worst case of {worst:.4g} is below --fail-under {fail_under:g}")
-    if fail_under is not None and report.verdict == "unreliable":
-        raise SmdguardError(f"a worst case of {worst:.4g} that is unreliable does not satisfy --fail-under")
-
-
-def _deliver(report: "AuditReport", output: Path | None, *, as_json: bool) -> None:
-    from smdguard import render
-
-    if output is not None:
-        write_report(report, output)
-    if as_json:
-        click.echo(render.json(report))
-    else:
-        output_console().print(render.audit_view(report))
+    if fail_under is not None:
+        _require(report, fail_under)
 
 
 def _attacks(preset: Any, names: str | None) -> Any:
@@ -248,6 +227,37 @@ def _attacks(preset: Any, names: str | None) -> Any:
         available = ", ".join(dict.fromkeys(attack.name for attack in known))
         raise InvalidInputError(f"the preset {preset} has no attack {unknown[0]!r}; it has {available}")
     return [attack for attack in known if attack.name.lower() in wanted]
+
+
+def _notes(
+    audited: "AuditedModel", data: Path | None, image_size: tuple[int, int] | None, num_images: int
+) -> "Iterator[str]":
+    """What was chosen for the user: which images of a folder, and their size."""
+    from smdguard.cli.audited_model import leaves_size_open
+    from smdguard.dataset_folders import has_test_half
+
+    if data is not None and audited.dataset.folder is None and not has_test_half(data):
+        which = "held out by name" if audited.config else "whether the model was trained on them or not"
+        yield f"{data} has no test half: audited are {num_images} images, {which}"
+    if image_size is None and leaves_size_open(audited.name):
+        size = " x ".join(map(str, audited.dataset.image_shape[1:]))
+        yield f"{audited.name} is shown images of {size} pixels, the size of the first; see --image-size"
+
+
+def _sources(
+    names: tuple[str, ...], audited: "AuditedModel", preset: Any, builder: "Builder | None", device: str
+) -> "list[Guard]":
+    """The models to make black-box attacks on: those named, else the most similar at hand."""
+    from smdguard.cli.audited_model import require_fit
+    from smdguard.companions import default_surrogates
+
+    config = audited.config
+    # One surrogate, an undefended one, is enough to see masked gradients.
+    at_hand = default_surrogates(config)[: 1 if preset == "quick" else None] if config else []
+    sources = [_surrogate(name, config, builder, device) for name in names or at_hand]
+    for source in sources:
+        require_fit(source.name, source.image_shape, source.config.labels, audited.dataset)
+    return sources
 
 
 def _surrogate(name: str, config: "ModelConfig | None", builder: "Builder | None", device: str) -> "Guard":
@@ -277,3 +287,23 @@ def _baseline(config: "ModelConfig", threat: "ThreatModel") -> "Baseline | None"
     if curve[0].epsilon > 0:
         curve = (CurvePoint(0.0, audited.clean_accuracy), *curve)
     return Baseline(name, audited.preset, audited.num_images, curve)
+
+
+def _deliver(report: "AuditReport", output: Path | None, *, as_json: bool) -> None:
+    from smdguard import render
+
+    if output is not None:
+        write_report(report, output)
+    if as_json:
+        click.echo(render.json(report))
+    else:
+        output_console().print(render.audit_view(report))
+
+
+def _require(report: "AuditReport", least: float) -> None:
+    """Refuse a worst case that is below the share of --fail-under, or not to be trusted."""
+    worst = report.worst_case.robust_accuracy.value
+    if not worst >= least:
+        raise SmdguardError(f"the worst case of {worst:.4g} is below --fail-under {least:g}")
+    if report.verdict == "unreliable":
+        raise SmdguardError(f"a worst case of {worst:.4g} that is unreliable does not satisfy --fail-under")
