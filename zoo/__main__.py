@@ -1,6 +1,7 @@
 """The command line of the zoo: python -m zoo COMMAND."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -88,7 +89,7 @@ def measure(names: tuple[str, ...]) -> None:
 
     Without NAMES those that were not measured as they are now.
     """
-    for name in names or not_measured():
+    for name in _known(names) or not_measured():
         measure_model(name)
         click.echo(name)
 
@@ -97,7 +98,7 @@ def measure(names: tuple[str, ...]) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def plain_average(names: tuple[str, ...]) -> None:
     """Attack models of the zoo through an average of probabilities taken the plain way, for RESULTS.md."""
-    for name in names:
+    for name in _known(names):
         try_plain_average(name)
         click.echo(name)
 
@@ -106,7 +107,7 @@ def plain_average(names: tuple[str, ...]) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def uniform_start(names: tuple[str, ...]) -> None:
     """Attack models of the zoo by R-FGSM with a random step that is drawn evenly, for RESULTS.md."""
-    for name in names:
+    for name in _known(names):
         try_uniform_start(name)
         click.echo(name)
 
@@ -162,6 +163,11 @@ def samples() -> None:
         buffer = io.BytesIO()
         Image.fromarray(image[0].numpy()).save(buffer, "PNG", optimize=True)
         write_atomically(zoo_folder() / "samples" / f"digit-{label}.png", buffer.getvalue())
+
+
+def _known(names: Sequence[str]) -> list[str]:
+    """The names, when each is the zoo's: folders and repositories, which models have elsewhere, are no names here."""
+    return [_find_entry(name).name for name in names]
 
 
 def _find_entry(name: str) -> ManifestEntry:

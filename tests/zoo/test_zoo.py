@@ -341,9 +341,10 @@ def test_model_is_added_under_its_own_name_alone(
     assert sorted(zoo.rglob("*")) == before
 
 
-def test_what_is_not_in_the_zoo_is_not_audited(tiny_copy: Path, entry: ManifestEntry) -> None:
+@pytest.mark.parametrize("command", ["audit", "measure", "plain-average", "uniform-start"])
+def test_what_is_not_in_the_zoo_is_not_audited(tiny_copy: Path, entry: ManifestEntry, command: str) -> None:
     before = sorted(tiny_copy.iterdir())
-    answer = CliRunner().invoke(main, ["audit", str(tiny_copy)])
+    answer = CliRunner().invoke(main, [command, str(tiny_copy)])
     assert (answer.exit_code, answer.stderr) == (1, f"Error: there is no entry '{tiny_copy}'; the zoo has {NAME}\n")
     assert sorted(tiny_copy.iterdir()) == before
 
