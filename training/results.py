@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from smdguard.auditing import PresetName
 from smdguard.errors import InvalidInputError
@@ -12,7 +13,7 @@ from smdguard.model_folder import AUDIT, CONFIG
 from smdguard.report import AuditReport
 from training.audits import PRESET, read_audit
 from training.paper import Reading, surrogate_name
-from training.recipes import RECIPE, Recipe, differences
+from training.recipes import RECIPE, SCRATCH, Recipe, differences
 
 CLEAN = "clean"
 
@@ -82,8 +83,8 @@ def read_runs(folders: Iterable[Path], *, preset: PresetName | None = PRESET) ->
         preset: What they were audited with; None for anything.
 
     Raises:
-        InvalidInputError: A folder has none, two have the same name or differ in more than the seed and the epochs,
-            which tables show, or one was audited otherwise.
+        InvalidInputError: A folder has none, two have the same name or were not trained alike, or one was audited
+            otherwise.
         IntegrityError: A file is damaged.
     """
     runs: dict[str, FinishedRun] = {}
@@ -100,17 +101,28 @@ def require_alike(runs: Iterable[FinishedRun]) -> None:
     """Make sure that runs of one kind were trained in one way, which a mean over them is of.
 
     Raises:
-        InvalidInputError: Two differ in more than the seed and the epochs, which tables show.
+        InvalidInputError: Two differ in more than the seed and the epochs, which tables show. What a run starts from
+            and its hold-outs are of its seed, so both start from scratch or neither does, and the hold-outs are as
+            many.
     """
     first_of_kind: dict[str, Recipe] = {}
     for run in runs:
         first = first_of_kind.setdefault(run.kind, run.recipe)
-        own = {field: getattr(first, field) for field in ("seed", "num_epochs", "init", "holdouts")}
-        if changed := differences(first, run.recipe.model_copy(update=own)):
+        if changed := differences(first, _but_for_the_seed(run.recipe, first)):
             raise InvalidInputError(
                 f"{first.name} and {run.recipe.name} were trained otherwise ({changed}), and a mean would mix them; "
                 "keep those of each way to train apart"
             )
+
+
+def _but_for_the_seed(recipe: Recipe, first: Recipe) -> Recipe:
+    """The recipe with the seed, and what may come with it, of the first of its kind."""
+    same: dict[str, Any] = {"seed": first.seed, "num_epochs": first.num_epochs}
+    if (recipe.init == SCRATCH) == (first.init == SCRATCH):
+        same["init"] = first.init
+    if len(recipe.holdouts) == len(first.holdouts):
+        same["holdouts"] = first.holdouts
+    return recipe.model_copy(update=same)
 
 
 def runs_of(runs: Sequence[FinishedRun], kind: str, reading: Reading) -> list[FinishedRun]:

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smdguard.errors import InvalidInputError
 from tests.training.finished_runs import finished_run, write_run
 from training.paper import ATTACKS, RADII, deviations_of, paper_rows
-from training.results import FinishedRun, Spread, read_runs
+from training.results import FinishedRun, Spread, read_runs, require_alike
 from training.tables import MARKS, Mark, mark, paper_tables
 
 CELLS = {"clean", *ATTACKS}
@@ -194,6 +195,23 @@ def test_runs_that_were_trained_otherwise_are_not_mixed(tmp_path: Path) -> None:
         InvalidInputError, match=f"smd-lenet-mnist and smd-lenet-mnist-s2 were trained otherwise .{changed}"
     ):
         read_runs([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "difference"),
+    [
+        ("smd-lenet-mnist", {"init": "naive"}, "init scratch -> naive-s1"),
+        ("smd-plus-lenet-mnist", {"init": "scratch"}, "init naive-s0 -> scratch"),
+        ("smd-lenet-mnist-eat", {"holdouts": ("a@1", "b@2")}, r"holdouts \('naive-s101', .*\) -> \('a@1', 'b@2'\)"),
+    ],
+)
+def test_runs_that_started_otherwise_or_had_other_holdouts_are_not_mixed(
+    name: str, changes: dict[str, Any], difference: str
+) -> None:
+    first, second = finished_run(name), finished_run(f"{name}-s1")
+    require_alike([first, second])
+    with pytest.raises(InvalidInputError, match=rf"{name} and {name}-s1 were trained otherwise \({difference}\)"):
+        require_alike([first, finished_run(f"{name}-s1", **changes)])
 
 
 def test_what_is_no_run_is_refused(runs: list[FinishedRun], tmp_path: Path) -> None:
