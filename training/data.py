@@ -50,7 +50,7 @@ def hold_out(data: LabelledImages, num_images: int) -> tuple[LabelledImages, Lab
     """
     if num_images >= len(data.images):
         raise InvalidInputError(
-            f"of {len(data.images)} training images {num_images} cannot be held out; hold out fewer"
+            f"of {len(data.images)} training images {num_images} cannot be held out; hold out fewer with --calibration"
         )
     order = torch.randperm(len(data.images), generator=torch.Generator().manual_seed(0))
     kept, held_out = (

@@ -96,7 +96,9 @@ def train(
             ):
                 progress = _train_epochs(recipe, stepper, data, folder, commit, report, measure)
         except TrainingDivergedError as error:
-            raise TrainingDivergedError(f"{error}; {what_is_kept(folder)}. Try a smaller learning rate") from None
+            raise TrainingDivergedError(
+                f"{error}; {what_is_kept(folder)}. Try `run` with a smaller --learning-rate"
+            ) from None
         division.everyone.once(partial(_write_metrics, folder, progress))
         within_memory(
             partial(division.everyone.once, partial(write_model, folder, recipe, ensemble, data, progress.commit)),

@@ -22,6 +22,9 @@ from training.step import Stepper
 Result = TypeVar("Result")
 
 
+_GO_ON = "free memory and go on with `run --resume` or the same `sweep`"
+
+
 class TrainingOutOfMemoryError(SmdguardError):
     """A step of the training, or what is done before, between or after its epochs, does not fit into memory."""
 
@@ -63,20 +66,17 @@ def no_memory_for_a_step(
     if stepper.division.everyone.count > 1:  # The others take no part in trial steps.
         fits = "start anew with a smaller --batch-size or more processes"
     elif fitting := _largest_fitting(try_step, recipe.batch_size):
-        fits = f"one of {fitting} fits: start anew with --batch-size {fitting}"
+        fits = f"one of {fitting} fits: start anew with `run --batch-size {fitting}`"
     else:
         fits = "not even one image fits"
     return TrainingOutOfMemoryError(
-        f"there is no memory for a step of {recipe.batch_size} images; {fits}, or free memory and go on with --resume "
-        f"({what_is_kept(folder)})"
+        f"there is no memory for a step of {recipe.batch_size} images; {fits}, or {_GO_ON} ({what_is_kept(folder)})"
     )
 
 
 def no_memory_to(do: str, folder: Path) -> TrainingOutOfMemoryError:
     """What to say when something else than a step did not fit."""
-    return TrainingOutOfMemoryError(
-        f"there is no memory to {do}; free memory and go on with --resume ({what_is_kept(folder)})"
-    )
+    return TrainingOutOfMemoryError(f"there is no memory to {do}; {_GO_ON} ({what_is_kept(folder)})")
 
 
 def _largest_fitting(try_step: Callable[[int], object], batch_size: int) -> int:

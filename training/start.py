@@ -28,7 +28,10 @@ def claim(folder: Path, recipe: Recipe) -> None:
         write_atomically(path, serialise(recipe))
         return
     if changed := differences(read_record(Recipe, path), recipe):
-        raise InvalidInputError(f"{folder} holds a training of another recipe: {changed}")
+        raise InvalidInputError(
+            f"{folder} holds a training of another recipe: {changed}; give the settings that it was begun with, or "
+            "choose another folder"
+        )
 
 
 def require_divisible(recipe: Recipe, data: TrainingData, division: Division) -> None:

@@ -167,7 +167,9 @@ def test_a_changed_recipe_is_refused_with_what_differs(data: TrainingData, tmp_p
     with pytest.raises(Interruption):
         train(recipe_for("smd-lenet-mnist", **SHORT), data, tmp_path, device=CPU, report=interrupt)
     changed = recipe_for("smd-lenet-mnist", **{**SHORT, "seed": 3, "parameters": {"weight": 2.0}})
-    with pytest.raises(InvalidInputError, match=r"another recipe: parameters\.weight 1\.0 -> 2\.0, seed 0 -> 3$"):
+    with pytest.raises(
+        InvalidInputError, match=r"another recipe: parameters\.weight 1\.0 -> 2\.0, seed 0 -> 3; give the settings"
+    ):
         train(changed, data, tmp_path, device=CPU)
 
 
@@ -305,7 +307,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_term(data: TrainingData, tmp_p
     recipe = recipe_for("smd-lenet-mnist", **SHORT, learning_rate=1e30)
     with pytest.raises(
         TrainingDivergedError,
-        match=r"the term cross_entropy became \w+ at step 2 of epoch 1; there is no checkpoint yet\. Try a smaller",
+        match=r"the term cross_entropy became \w+ at step 2 of epoch 1; there is no checkpoint yet\. Try `run` with",
     ):
         train(recipe, data, tmp_path, device=CPU)
 
@@ -382,7 +384,11 @@ class Hungry(Naive):
 )
 @pytest.mark.parametrize(
     ("enough", "advice"),
-    [(20, "one of 16 fits: start anew with --batch-size 16"), (1, "one of 1 fits"), (0, "not even one image fits")],
+    [
+        (20, "one of 16 fits: start anew with `run --batch-size 16`"),
+        (1, "one of 1 fits"),
+        (0, "not even one image fits"),
+    ],
 )
 def test_too_little_memory_is_one_line_that_says_what_fits(
     data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, enough: int, advice: str
@@ -392,7 +398,9 @@ def test_too_little_memory_is_one_line_that_says_what_fits(
         train(recipe, data, tmp_path, device=CPU)
     message = str(caught.value)
     assert message.startswith(f"there is no memory for a step of 64 images; {advice}")
-    assert message.endswith("or free memory and go on with --resume (there is no checkpoint yet)")
+    assert message.endswith(
+        "or free memory and go on with `run --resume` or the same `sweep` (there is no checkpoint yet)"
+    )
     assert "\n" not in message
 
 
