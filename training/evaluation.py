@@ -21,8 +21,13 @@ def member_log_probabilities(ensemble: Ensemble, data: LabelledImages) -> Tensor
 
 def clean_accuracy(ensemble: Ensemble, data: LabelledImages) -> float:
     """Share of the images whose most probable class is the true one."""
-    decisions = average_log_probabilities(member_log_probabilities(ensemble, data)).argmax(dim=-1)
-    return (decisions == data.labels).double().mean().item()
+    return share_right(member_log_probabilities(ensemble, data), data.labels)
+
+
+def share_right(outputs: Tensor, labels: Tensor) -> float:
+    """The same from log-probabilities of every member on every image (N, M, K), and the true classes (N,)."""
+    decisions = average_log_probabilities(outputs).argmax(dim=-1)
+    return (decisions == labels).double().mean().item()
 
 
 def portions(data: LabelledImages, at_most: int = 1000) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,28 +1,19 @@
 """What a training ends with: the model folder."""
 
-import math
-import subprocess
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
-from torch import Tensor
 
 from smdguard.ensemble import Ensemble
 from smdguard.files import sha256, write_atomically
-from smdguard.manifest import File, ModelConfig, Objective, Suspicion, Training, serialise
+from smdguard.manifest import File, ModelConfig, Objective, Training, serialise
 from smdguard.model_folder import CONFIG, WEIGHTS
-from smdguard.scores import disagreement
+from training.calibration import calibrate
 from training.data import TrainingData
-from training.evaluation import clean_accuracy, member_log_probabilities
+from training.evaluation import member_log_probabilities, share_right
 from training.recipes import SCRATCH, Recipe
 from training.start import model_of
-
-# Exact, so that no rank is rounded up for its last bit.
-SUSPICION_QUANTILE = Fraction(99, 100)
-# With n fewer, even the largest of their scores is exceeded with a probability of 1 / (n + 1), which is above 1 %.
-MIN_CALIBRATION_IMAGES = 99
 
 
 def write_model(
@@ -40,6 +31,7 @@ def write_model(
     weights = save({name: tensor.cpu().contiguous() for name, tensor in ensemble.state_dict().items()})
     write_atomically(folder / WEIGHTS, weights)
     architecture, image_input = model_of(recipe)
+    of_test = member_log_probabilities(ensemble, data.test)
     config = ModelConfig(
         name=recipe.name,
         architecture=architecture,
@@ -47,8 +39,8 @@ def write_model(
         labels=recipe.dataset_description.labels,
         objective=_objective_of(recipe),
         training=_training_of(recipe, commit),
-        suspicion=_calibrate(ensemble, data),
-        clean_accuracy=clean_accuracy(ensemble, data.test),
+        suspicion=calibrate(ensemble, data.calibration, of_test),
+        clean_accuracy=share_right(of_test, data.test.labels),
         files={WEIGHTS: File(sha256=sha256(weights), num_bytes=len(weights))},
     )
     write_atomically(folder / CONFIG, serialise(config))
@@ -71,37 +63,6 @@ def recipe_of(config: ModelConfig) -> Recipe:
     )
 
 
-def conformal_threshold(scores: Tensor) -> float:
-    """What the score of one more image exceeds with a probability of at most 1 %.
-
-    The ceil(0.99 (n + 1))-th smallest of the n scores, given that all n + 1 images are of one kind (exchangeable).
-
-    Args:
-        scores: Of held-out clean images (N,), at least MIN_CALIBRATION_IMAGES.
-
-    Reference:
-        Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005; Angelopoulos and Bates, "A Gentle
-        Introduction to Conformal Prediction and Distribution-Free Uncertainty Quantification", 2021, section 1.
-    """
-    return scores.kthvalue(math.ceil(SUSPICION_QUANTILE * (len(scores) + 1))).values.item()
-
-
-def _calibrate(ensemble: Ensemble, data: TrainingData) -> Suspicion | None:
-    """The threshold, and the share of test images above it; None where too few images were held out for one."""
-    if len(data.calibration.images) < MIN_CALIBRATION_IMAGES:
-        return None
-    held_out = disagreement(member_log_probabilities(ensemble, data.calibration)).double()
-    # Rounding takes the disagreement of equal members a little below zero.
-    threshold = max(0.0, conformal_threshold(held_out))
-    of_test = disagreement(member_log_probabilities(ensemble, data.test)).double()
-    return Suspicion(
-        threshold=threshold,
-        quantile=float(SUSPICION_QUANTILE),
-        num_images=len(held_out),
-        test_rate=(of_test > threshold).double().mean().item(),
-    )
-
-
 def _objective_of(recipe: Recipe) -> Objective:
     """Every parameter of the loss, and the ensembles that the training built on."""
     init: dict[str, Any] = {} if recipe.init == SCRATCH else {"init": recipe.init}
@@ -117,17 +78,3 @@ def _objective_of(recipe: Recipe) -> Objective:
 def _training_of(recipe: Recipe, commit: str | None) -> Training:
     shared = Training.model_fields.keys() & Recipe.model_fields.keys()
     return Training(**recipe.model_dump(include=set(shared)), commit=commit)
-
-
-def checkout_commit() -> str | None:
-    """The commit that this code is of; None where it runs from no checkout, or from one with changes."""
-    try:
-        changes, commit = (_git(*words) for words in (("status", "--porcelain"), ("rev-parse", "HEAD")))
-    except (OSError, subprocess.CalledProcessError):  # There is no git, or no checkout.
-        return None
-    return None if changes else commit
-
-
-def _git(*words: str) -> str:
-    here = Path(__file__).parent
-    return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()

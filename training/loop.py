@@ -19,11 +19,12 @@ from smdguard.manifest import ModelConfig, read_record
 from smdguard.model_folder import CONFIG
 from training.batch import Batch
 from training.checkpoint import FILE_NAME, Progress, restore_checkpoint, save_checkpoint, what_is_kept
+from training.commit import checkout_commit
 from training.data import TrainingData, content_sha256, num_batches
 from training.distributed import UNDIVIDED, Division
 from training.draws import EpochDraws
 from training.evaluation import clean_accuracy
-from training.finish import checkout_commit, write_model
+from training.finish import write_model
 from training.out_of_memory import no_memory_for_a_step, no_memory_to, within_memory
 from training.recipes import Recipe
 from training.start import claim, initial_ensembles, require_divisible

@@ -434,7 +434,7 @@ def test_memory_that_runs_out_between_epochs_is_told(data: TrainingData, tmp_pat
     [
         ("training.loop.LabelledImages", "hold the images"),
         ("training.checkpoint._restore_optimizer", "restore the checkpoint"),
-        ("training.finish.clean_accuracy", "evaluate the trained ensemble"),
+        ("training.finish.member_log_probabilities", "evaluate the trained ensemble"),
     ],
 )
 def test_memory_that_runs_out_outside_epochs_is_told_and_costs_no_checkpoint(

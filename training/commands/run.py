@@ -11,11 +11,11 @@ import torch
 from smdguard.backends.torch import torch_device
 from smdguard.dataset_folders import TEST_SHARE, has_test_half
 from smdguard.manifest import ModelConfig, Precision
+from training.calibration import MIN_CALIBRATION_IMAGES
 from training.commands.named_values import named_values
 from training.commands.progress import TrainingBar
 from training.data import TrainingData, load_training_data
 from training.distributed import Division, Parallel
-from training.finish import MIN_CALIBRATION_IMAGES
 from training.image_folder import load_image_folder
 from training.loop import train
 from training.monitor import Monitor
