@@ -8,7 +8,8 @@ from smdguard.backends import Backend
 from smdguard.errors import IntegrityError
 from smdguard.guard import Guard
 
-NUM_IMAGES = 16
+# As many of each of ten classes.
+NUM_IMAGES = 20
 ATOL = 1e-5
 
 

@@ -86,7 +86,7 @@ def add_model(folder: Path, name: str) -> ManifestEntry:
     renamed = parse(ModelConfig, serialise(guard.config.model_copy(update={"name": name})), f"a model named {name!r}")
     dataset = find_dataset(guard.config.training.dataset)
     _require_own_name(renamed)
-    images = balanced_subset(parse_subset(read_test_subset(dataset.name)), 10 * -(-NUM_IMAGES // 10)).images.numpy()
+    images = balanced_subset(parse_subset(read_test_subset(dataset.name)), NUM_IMAGES).images.numpy()
     weights = find_model(folder).read(WEIGHTS)
     contents = {
         WEIGHTS: weights,
