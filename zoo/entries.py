@@ -26,7 +26,6 @@ from smdguard.manifest import (
     Manifest,
     ManifestEntry,
     ModelConfig,
-    Objective,
     RemoteFile,
     parse,
     read_record,
@@ -38,40 +37,12 @@ from training.audits import PARTIAL
 from training.finish import recipe_of
 from zoo.audits import audit_zoo_model
 from zoo.card import model_card
+from zoo.citations import citation_of
 from zoo.preview import as_preview
 
 AUDIT_PRESET: PresetName = "standard"
 CURVE_POINTS = 3
 LICENSE = "apache-2.0"
-_ADP = "Pang, Xu, Du, Chen, Zhu: Improving Adversarial Robustness via Promoting Ensemble Diversity. ICML, 2019"
-_GAL = (
-    "Kariyappa, Qureshi: Improving Adversarial Robustness of Ensembles with Diversity Training. arXiv:1901.09981, 2019"
-)
-_DVERGE = (
-    "Yang, Zhang, Dong, Inkawhich, Gardner, Touchet, Wilkes, Berry, Li: DVERGE: Diversifying Vulnerabilities for "
-    "Enhanced Robust Generation of Ensembles. NeurIPS, 2020"
-)
-_SMD = (
-    "Bogun, Kostadinov, Borth: Saliency Diversified Deep Ensemble for Robustness to Adversaries. "
-    "AAAI-22 Workshop on Adversarial Machine Learning and Beyond, 2022, arXiv:2112.03615"
-)
-_PGD = (
-    "Madry, Makelov, Schmidt, Tsipras, Vladu: Towards Deep Learning Models Resistant to Adversarial Attacks. ICLR, 2018"
-)
-_EAT = (
-    "Tramèr, Kurakin, Papernot, Goodfellow, Boneh, McDaniel: Ensemble Adversarial Training: Attacks and Defenses. "
-    "ICLR, 2018"
-)
-# Where a method and an adversary were published; of the undefended ensembles there is nothing to cite.
-_REFERENCES = {
-    "adp": (_ADP,),
-    "gal": (_GAL,),
-    "dverge": (_DVERGE,),
-    "smd": (_SMD,),
-    "smd-plus": (_SMD, _DVERGE),
-    "pgd": (_PGD,),
-    "eat": (_EAT,),
-}
 
 
 def add_model(folder: Path, name: str) -> ManifestEntry:
@@ -168,12 +139,6 @@ def describe(config: ModelConfig, report: AuditReport, *, config_sha256: str, re
         license=LICENSE,
         citation=citation_of(config.objective),
     )
-
-
-def citation_of(objective: Objective) -> str:
-    """Where the method that a model was trained with was published; nothing where it is undefended."""
-    adversary = (objective.adversarial_training or {}).get("adversary")
-    return "; ".join(reference for name in (objective.name, adversary) for reference in _REFERENCES.get(name, ()))
 
 
 def _evaluations(report: AuditReport, report_sha256: str) -> list[Evaluation]:

@@ -29,7 +29,8 @@ from training.audits import PARTIAL
 from zoo import entries, verify
 from zoo.__main__ import main
 from zoo.card import model_card
-from zoo.entries import add_model, audit_model, citation_of, describe, replace_in_manifest
+from zoo.citations import citation_of
+from zoo.entries import add_model, audit_model, describe, replace_in_manifest
 from zoo.verify import leeway, verify_entry
 
 NAME = "naive-lenet-mnist"
