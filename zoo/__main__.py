@@ -1,21 +1,18 @@
 """The command line of the zoo: python -m zoo COMMAND."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
-import numpy
-from PIL import Image
 
-from smdguard.catalogue import read_manifest, read_test_subset
+from smdguard.catalogue import read_manifest
 from smdguard.command_group import OneLineErrors
-from smdguard.dataset_folders import load_split
-from smdguard.datasets import DATASETS, balanced_subset, parse_subset
-from smdguard.files import sha256, write_atomically, zoo_folder
+from smdguard.datasets import DATASETS
+from smdguard.files import write_atomically, zoo_folder
 from smdguard.hub import find_model
-from smdguard.manifest import Manifest, ManifestEntry, TestSubset
-from zoo.entries import add_model, audit_model, write_card, write_manifest
+from smdguard.manifest import ManifestEntry
+from zoo.bundled_images import bundle_subset, write_samples
+from zoo.entries import add_model, audit_model, write_card
 from zoo.picture import FILE as PICTURE
 from zoo.picture import accuracy_picture
 from zoo.plain_average import try_plain_average
@@ -142,27 +139,14 @@ def publish(names: tuple[str, ...], namespace: str, private: bool, dry_run: bool
 @click.option("--num-images", type=click.IntRange(min=1), default=1000, show_default=True)
 def subset(dataset: str, data_root: Path, num_images: int) -> None:
     """Bundle test images: the first of each class, as many of each."""
-    chosen = balanced_subset(load_split(DATASETS[dataset], data_root, "test"), num_images)
-    buffer = io.BytesIO()
-    arrays = {"images": chosen.images.numpy(), "labels": chosen.labels.numpy().astype(numpy.uint8)}
-    numpy.savez_compressed(buffer, allow_pickle=False, **arrays)
-    file = f"{dataset}-test.npz"
-    write_atomically(zoo_folder() / "data" / file, buffer.getvalue())
-    content = buffer.getvalue()
-    record = TestSubset(file=file, num_images=num_images, sha256=sha256(content), num_bytes=len(content))
-    manifest = read_manifest() if (zoo_folder() / "manifest.json").exists() else Manifest()
-    write_manifest(manifest.model_copy(update={"test_subsets": manifest.test_subsets | {dataset: record}}))
-    click.echo(f"{file}: {num_images} images, {len(content):,} bytes")
+    record = bundle_subset(dataset, data_root, num_images)
+    click.echo(f"{record.file}: {record.num_images} images, {record.num_bytes:,} bytes")
 
 
 @main.command()
 def samples() -> None:
     """Write one PNG of each digit from the bundled MNIST test images."""
-    data = balanced_subset(parse_subset(read_test_subset("mnist")), 10)
-    for image, label in zip(data.images, data.labels.tolist(), strict=True):
-        buffer = io.BytesIO()
-        Image.fromarray(image[0].numpy()).save(buffer, "PNG", optimize=True)
-        write_atomically(zoo_folder() / "samples" / f"digit-{label}.png", buffer.getvalue())
+    write_samples()
 
 
 def _known(names: Sequence[str]) -> list[str]:
