@@ -6,7 +6,7 @@ Reference: Bogun, Kostadinov, Borth, "Saliency Diversified Deep Ensemble for Rob
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import TypeAdapter
 
@@ -57,9 +57,7 @@ class PaperRow:
 @cache
 def paper_rows() -> tuple[PaperRow, ...]:
     """All rows, with the names that data sets and methods have here."""
-    rows = TypeAdapter(list[dict[str, Any]]).validate_json((Path(__file__).parent / "paper_results.json").read_bytes())
-    renamed = [row | {key: row[key].replace("_", "-") for key in ("dataset", "method")} for row in rows]
-    return TypeAdapter(tuple[PaperRow, ...]).validate_python(renamed)
+    return TypeAdapter(tuple[PaperRow, ...]).validate_json((Path(__file__).parent / "paper_results.json").read_bytes())
 
 
 def mean_rows() -> list[PaperRow]:
