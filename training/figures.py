@@ -27,6 +27,7 @@ _LOOKS = {
     "smd": (BLUE, "v-"),
     "smd-plus": (ORANGE, "P-"),
 }
+# Shorter than READINGS, whose words do not fit above a single panel.
 _MADE_ON: dict[Reading, str] = {
     "white-box": "white-box",
     "black-box-naive": "black-box from a naive ensemble",

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from smdguard.manifest import WORST_CASE
 from training.markdown import table
@@ -11,7 +11,7 @@ from training.paper import ATTACKS, DATASETS, METHODS, READINGS, PaperRow, Readi
 from training.results import CLEAN, FinishedRun, Spread, runs_of, spread
 
 Mark = Literal["=", "+", "-", "pending"]
-MARKS: tuple[Mark, ...] = ("=", "+", "-", "pending")
+MARKS: tuple[Mark, ...] = get_args(Mark)
 COLUMNS = {CLEAN: CLEAN, **ATTACKS}
 
 _LEGEND = """\

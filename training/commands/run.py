@@ -22,7 +22,7 @@ from training.monitor import Monitor
 from training.objectives import ADVERSARIES
 from training.origins import identify
 from training.processes import launched
-from training.recipes import NAIVE, SCRATCH, Recipe, names_dataset, recipe_for
+from training.recipes import NAIVE, SCRATCH, Recipe, Schedule, names_dataset, recipe_for
 from training.start import claim, require_divisible, require_fitting
 
 
@@ -62,7 +62,7 @@ from training.start import claim, require_divisible, require_fitting
 @click.option(
     "--schedule",
     "learning_rate_schedule",
-    type=click.Choice(["constant", "one-cycle"]),
+    type=click.Choice(get_args(Schedule)),
     help="Learning rate over time; default: constant.",
 )
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Largest one; default: 0.001.")

@@ -1,7 +1,7 @@
 """python -m training sweep: train and audit many ensembles, and go on where the same command was stopped."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import torch
@@ -16,6 +16,7 @@ from training.commands.named_values import named_values
 from training.objectives import ADVERSARIES, OBJECTIVES
 from training.paper import DATASETS
 from training.plan import wanted_recipes
+from training.recipes import Schedule
 from training.sweep import Summary, Sweep
 
 _PLAIN = "none"
@@ -58,9 +59,7 @@ _PLAIN = "none"
     help="One of the methods', such as saliency=logit; each method has to have it.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data; default: 50, on cifar10 200.")
-@click.option(
-    "--schedule", type=click.Choice(["constant", "one-cycle"]), help="Learning rate over time; default: constant."
-)
+@click.option("--schedule", type=click.Choice(get_args(Schedule)), help="Learning rate over time; default: constant.")
 @click.option(
     "--calibration",
     type=click.IntRange(min=0),
