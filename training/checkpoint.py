@@ -63,7 +63,6 @@ def restore_checkpoint(
     folder: Path,
     ensemble: Ensemble,
     optimizer: torch.optim.Optimizer,
-    device: torch.device,
     data: str,
     commit: str | None = None,
 ) -> Progress:
@@ -83,7 +82,7 @@ def restore_checkpoint(
         tensors, header = load(path.read_bytes()), _header(path)
         progress = Progress(**json.loads(header["progress"]), generators=tuple(_part("generator", tensors).values()))
         ensemble.load_state_dict(_part("model", tensors))
-        _restore_optimizer(optimizer, _part("optimizer", tensors), device)
+        _restore_optimizer(optimizer, _part("optimizer", tensors))
     except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
@@ -95,21 +94,23 @@ def restore_checkpoint(
             f"{path} is of a training on other images, or on these in another order, of which it may have learned "
             "those that are held out here; go on with the same --data-root, or train anew in another folder"
         )
-    made_on = header.get("device", device.type)
-    if progress.generators and made_on != device.type:
+    device = ensemble.mean.device.type
+    made_on = header.get("device", device)
+    if progress.generators and made_on != device:
         raise InvalidInputError(
-            f"{path} was left within an epoch on {made_on}, whose random numbers {device.type} does not have; go on "
+            f"{path} was left within an epoch on {made_on}, whose random numbers {device} does not have; go on "
             f"with --device {made_on}"
         )
     return progress if progress.commit == commit else replace(progress, commit=None)
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, kept: dict[str, torch.Tensor], device: torch.device) -> None:
+def _restore_optimizer(optimizer: torch.optim.Optimizer, kept: dict[str, torch.Tensor]) -> None:
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in kept.items():
         index, key = name.split(".")
-        weight, tensor = weights[int(index)], tensor.to(device)
+        weight = weights[int(index)]
+        tensor = tensor.to(weight.device)
         # The fused optimiser goes through memory as it lies, so the state has to lie as the weight does.
         laid_out = torch.empty_like(weight).copy_(tensor) if tensor.shape == weight.shape else tensor
         state.setdefault(int(index), {})[key] = laid_out.detach()

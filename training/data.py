@@ -74,8 +74,9 @@ def batches(
         yield (_cropped_and_flipped(images, generator) if augmentation else images).float() / 255, data.labels[rows]
 
 
-def _cropped_and_flipped(images: Tensor, generator: torch.Generator, padding: int = 4) -> Tensor:
-    """Each image shifted by up to `padding` pixels, with black at the edges, and mirrored with probability one half."""
+def _cropped_and_flipped(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image shifted by up to four pixels, with black at the edges, and mirrored with probability one half."""
+    padding = 4
     num_images, _, height, width = images.shape
     padded = functional.pad(images, (padding,) * 4)
     shifts = torch.randint(0, 2 * padding + 1, (2, num_images, 1), generator=generator)

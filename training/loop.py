@@ -100,6 +100,7 @@ def train(
             raise TrainingDivergedError(
                 f"{error}; {what_is_kept(folder)}. Try `run` with a smaller --learning-rate"
             ) from None
+        # Again, for a training that was cut between its last checkpoint and the metrics of that epoch.
         division.everyone.once(partial(_write_metrics, folder, progress))
         within_memory(
             partial(division.everyone.once, partial(write_model, folder, recipe, ensemble, data, progress.commit)),
@@ -126,7 +127,7 @@ def _train_epochs(
     device = data.train.images.device
     digest = content_sha256(data.train)
     progress = within_memory(
-        partial(restore_checkpoint, folder, stepper.ensemble, stepper.optimizer, device, digest, commit),
+        partial(restore_checkpoint, folder, stepper.ensemble, stepper.optimizer, digest, commit),
         partial(no_memory_to, "restore the checkpoint", folder),
     )
     # The members' own draws, such as dropout's, come from PyTorch's default generator.
@@ -168,6 +169,7 @@ def _train_one_epoch(
             holdouts=stepper.holdouts,
             division=stepper.division,
         )
+        # Never at 0 or 1, where the rate of a one-cycle is zero and a step would change nothing.
         log.add(stepper.take(batch, learning_rate=recipe.learning_rate_at((num_done + 1) / (num_all + 1))))
         is_last = step == num_steps - 1
         if step % _STEPS_BETWEEN_REPORTS == 0 or is_last:

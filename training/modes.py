@@ -1,4 +1,4 @@
-"""Evaluation mode for the while that images are crafted."""
+"""Evaluation mode for a while within a training, to craft images or to measure."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +10,8 @@ from smdguard.ensemble import Ensemble
 def evaluating(ensemble: Ensemble) -> Iterator[None]:
     """Run the members in evaluation mode, then put them back into the mode they were in.
 
-    Batch normalisation then uses its running statistics and leaves them as they are, and each image is crafted by
-    itself, whatever else is in its batch.
+    Batch normalisation then uses its running statistics and leaves them as they are, and what becomes of an image
+    does not depend on the others of its batch.
     """
     was_training = ensemble.training
     ensemble.eval()

@@ -27,9 +27,7 @@ def identify(model: str) -> tuple[str, Path]:
     return f"{found.config.name}@{found.config.files[WEIGHTS].sha256}", found.path
 
 
-def load_origin(
-    folder: Path, architecture: Architecture, image_input: Input, builder: Builder | None = None
-) -> Ensemble:
+def load_origin(folder: Path, architecture: Architecture, image_input: Input, builder: Builder | None) -> Ensemble:
     """The ensemble in a model folder, verified, in evaluation mode; `builder` makes members of the user's own.
 
     Raises:

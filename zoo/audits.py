@@ -1,4 +1,4 @@
-"""Audits of the zoo's models: each on the bundled test images of its data set, in its data set's norm and radius."""
+"""Audits of the zoo's models, each on the bundled test images of its data set, and what they take as surrogates."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence

@@ -297,7 +297,7 @@ def test_a_checkpoint_fits_weights_in_any_memory_layout(tmp_path: Path) -> None:
 
     step(0)
     save_checkpoint(tmp_path, ensembles[0], optimizers[0], Progress("data"))
-    restore_checkpoint(tmp_path, ensembles[1], optimizers[1], CPU, "data")
+    restore_checkpoint(tmp_path, ensembles[1], optimizers[1], "data")
     step(0)
     step(1)
     torch.testing.assert_close(ensembles[1].state_dict(), ensembles[0].state_dict(), rtol=0, atol=0)
