@@ -35,7 +35,7 @@ class MemberPass:
     @cached_property
     def logits(self) -> Tensor:
         """Logits of every member (M, B, K)."""
-        return self._processes.join(self._own_logits)
+        return self._processes.all_gather(self._own_logits)
 
     @cached_property
     def _own_logits(self) -> Tensor:
@@ -50,7 +50,7 @@ class MemberPass:
     def saliencies(self, source: SaliencySource) -> Tensor:
         """Each member's saliency (M, B, C, H, W), itself differentiable with respect to the weights."""
         score = saliency_score(self._own_logits, self.labels, source)
-        return self._processes.join(torch.autograd.grad(score.sum(), self.images, create_graph=True)[0])
+        return self._processes.all_gather(torch.autograd.grad(score.sum(), self.images, create_graph=True)[0])
 
     def saliency_alignment(self, source: SaliencySource) -> Tensor:
         """Mean over the images of log sum_{m < l} exp cos(s_m, s_l), a scalar."""

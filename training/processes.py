@@ -47,14 +47,14 @@ class Processes(Protocol):
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Put the mean over the processes in the place of each tensor, all in one message."""
 
-    def join(self, own: Tensor) -> Tensor:
+    def all_gather(self, own: Tensor) -> Tensor:
         """The tensors of all processes one after another along their first axis, the others' as constants.
 
         That axis may have another length in each process.
         """
         ...
 
-    def spread(self, tensor: Tensor, source: int) -> None:
+    def broadcast(self, tensor: Tensor, source: int) -> None:
         """Put the tensor that the process of rank `source` has in the place of this one."""
 
 
@@ -78,11 +78,11 @@ class Alone:
     def average(self, tensors: Sequence[Tensor]) -> None:
         """See Processes."""
 
-    def join(self, own: Tensor) -> Tensor:
+    def all_gather(self, own: Tensor) -> Tensor:
         """See Processes."""
         return own
 
-    def spread(self, tensor: Tensor, source: int) -> None:
+    def broadcast(self, tensor: Tensor, source: int) -> None:
         """See Processes."""
 
 
@@ -114,7 +114,7 @@ class Several:
     def agree(self, opinion: bool) -> bool:
         """See Processes."""
         word = torch.tensor(opinion, dtype=torch.uint8)
-        self.spread(word, 0)
+        self.broadcast(word, 0)
         return bool(word)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
@@ -126,7 +126,7 @@ class Several:
         for tensor, mean in zip(tensors, means, strict=True):
             tensor.copy_(mean.view_as(tensor))
 
-    def join(self, own: Tensor) -> Tensor:
+    def all_gather(self, own: Tensor) -> Tensor:
         """See Processes."""
         lengths = [int(length) for length in self._gathered(torch.tensor(len(own)))]
         # Messages have to be of one size.
@@ -136,7 +136,7 @@ class Several:
         parts[self.rank] = own
         return torch.cat(parts)
 
-    def spread(self, tensor: Tensor, source: int) -> None:
+    def broadcast(self, tensor: Tensor, source: int) -> None:
         """See Processes."""
         message = tensor.contiguous()
         with _answered():

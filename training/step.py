@@ -53,7 +53,7 @@ class Stepper:
         """Let every process have all members as they are now."""
         for member, owner in zip(self.ensemble.members, self.division.owners(len(self.ensemble.members)), strict=True):
             for tensor in self._state_of(member):
-                self.division.members.spread(tensor, owner)
+                self.division.members.broadcast(tensor, owner)
 
     def require_finite_weights(self) -> None:
         """Refuse to go on from, or to save, what no training can go on from.

@@ -115,7 +115,7 @@ class Colleagues(Alone):
     def __init__(self, rank: int, tape: list[Tensor]) -> None:
         self.rank, self.count, self._tape = rank, len(tape[0]), iter(tape)
 
-    def join(self, own: Tensor) -> Tensor:
+    def all_gather(self, own: Tensor) -> Tensor:
         parts = [*next(self._tape).split(1)]
         parts[self.rank] = own
         return torch.cat(parts)
@@ -127,7 +127,7 @@ class Taped(Alone):
     def __init__(self) -> None:
         self.tape: list[Tensor] = []
 
-    def join(self, own: Tensor) -> Tensor:
+    def all_gather(self, own: Tensor) -> Tensor:
         self.tape.append(own.detach())
         return own
 
