@@ -89,3 +89,20 @@ def test_equal_members_answer_as_one() -> None:
     triple = Ensemble([single.members[0]] * 3, mean=[0.13], std=[0.31])
     torch.testing.assert_close(triple(random_images(4)), single(random_images(4)))
     assert math.isclose(triple(random_images(1)).exp().sum().item(), 1, abs_tol=1e-5)
+
+
+def test_outputs_have_32_bits_whatever_the_members_compute_in() -> None:
+    members = [nn.Sequential(nn.Flatten(), nn.Linear(4, 3)) for _ in range(2)]
+    ensemble, images = Ensemble(members, mean=[0.5], std=[0.5]).eval(), torch.rand(5, 1, 2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert members[0](images).dtype == torch.bfloat16
+        rounded = ensemble.member_logits(images)
+    assert rounded.dtype == torch.float32
+    torch.testing.assert_close(rounded, ensemble.member_logits(images), rtol=0, atol=0.05)
+    assert ensemble.double().member_logits(images.double()).dtype == torch.float64
+
+
+def test_members_whose_layers_cannot_be_seen_are_named() -> None:
+    ensemble = Ensemble([nn.Linear(2, 2)], mean=[0.0], std=[1.0])
+    with pytest.raises(InvalidInputError, match="not Linear"):
+        _ = ensemble.num_layers

@@ -1,4 +1,4 @@
-"""Layers against the same written out."""
+"""Layers against the same written out, and those that a network shows."""
 
 from copy import deepcopy
 
@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from smdguard.architectures import ARCHITECTURES, LayeredNetwork
 from smdguard.architectures.layered import FirstConvolution, normalised
 
 
@@ -33,3 +34,16 @@ def test_normalised_convolution_is_a_convolution_then_batch_normalisation(
         gradients = torch.autograd.grad(features.sigmoid().sum(), [leaf, *copied.parameters()])
         results.append([features, *gradients, *copied.buffers()])
     torch.testing.assert_close(*results, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_shows_its_layers(name: str) -> None:
+    torch.manual_seed(0)
+    network = ARCHITECTURES[name]((3, 32, 32), 10, negative_slope=0.1).eval()
+    assert isinstance(network, LayeredNetwork)
+    images = torch.rand(2, 3, 32, 32)
+    layers = list(network.layers(images))
+    assert len(layers) == network.num_layers
+    assert torch.equal(layers[-1], network(images))
+    assert all((features < 0).any() for features in layers), "features are taken before the activation"
+    assert any(isinstance(module, nn.LeakyReLU) for module in network.modules())

@@ -40,10 +40,6 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def test_there_are_five_commands() -> None:
-    assert sorted(main.commands) == ["figures", "recipes", "run", "sweep", "tables"]
-
-
 def test_tables_go_to_standard_output_or_into_a_file(runs: Path, tmp_path: Path) -> None:
     printed = invoke("tables", runs)
     assert printed.exit_code == 0

@@ -7,9 +7,7 @@ import pytest
 import torch
 from torch.nn.functional import nll_loss
 
-from smdguard.architectures import ARCHITECTURES, LayeredNetwork
 from smdguard.ensemble import Ensemble
-from smdguard.errors import InvalidInputError
 from smdguard.threat import ThreatModel
 from tests.training.conftest import NormalisedTinyNetwork
 from training.batch import Batch
@@ -114,22 +112,3 @@ def test_hold_out_attack_fools_the_hold_out_that_is_drawn(batch: Batch, seed: in
     fooled, other = batch.holdouts[drawn], batch.holdouts[1 - drawn]
     assert (harm(fooled) > 0).all()
     assert harm(fooled).mean() > harm(other).mean()
-
-
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_every_architecture_shows_its_layers(name: str) -> None:
-    torch.manual_seed(0)
-    network = ARCHITECTURES[name]((3, 32, 32), 10, negative_slope=0.1).eval()
-    assert isinstance(network, LayeredNetwork)
-    images = torch.rand(2, 3, 32, 32)
-    layers = list(network.layers(images))
-    assert len(layers) == network.num_layers
-    assert torch.equal(layers[-1], network(images))
-    assert all((features < 0).any() for features in layers), "features are taken before the activation"
-    assert any(isinstance(module, torch.nn.LeakyReLU) for module in network.modules())
-
-
-def test_distillation_says_which_members_it_cannot_look_into() -> None:
-    ensemble = Ensemble([torch.nn.Linear(2, 2)], mean=[0.0], std=[1.0])
-    with pytest.raises(InvalidInputError, match="not Linear"):
-        _ = ensemble.num_layers

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from smdguard.ensemble import Ensemble
 from training.batch import Batch
 from training.objectives import OBJECTIVES
 from training.recipes import recipe_for
@@ -45,14 +44,3 @@ def test_a_step_in_bfloat16_has_nearly_the_gradient_of_float32(name: str) -> Non
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
     assert torch.cosine_similarity(rounded, exact, dim=0) > (0.75 if name in CRAFTING else 0.98)
-
-
-def test_outputs_have_32_bits_whatever_the_members_compute_in() -> None:
-    members = [nn.Sequential(nn.Flatten(), nn.Linear(4, 3)) for _ in range(2)]
-    ensemble, images = Ensemble(members, mean=[0.5], std=[0.5]).eval(), torch.rand(5, 1, 2, 2)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert members[0](images).dtype == torch.bfloat16
-        rounded = ensemble.member_logits(images)
-    assert rounded.dtype == torch.float32
-    torch.testing.assert_close(rounded, ensemble.member_logits(images), rtol=0, atol=0.05)
-    assert ensemble.double().member_logits(images.double()).dtype == torch.float64

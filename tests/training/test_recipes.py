@@ -10,7 +10,7 @@ from smdguard.datasets import DATASETS, Dataset
 from smdguard.errors import InvalidInputError
 from training.__main__ import main
 from training.objectives import OBJECTIVES
-from training.recipes import Recipe, known_names, recipe_for
+from training.recipes import Recipe, recipe_for
 
 
 @pytest.mark.parametrize("method", OBJECTIVES)
@@ -132,7 +132,9 @@ def test_one_cycle_rises_and_falls_to_zero() -> None:
 def test_command_line_lists_the_recipes() -> None:
     result = CliRunner().invoke(main, ["recipes"])
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.output.splitlines()] == known_names()
+    names = [line.split()[0] for line in result.output.splitlines()]
+    assert len(set(names)) == len(names) == 18
+    assert {"smd-plus-lenet-fashion-mnist", "naive-resnet20-cifar10"} <= set(names)
 
 
 @pytest.mark.parametrize(
