@@ -166,13 +166,15 @@ def launched(device: torch.device) -> Iterator[Processes]:
         device: Where to train; on CUDA each process has a GPU of its own.
 
     Raises:
-        BackendError: There are fewer GPUs than processes.
+        BackendError: There are fewer GPUs than processes, or PyTorch has no NCCL.
         LostProcessError: Not all processes could be reached.
         SystemExit: This process fails after another one.
     """
     if not distributed.is_torchelastic_launched():
         yield ALONE
         return
+    if device.type == "cuda" and not distributed.is_nccl_available():
+        raise BackendError("several GPUs talk through NCCL, which this PyTorch lacks; use --device cpu, or one process")
     with _answered():
         store, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"

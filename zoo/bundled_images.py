@@ -31,7 +31,7 @@ def bundle_subset(dataset: str, data_root: Path, num_images: int) -> TestSubset:
     chosen = balanced_subset(load_split(DATASETS[dataset], data_root, "test"), num_images)
     buffer = io.BytesIO()
     arrays = {"images": chosen.images.numpy(), "labels": chosen.labels.numpy().astype(numpy.uint8)}
-    numpy.savez_compressed(buffer, allow_pickle=False, **arrays)
+    numpy.savez_compressed(buffer, **arrays)
     content = buffer.getvalue()
     file = f"{dataset}-test.npz"
     write_atomically(zoo_folder() / "data" / file, content)

@@ -23,13 +23,16 @@ def checked_images(images: Any) -> Tensor:
     """The images as 32-bit floats (B, C, H, W).
 
     Raises:
-        InvalidInputError: They have another shape or type, are not finite, or leave [0, 1].
+        InvalidInputError: They have another shape or type, are on a device that cannot do, are not finite, or leave
+            [0, 1].
     """
     images = _tensor(images)
     if images.dim() != 4 or not len(images):
         raise InvalidInputError(f"images must have the shape (B, C, H, W) with B at least 1, not {tuple(images.shape)}")
     if not images.is_floating_point():
         raise InvalidInputError(f"images must be floats in [0, 1], not {images.dtype}; divide 8-bit images by 255")
+    if images.device.type == "mps":
+        raise InvalidInputError("images are on mps, which has no 64-bit floats; move the model and them to the CPU")
     # What numpy divides by 255 becomes 64 bits wide, and the weights of a model have 32.
     images = images.float()
     num_broken = int((~images.isfinite()).flatten(1).any(dim=1).sum())

@@ -21,7 +21,9 @@ _SEVERITY_STYLE = {"high": "bold red", "medium": "yellow", "note": "dim"}
 
 def predictions_view(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """The predictions as a table; each row as `smdguard predict --json` gives it."""
-    table = Table("image", "label", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("image", overflow="fold")  # The end of a path is what tells images apart.
+    table.add_column("label")
     for heading in ("probability", "agreement"):
         table.add_column(heading, justify="right")
     table.add_column("suspicious")

@@ -6,7 +6,7 @@ import io
 from rich.console import Console
 
 from smdguard import render
-from smdguard.render.terminal import zoo_view
+from smdguard.render.terminal import predictions_view, zoo_view
 from smdguard.report import AuditReport, Finding
 
 
@@ -29,6 +29,14 @@ def test_nothing_that_a_terminal_would_obey_is_shown(hostile: AuditReport) -> No
     codes = "\x1b]0;title\x07\x9b2J\u202e"
     coded = dataclasses.replace(hostile, model=codes, verdict_reason=codes, findings=(Finding(codes, "high", codes),))
     assert all(letter.isprintable() for letter in render.text(coded).replace("\n", ""))
+
+
+def test_no_part_of_an_images_name_is_cut() -> None:
+    output = io.StringIO()
+    row = {"image": f"photos/{'x' * 60}-7.png", "label": "7", "probability": 0.5, "agreement": 1.0, "suspicious": None}
+    Console(file=output, width=60).print(predictions_view([row]))
+    shown = "".join(line[: line.find(" ")] for line in output.getvalue().splitlines()[1:])
+    assert shown == row["image"]
 
 
 def test_a_model_of_the_zoo_is_one_row() -> None:

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, distributed
 
 from smdguard.architectures import ARCHITECTURES
 from smdguard.ensemble import Ensemble
-from smdguard.errors import InvalidInputError
+from smdguard.errors import BackendError, InvalidInputError
 from smdguard.guard import load
 from smdguard.model_folder import WEIGHTS
 from tests.training.divided import DIVIDED, NORMALISED
@@ -202,6 +202,13 @@ def test_what_cannot_be_divided_is_refused(
 def test_without_torchrun_there_is_one_process() -> None:
     with launched(CPU) as processes:
         assert isinstance(processes, Alone)
+
+
+def test_gpus_without_nccl_are_refused_before_others_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr(distributed, "is_nccl_available", lambda: False)
+    with pytest.raises(BackendError, match="NCCL, which this PyTorch lacks"), launched(torch.device("cuda")):
+        pass
 
 
 def test_what_is_sent_is_what_the_page_says(scenes: Path) -> None:
