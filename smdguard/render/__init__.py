@@ -33,19 +33,7 @@ _HOME_OF = {
     "zoo_view": "terminal",
 }
 
-__all__ = [
-    "audit_view",
-    "figure_files",
-    "figure_names",
-    "html",
-    "json",
-    "parse_report",
-    "predictions_view",
-    "read_report",
-    "serialise",
-    "text",
-    "zoo_view",
-]
+__all__ = [*_HOME_OF]  # pyright: ignore[reportUnsupportedDunderAll] - resolved by __getattr__
 
 
 def __getattr__(name: str) -> Any:
