@@ -72,11 +72,9 @@ def verify(names: tuple[str, ...], num_images: int | None) -> None:
 
 
 @main.command()
-@click.option("--model", default="smd-lenet-mnist", show_default=True)
-@click.option("--baseline", default="naive-lenet-mnist", show_default=True)
-def picture(model: str, baseline: str) -> None:
+def picture() -> None:
     """Draw the README's picture from the audits of two models."""
-    write_atomically(zoo_folder() / PICTURE, accuracy_picture(model, baseline))
+    write_atomically(zoo_folder() / PICTURE, accuracy_picture())
 
 
 @main.command()

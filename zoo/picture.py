@@ -1,4 +1,4 @@
-"""The README's picture: the worst case of an ensemble at each radius, beside an undefended one's."""
+"""The README's picture: the worst case of an SMD ensemble at each radius, beside an undefended one's."""
 
 import dataclasses
 
@@ -8,12 +8,13 @@ from smdguard.model_folder import AUDIT
 from smdguard.report import AuditReport, Baseline, CurvePoint
 
 FILE = "accuracy.png"
+MODEL, BASELINE = "smd-lenet-mnist", "naive-lenet-mnist"
 
 
-def accuracy_picture(name: str, baseline: str) -> bytes:
-    """The PNG, drawn from the audits of two models of the zoo."""
-    audited, undefended = (_from_zero_on(_audit_of(model)) for model in (name, baseline))
-    shown = Baseline(baseline, undefended.preset, undefended.num_images, undefended.curve)
+def accuracy_picture() -> bytes:
+    """The PNG, drawn from the audits of the two."""
+    audited, undefended = (_from_zero_on(_audit_of(model)) for model in (MODEL, BASELINE))
+    shown = Baseline(BASELINE, undefended.preset, undefended.num_images, undefended.curve)
     return render.figure_files(dataclasses.replace(audited, baseline=shown))["curve.png"]
 
 
