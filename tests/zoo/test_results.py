@@ -1,6 +1,5 @@
 """RESULTS.md says what the audits that are kept for it say."""
 
-from collections.abc import MutableMapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from smdguard.auditing.crafting import Store
 from smdguard.errors import InvalidInputError
 from smdguard.manifest import File
 from smdguard.model_folder import WEIGHTS, ModelFolder
@@ -93,10 +93,10 @@ def test_an_audit_that_was_cut_off_goes_on_from_the_preset_before(
 ) -> None:
     name, kept = "smd-lenet-mnist", []
 
-    def cut_off(*arguments: Any, store: MutableMapping[str, bytes], **_: Any) -> AuditReport:
+    def cut_off(*arguments: Any, store: Store, **_: Any) -> AuditReport:
         if arguments[2] == "full":
             raise KeyboardInterrupt
-        kept.append(dict(store))
+        kept.append(store.get("shard", b""))
         store["shard"] = b"result"
         return RUNS[name].report
 
@@ -104,7 +104,7 @@ def test_an_audit_that_was_cut_off_goes_on_from_the_preset_before(
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
             measure_model(name)
-    assert kept == [{}, {"shard": b"result"}]
+    assert kept == [b"", b"result"]
 
 
 def test_page_sets_stronger_attacks_beside_the_papers(zoo: list[dict[str, Any]]) -> None:
