@@ -113,7 +113,7 @@ def compose_report(assignment: Assignment, evidence: Evidence, *, partial: bool 
     )
     worst = interval(evidence.standing(threat.epsilon))
     at_radius = evidence.outcomes_at(threat.epsilon)
-    findings = [*gradient_findings(health), *sanity_findings(at_radius, clean), *evidence.probed]
+    findings = [*sanity_findings(at_radius, clean), *gradient_findings(health), *evidence.probed]
     verdict, reason = judge(at_radius, findings, threat, health, clean=clean, worst=worst, partial=partial)
     return AuditReport(
         model=assignment.name,
