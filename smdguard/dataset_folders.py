@@ -109,12 +109,13 @@ def _require_classes(folder: Path) -> None:
 
 
 def _holds_classes(folder: Path) -> bool:
-    return is_folder(folder) and any(_images(folder))
+    # Further down there are images in nearly every folder, such as one of several data sets.
+    return is_folder(folder) and any(_images(folder, "*"))
 
 
-def _images(folder: Path) -> Iterator[Path]:
-    """Images in the folders of a folder, or in folders of these, in no order."""
-    return (file for file in folder.glob(f"{_VISIBLE}/**/*") if _is_image(file, folder) and file.is_file())
+def _images(folder: Path, below: str = "**/*") -> Iterator[Path]:
+    """Images in the folders of a folder, or also in folders of these, in no order."""
+    return (file for file in folder.glob(f"{_VISIBLE}/{below}") if _is_image(file, folder) and file.is_file())
 
 
 def _is_image(path: Path, folder: Path) -> bool:

@@ -122,6 +122,15 @@ def test_images_in_folders_of_a_class_count_as_the_others(tmp_path: Path) -> Non
     assert images.images[:, :, 0, 0].tolist() == [[10] * 3, [200] * 3]
 
 
+def test_folders_of_folders_of_images_are_no_classes(tmp_path: Path) -> None:
+    for half in ("training", "validation"):
+        write(tmp_path / half / "cat", "a.png", 10)
+    with pytest.raises(InvalidInputError, match="holds no images; it must hold CLASS/IMAGE"):
+        class_names(tmp_path)
+    with pytest.raises(InvalidInputError, match="mnist cannot be read from"):
+        load_split(MNIST, tmp_path, "test")
+
+
 def test_files_that_are_no_images_are_passed_over(tmp_path: Path) -> None:
     write(tmp_path / "a", "b.png", 10, size=(6, 4))
     (tmp_path / "a" / "Thumbs.db").write_text("thumbs")

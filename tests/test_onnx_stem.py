@@ -26,7 +26,8 @@ def test_one_convolution_reads_the_image_and_the_outputs_stay(
 ) -> None:
     torch.manual_seed(0)
     members = [ARCHITECTURES[architecture](shape, 4, negative_slope=negative_slope) for _ in range(2)]
-    ensemble = Ensemble(members, mean=[0.4] * shape[0], std=[0.3] * shape[0]).eval()
+    # So that no log-probability is beyond -10, where rounding alone would come near the tolerance.
+    ensemble = Ensemble(members, mean=[0.4] * shape[0], std=[1.0] * shape[0]).eval()
     monkeypatch.setattr(export, "merge_first_convolutions", lambda model: None)
     plain = export.to_onnx(ensemble, shape, "abcd")
     model = onnx.load_from_string(plain)
@@ -41,7 +42,7 @@ def test_one_convolution_reads_the_image_and_the_outputs_stay(
     assert (num_first(plain), num_first(merged)) == (2, 1)
     images = numpy.random.default_rng(0).random((3, *shape), dtype=numpy.float32)
     for first, second in zip(run(plain, images), run(merged, images), strict=True):
-        numpy.testing.assert_allclose(first, second, rtol=2e-6, atol=1e-5)
+        numpy.testing.assert_allclose(first, second, atol=1e-5)
 
 
 def test_a_single_member_is_left_as_it_is() -> None:

@@ -21,7 +21,6 @@ from training.step import Stepper
 
 Result = TypeVar("Result")
 
-
 _GO_ON = "free memory and go on with `run --resume` or the same `sweep`"
 
 

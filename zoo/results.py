@@ -45,7 +45,7 @@ _TRIALS = """\
 Accuracy in percent at epsilon 0.3: the paper's mean, that over a trial's seeds, and below it that over the zoo's runs
 of the same seeds. What each trial is, and what it shows, is above. Black-box attacks on a trial are made on ensembles
 of the same trial where it has such, and else on the zoo's. Averaged probabilities hide the members, so that no attacks
-on single ones are in their worst case.
+on single ones are in their worst case. `uniform-start` is R-FGSM alone, over which a worst case would not compare.
 """
 _STRONGER = """\
 ## The same models under stronger attacks

@@ -17,6 +17,8 @@ from smdguard.factories import in_one_line
 from smdguard.threat import ThreatModel
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+# What an audit reads of an attack beside calling it.
+_PARTS = ("name", "requires", "needs_members")
 
 
 def checked_images(images: Any) -> Tensor:
@@ -150,8 +152,8 @@ def check_attacks(attacks: PresetName | Sequence[Attack]) -> None:
     if isinstance(attacks, str):
         return
     for attack in attacks:
-        if isinstance(attack, type) or not all(hasattr(attack, part) for part in ("name", "requires", "needs_members")):
-            raise InvalidInputError(f"every attack must be one such as PGD(), with name and all, not {attack!r}")
+        if isinstance(attack, type) or not all(hasattr(attack, part) for part in _PARTS):
+            raise InvalidInputError(f"every attack must be one such as PGD(), with {', '.join(_PARTS)}, not {attack!r}")
         if attack.requires not in get_args(Requirement):
             known = ", ".join(get_args(Requirement))
             raise InvalidInputError(f"requires of {attack!r} must be one of {known}, not {attack.requires!r}")

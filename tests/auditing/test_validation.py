@@ -90,9 +90,12 @@ REFUSED: list[tuple[Any, str]] = [
     (FGSM(), r"^attacks must be a preset's name or a list of attacks, not FGSM\(loss='ce'"),
     (None, "^attacks must be a preset's name or a list of attacks, not None$"),
     ([], r"^attacks must be a preset's name or a list of attacks, not \[\]$"),
-    ([FGSM(), PGD], r"^every attack must be one such as PGD\(\), with name and all, not <class"),
-    (["FGSM"], r"^every attack must be one such as PGD\(\), with name and all, not 'FGSM'$"),
-    ([Unfinished()], r"^every attack must be one such as PGD\(\), with name and all, not Unfinished\(\)$"),
+    ([FGSM(), PGD], r"^every attack must be one such as PGD\(\), with name, requires, needs_members, not <class"),
+    (["FGSM"], r"^every attack must be one such as PGD\(\), with name, requires, needs_members, not 'FGSM'$"),
+    (
+        [Unfinished()],
+        r"^every attack must be one such as PGD\(\), with name, requires, needs_members, not Unfinished\(\)$",
+    ),
     ([Misspelt()], r"^requires of Misspelt\(\) must be one of gradients, scores, labels, not 'gradient'$"),
 ]
 
