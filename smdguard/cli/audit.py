@@ -1,7 +1,5 @@
 """smdguard audit: how hard is a model to fool?"""
 
-import math
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -10,6 +8,7 @@ import click
 
 from smdguard.auditing.preset_names import PresetName
 from smdguard.cli.options import DEFAULT_MODEL, builder_option, device_option, json_option, output_console, quiet_option
+from smdguard.cli.parameter_types import Range, Size
 from smdguard.cli.report_folder import PARTIAL, require_writable, write_report
 from smdguard.errors import InvalidInputError, SmdguardError, printable
 from smdguard.factories import users_code
@@ -23,38 +22,6 @@ if TYPE_CHECKING:
     from smdguard.manifest import ModelConfig
     from smdguard.report import AuditReport, Baseline
     from smdguard.threat import ThreatModel
-
-
-class _Range(click.ParamType):
-    """START:STOP:STEP: from START in steps up to at most STOP."""
-
-    name = "START:STOP:STEP"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
-        if isinstance(value, list):
-            return value
-        try:
-            start, stop, step = (float(part) for part in value.split(":"))
-        except ValueError:
-            self.fail(f"{value!r} is not of the form START:STOP:STEP, such as 0:0.3:0.05", param, ctx)
-        if not (step > 0 and 0 <= start <= stop and (stop - start) / step <= 1000):
-            self.fail(f"{value!r} must rise from 0 or more in at most 1000 steps", param, ctx)
-        count = math.floor((stop - start) / step + 1e-9)
-        return [round(start + index * step, 12) for index in range(count + 1)]
-
-
-class _Size(click.ParamType):
-    """HEIGHT[xWIDTH]: in pixels; a square where there is no width."""
-
-    name = "HEIGHT[xWIDTH]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        sides = re.fullmatch(r"([1-9][0-9]{0,3})(?:x([1-9][0-9]{0,3}))?", value)
-        if sides is None:
-            self.fail(f"{value!r} is not of the form HEIGHT[xWIDTH], 1 to 9999 pixels, such as 224", param, ctx)
-        return int(sides[1]), int(sides[2] or sides[1])
 
 
 @click.command()
@@ -74,7 +41,7 @@ class _Size(click.ParamType):
     "mnist linf 0.3, l2 2; fashion-mnist linf 0.1, l2 2; cifar10 linf 8/255, l2 0.5; images of your own linf 8/255, "
     "l2 none.",
 )
-@click.option("--epsilons", type=_Range(), help="Radii for the accuracy curve, such as 0:0.3:0.05.")
+@click.option("--epsilons", type=Range(), help="Radii for the accuracy curve, such as 0:0.3:0.05.")
 @click.option(
     "--norm",
     type=click.Choice(["linf", "l2"]),
@@ -108,7 +75,7 @@ class _Size(click.ParamType):
 )
 @click.option(
     "--image-size",
-    type=_Size(),
+    type=Size(),
     metavar="HEIGHT[xWIDTH]",
     help="What images are resized to for package.module:factory, such as 224; default: the size of the first. Other "
     "models say themselves which size they take.",

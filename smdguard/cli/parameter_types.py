@@ -1,0 +1,39 @@
+"""How values are written on the command line that are more than one number."""
+
+import math
+import re
+from typing import Any
+
+import click
+
+
+class Range(click.ParamType):
+    """START:STOP:STEP: from START in steps up to at most STOP."""
+
+    name = "START:STOP:STEP"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
+        if isinstance(value, list):
+            return value
+        try:
+            start, stop, step = (float(part) for part in value.split(":"))
+        except ValueError:
+            self.fail(f"{value!r} is not of the form START:STOP:STEP, such as 0:0.3:0.05", param, ctx)
+        if not (step > 0 and 0 <= start <= stop and (stop - start) / step <= 1000):
+            self.fail(f"{value!r} must rise from 0 or more in at most 1000 steps", param, ctx)
+        count = math.floor((stop - start) / step + 1e-9)
+        return [round(start + index * step, 12) for index in range(count + 1)]
+
+
+class Size(click.ParamType):
+    """HEIGHT[xWIDTH]: in pixels; a square where there is no width."""
+
+    name = "HEIGHT[xWIDTH]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        sides = re.fullmatch(r"([1-9][0-9]{0,3})(?:x([1-9][0-9]{0,3}))?", value)
+        if sides is None:
+            self.fail(f"{value!r} is not of the form HEIGHT[xWIDTH], 1 to 9999 pixels, such as 224", param, ctx)
+        return int(sides[1]), int(sides[2] or sides[1])
