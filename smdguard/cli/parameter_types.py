@@ -13,6 +13,7 @@ class Range(click.ParamType):
     name = "START:STOP:STEP"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
+        """The numbers of the range."""
         if isinstance(value, list):
             return value
         try:
@@ -31,6 +32,7 @@ class Size(click.ParamType):
     name = "HEIGHT[xWIDTH]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Height and width in pixels."""
         if isinstance(value, tuple):
             return value
         sides = re.fullmatch(r"([1-9][0-9]{0,3})(?:x([1-9][0-9]{0,3}))?", value)
