@@ -43,8 +43,7 @@ class Ensemble(nn.Module):
         """Logits of every member (M, B, K), of at least 32 bits whatever the members compute in.
 
         Args:
-            images: In [0, 1], of the members' type unless autocast converts them; (B, C, H, W) shown to all members, or
-                (M, B, C, H, W) with a batch for each.
+            images: In [0, 1]; (B, C, H, W) shown to all members, or (M, B, C, H, W) with a batch for each.
         """
         normalised = self.normalise(images)
         if self._side_by_side is not None:

@@ -25,7 +25,7 @@ from smdguard.attacks import (
 )
 from smdguard.auditing import probes
 from smdguard.auditing.crafting import SHARD_SIZE
-from smdguard.auditing.gradients import loss_gradient
+from smdguard.auditing.gradients import has_gradients, loss_gradient
 from smdguard.auditing.plan import Plan
 
 
@@ -119,10 +119,11 @@ def _runs(plan: Plan, num_radii: int, num_shards: int) -> Iterator[tuple[Attack,
 
 
 def measure_pace(model: Model, images: Tensor, labels: Tensor) -> Pace:
-    """Time one call of each kind of a model as attacks ask it: where it has no gradient, that is zero."""
+    """Time one call of each kind; a model without gradients is never asked for one."""
     with torch.no_grad():
         output = _seconds(lambda: model(images))
-    return Pace(_seconds(lambda: loss_gradient(model, images, labels)), output)
+    gradient = _seconds(lambda: loss_gradient(model, images, labels)) if has_gradients(model, images[:2]) else 0.0
+    return Pace(gradient, output)
 
 
 def _seconds(call: Callable[[], Tensor]) -> float:

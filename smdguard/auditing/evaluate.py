@@ -104,7 +104,7 @@ def audit(
     Raises:
         InvalidInputError: Images, labels, model, epsilons or preset are not as they have to be, no attack is possible,
             or an attack left the ball or the box.
-        AuditInterrupted: Ctrl-C was pressed while attacks were made.
+        AuditInterrupted: Ctrl-C was pressed.
     """
     images = checked_images(images)
     labels = checked_labels(labels, images)

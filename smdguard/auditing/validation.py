@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from typing import Any, get_args
 
-import numpy
 import torch
 from torch import Tensor, nn
 
@@ -51,8 +50,7 @@ def checked_images(images: Any) -> Tensor:
 
 def _tensor(values: Any) -> Tensor:
     """A tensor that a gradient can be taken at, also of one made under torch.inference_mode()."""
-    # Arrays that were turned round are nothing that torch can look at in place.
-    tensor = torch.as_tensor(numpy.ascontiguousarray(values) if isinstance(values, numpy.ndarray) else values)
+    tensor = torch.as_tensor(values)
     return tensor.clone() if tensor.is_inference() else tensor
 
 
@@ -121,7 +119,7 @@ def checked_output(model: Model, images: Tensor, name: str) -> Tensor:
     try:
         with torch.no_grad():
             output = model(images.clone())
-    except Exception as error:  # A model of one's own may raise anything.
+    except RuntimeError as error:
         given = f"{images.dtype} images {tuple(images.shape)} on {images.device}"
         raise InvalidInputError(f"{name} cannot be asked about {given}: {in_one_line(error)}") from error
     if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(images) or output.shape[1] < 2:
