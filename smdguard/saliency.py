@@ -49,8 +49,11 @@ def member_saliencies(
 
 
 def pairwise_cosine(saliencies: Tensor) -> Tensor:
-    """Cosine of every pair m < l of members: saliencies (M, B, ...) -> (M (M - 1) / 2, B), each in [-1, 1]."""
-    directions = functional.normalize(saliencies.flatten(2), dim=-1, eps=1e-30)
+    """Cosine of every pair m < l of members: saliencies (M, B, ...) -> (M (M - 1) / 2, B), each in [-1, 1].
+
+    That of a saliency shorter than 1e-19, whose square 32 bits cannot hold, is nearer to 0.
+    """
+    directions = functional.normalize(saliencies.flatten(2), dim=-1, eps=1e-19)
     first, second = torch.triu_indices(len(saliencies), len(saliencies), offset=1, device=saliencies.device)
     return (directions[first] * directions[second]).sum(dim=-1)
 

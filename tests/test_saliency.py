@@ -45,6 +45,13 @@ def test_alignment_of_equal_and_of_opposite_members() -> None:
     torch.testing.assert_close(opposite, torch.full((2,), -1.0, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("length", [1e-10, 1e-18, 1e-21, 1e-24, 1e-30, 0.0])
+def test_cosine_is_one_for_equal_saliencies_of_any_but_vanishing_length_and_never_more(length: float) -> None:
+    cosine = pairwise_cosine(torch.full((2, 1, 784), length))
+    assert (cosine > 0.999).item() == (length >= 1e-18)
+    assert 0 <= cosine.item() <= 1 + 1e-6
+
+
 def test_alignment_does_not_depend_on_the_order_of_the_members() -> None:
     saliencies = torch.randn(4, 3, 8, dtype=torch.float64)
     torch.testing.assert_close(saliency_alignment(saliencies[[2, 0, 3, 1]]), saliency_alignment(saliencies))

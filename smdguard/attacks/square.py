@@ -74,7 +74,8 @@ class Square(Settings):
         """Share of the area that the window of a step after the start covers: halved after given parts of the queries.
 
         Reference:
-            Andriushchenko et al., 2020, section 4 (schedule for 10,000 queries, here stretched to `num_queries`).
+            Andriushchenko et al., 2020, section 3 (schedule for 10,000 queries, here stretched to `num_queries`),
+            with the halving at 500 that the authors' code has.
         """
         halvings = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
         return self.initial_ratio / 2 ** bisect_left(halvings, 10_000 * step // self.num_queries)

@@ -82,7 +82,7 @@ def _behaviour(model: Model, images: Tensor, labels: Tensor) -> Iterator[Tensor]
 
 
 def _content(tensors: Iterable[Tensor]) -> Iterator[Any]:
-    """Each tensor's shape and type, then its bytes from where they lie: a copy of all images would be large."""
+    """Each tensor's shape and type, then its bytes, from where they lie if possible: a copy would be large."""
     for tensor in tensors:
         yield f"{tuple(tensor.shape)} {tensor.dtype}".encode()
-        yield tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy()
+        yield tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

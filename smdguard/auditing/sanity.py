@@ -119,7 +119,7 @@ def _random_start_beats_clean_start(outcomes: Sequence[Outcome]) -> Iterator[Fin
         (random, clean)
         for clean in direct
         for random in direct
-        if isinstance(clean.attack, BIM) and random.attack == PGD(**vars(clean.attack))
+        if type(clean.attack) is BIM and random.attack == PGD(**vars(clean.attack))
     ]
     for random, clean in pairs:
         if is_gap(random.standing, clean.standing):

@@ -67,6 +67,14 @@ def test_random_start_that_beats_the_clean_start_is_found() -> None:
     assert findings(outcome(BIM(num_steps=7), 100), outcome(PGD(), 60)) == []
 
 
+def test_a_variant_of_bim_is_not_pgd_without_its_start() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Variant(BIM):
+        decay: float = 0.5
+
+    assert findings(outcome(Variant(), 100), outcome(PGD(), 60)) == []
+
+
 def test_low_clean_accuracy_is_found() -> None:
     (finding,) = sanity_findings([], wilson_interval(10, 100))
     assert (finding.check, finding.evidence) == ("low_clean_accuracy", {"clean_accuracy": 0.1})
