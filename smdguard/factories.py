@@ -9,6 +9,9 @@ from typing import Any
 
 from smdguard.errors import InvalidInputError, SmdguardError
 
+ANY_ERROR = (Exception, SystemExit)
+"""What the user's code may raise: a script may exit, even with success, before it has given what was asked for."""
+
 _FORM = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)")
 
 
@@ -32,7 +35,7 @@ def import_factory(name: str) -> Callable[..., Any]:
         sys.path.insert(0, "")
     try:
         function = getattr(importlib.import_module(form["module"]), form["function"])
-    except Exception as error:  # It is the user's code, which may raise anything.
+    except ANY_ERROR as error:
         raise InvalidInputError(f"{name} cannot be imported: {in_one_line(error)}") from error
     if not callable(function):
         raise InvalidInputError(f"{name} is no function, but of type {type(function).__name__}")
@@ -53,13 +56,13 @@ def users_code(what: str, *, suspected: bool, command: str = "smdguard") -> Iter
     """
     try:
         yield
-    except Exception as error:
+    except ANY_ERROR as error:
         if not suspected or isinstance(error, SmdguardError):
             raise
         raise SmdguardError(f"{what}: {in_one_line(error)}; see {command} --debug") from error
 
 
-def in_one_line(error: Exception) -> str:
+def in_one_line(error: BaseException) -> str:
     """What the user's code raised: its kind and the first line of its message."""
     kind, first_line = type(error).__name__, str(error).partition("\n")[0]
     return f"{kind}: {first_line}" if first_line else kind

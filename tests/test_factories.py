@@ -25,6 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken_factories.py").write_text("raise ValueError('first line\\nsecond line')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [place for place in sys.path if place not in ("", str(tmp_path))])
+    (tmp_path / "script_factories.py").write_text("import sys\nsys.exit()")
     for module in ("own_factories", "neighbour_of_factories"):
         monkeypatch.delitem(sys.modules, module, raising=False)
 
@@ -69,6 +70,7 @@ def test_the_working_directory_is_searched_then_and_when_the_function_is_called(
             "no.such.module:network cannot be imported: ModuleNotFoundError: No module named 'no'",
         ),
         ("broken_factories:network", "broken_factories:network cannot be imported: ValueError: first line"),
+        ("script_factories:network", "script_factories:network cannot be imported: SystemExit"),
     ],
 )
 def test_what_cannot_be_had_is_one_clear_line(name: str, message: str) -> None:

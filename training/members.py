@@ -6,7 +6,7 @@ from smdguard.architectures import ARCHITECTURES, LayeredNetwork
 from smdguard.backends.torch import Builder
 from smdguard.datasets import Dataset
 from smdguard.errors import InvalidInputError
-from smdguard.factories import import_factory, in_one_line, is_factory
+from smdguard.factories import ANY_ERROR, import_factory, in_one_line, is_factory
 
 
 def builder_of(architecture: str) -> Builder | None:
@@ -47,7 +47,7 @@ def require_trainable(architecture: str, builder: Builder, dataset: Dataset, *, 
         with torch.random.fork_rng(devices=[]):
             member, other = (builder(dataset.image_shape, num_classes) for _ in range(2))
             logits = member.eval()(torch.zeros(2, *dataset.image_shape))
-    except Exception as error:  # It is the user's code, which may raise anything.
+    except ANY_ERROR as error:
         raise InvalidInputError(
             f"{architecture} does not work for images {dataset.image_shape} of {num_classes} classes: "
             f"{in_one_line(error)}"

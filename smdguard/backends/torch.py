@@ -13,7 +13,7 @@ from torch import nn
 from smdguard.architectures import ARCHITECTURES
 from smdguard.ensemble import Ensemble
 from smdguard.errors import BackendError, IntegrityError, InvalidInputError
-from smdguard.factories import in_one_line, is_factory
+from smdguard.factories import ANY_ERROR, in_one_line, is_factory
 from smdguard.manifest import Architecture, Input
 
 Builder = Callable[[tuple[int, int, int], int], nn.Module]
@@ -134,7 +134,7 @@ def _try_to_build(architecture: Architecture, image_input: Input, builder: Build
         return build_ensemble(architecture, image_input, builder)
     except IntegrityError:
         raise
-    except Exception as error:  # A builder is the user's code, which may raise anything.
+    except ANY_ERROR as error:
         size = f"{image_input.height} x {image_input.width}"
         raise IntegrityError(
             f"{architecture.name} cannot be built for images of {size} pixels: {in_one_line(error)}"

@@ -23,7 +23,7 @@ from smdguard.datasets import (
     parse_subset,
 )
 from smdguard.errors import InvalidInputError, SmdguardError, UnknownModelError
-from smdguard.factories import import_factory, in_one_line, is_factory, users_code
+from smdguard.factories import ANY_ERROR, import_factory, in_one_line, is_factory, users_code
 from smdguard.files import read
 from smdguard.guard import load
 from smdguard.manifest import ModelConfig
@@ -117,7 +117,7 @@ def _of_factory(name: str, data: Path, device: str, image_size: tuple[int, int] 
     factory = import_factory(name)
     try:
         model = factory()
-    except Exception as error:  # It is the user's code, which may raise anything.
+    except ANY_ERROR as error:
         raise UnknownModelError(f"{name} cannot be made: {in_one_line(error)}") from error
     channels, height, width = shape_at_hand(data)
     height, width = image_size or (height, width)
