@@ -90,12 +90,16 @@ def _share_that_differs(outputs: Tensor, others: Tensor, *, by: float) -> float:
     """The share of the images whose outputs, (B, K) and (B, K), differ by more than that part of the gaps in them.
 
     Each score is held against its distance from the image's best, and at least against that one's lead, here or in
-    most images: so neither a huge score beside it nor what is added to all scores makes a change look small.
+    most images: so neither a huge score beside it nor what is added to all scores makes a change look small, nor does
+    the unit that the scores are in.
     """
     best, second = outputs.topk(2, dim=1).values.split(1, dim=1)
     lead = best - second
-    scale = (best - outputs).maximum(lead).maximum(lead.nanmedian()).clamp_min(1)
-    return share_of(((outputs - others).abs() > by * scale).any(dim=1))
+    scale = (best - outputs).maximum(lead).maximum(lead.nanmedian())
+    # Infinite scores and NaN are no number apart from themselves.
+    same = (outputs == others) | (outputs.isnan() & others.isnan())
+    unchanged = same | ((outputs - others).abs() <= by * scale)
+    return share_of((~unchanged).any(dim=1))
 
 
 def _scores_jump(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:

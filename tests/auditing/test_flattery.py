@@ -51,8 +51,12 @@ def far_from_zero(outputs: Tensor) -> Tensor:
     return outputs + 1e4
 
 
-@pytest.mark.parametrize("shape", [beside_a_huge_score, beside_many_huge_scores, far_from_zero])
-def test_no_huge_score_hides_that_answers_change(shape: Callable[[Tensor], Tensor]) -> None:
+def in_small_units(outputs: Tensor) -> Tensor:
+    return outputs / 1000
+
+
+@pytest.mark.parametrize("shape", [beside_a_huge_score, beside_many_huge_scores, far_from_zero, in_small_units])
+def test_no_size_of_scores_hides_that_answers_change(shape: Callable[[Tensor], Tensor]) -> None:
     images, labels = images_and_labels()
     assert checks(lambda batch: shape(classify(batch)), images, labels) == []
 
@@ -82,6 +86,19 @@ def test_a_figure_of_answers_that_depend_on_the_batch_is_not_believed_beside_a_h
     report = sg.audit(model, images, labels, sg.ThreatModel("linf", 0.05), attacks=[sg.PGD(), sg.APGD()])
     assert "depends_on_batch" in [finding.check for finding in report.findings]
     assert (report.worst_case.robust_accuracy.value, report.verdict) == (1.0, "unreliable")
+
+
+def test_a_score_that_is_no_number_only_for_some_who_ask_is_another_answer() -> None:
+    def model(batch: Tensor) -> Tensor:
+        return torch.where(torch.tensor(len(batch) == 1), torch.nan, classify(batch))
+
+    assert ("depends_on_batch", "high") in checks(model, *images_and_labels())
+
+
+@pytest.mark.parametrize("score", [torch.nan, -torch.inf])
+def test_a_score_that_is_never_a_number_is_no_other_answer(score: float) -> None:
+    found = checks(lambda batch: nn.functional.pad(classify(batch), (0, 1), value=score), *images_and_labels())
+    assert not {"random_output", "depends_on_batch", "answers_attacks_otherwise"} & {check for check, _ in found}
 
 
 @pytest.mark.parametrize("logarithm", [False, True])
