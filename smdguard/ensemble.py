@@ -36,14 +36,21 @@ class Ensemble(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Images in [0, 1] -> what the members were trained on, the same shape."""
+        """Images in [0, 1] -> what the members were trained on, the same shape.
+
+        Raises:
+            InvalidInputError: They have other channels, which members side by side would share out among them.
+        """
+        if images.shape[-3] != len(self.mean):
+            raise InvalidInputError(f"the ensemble takes {len(self.mean)} channels, not images of {images.shape[-3]}")
         return (images - self.mean) / self.std
 
     def member_logits(self, images: Tensor) -> Tensor:
         """Logits of every member (M, B, K), of at least 32 bits whatever the members compute in.
 
         Args:
-            images: In [0, 1]; (B, C, H, W) shown to all members, or (M, B, C, H, W) with a batch for each.
+            images: In [0, 1], of the members' type unless autocast converts them; (B, C, H, W) shown to all members, or
+                (M, B, C, H, W) with a batch for each.
         """
         normalised = self.normalise(images)
         if self._side_by_side is not None:

@@ -46,6 +46,12 @@ def test_output_is_the_logarithm_of_the_mean_probability() -> None:
     torch.testing.assert_close(ensemble(images).double(), mean.log(), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("num_channels", [2, 3])
+def test_images_of_other_channels_are_refused(num_channels: int) -> None:
+    with pytest.raises(InvalidInputError, match=rf"takes 1 channels, not images of {num_channels}$"):
+        lenet_ensemble()(torch.rand(2, num_channels, 28, 28))
+
+
 def test_saturated_members_leave_output_and_gradient_alive() -> None:
     class Sure(nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -138,8 +138,8 @@ class Workshop:
 
 
 def _check_adversarial(attack: Attack, images: Tensor, adversarial: Tensor, threat: ThreatModel) -> None:
-    if adversarial.shape != images.shape:
-        raise InvalidInputError(f"{attack!r} turned images {tuple(images.shape)} into {tuple(adversarial.shape)}")
+    if _described(adversarial) != _described(images):
+        raise InvalidInputError(f"{attack!r} turned {_described(images)} into {_described(adversarial)}")
     excess = (threat.distance(images, adversarial) - threat.epsilon).max().item()
     outside = torch.maximum(-adversarial, adversarial - 1).max().item()
     # Rounding in float32 is below 1e-6 for one pixel and adds up in a length; NaN fails both comparisons.
@@ -149,3 +149,10 @@ def _check_adversarial(attack: Attack, images: Tensor, adversarial: Tensor, thre
             f"{attack!r} left the threat model: {max(excess, 0.0):.3g} outside the ball, "
             f"{max(outside, 0.0):.3g} outside [0, 1]"
         )
+
+
+def _described(images: object) -> str:
+    """What attacks may not change of images."""
+    if not isinstance(images, Tensor):
+        return f"a {type(images).__name__}"
+    return f"{images.dtype} images {tuple(images.shape)} on {images.device}"

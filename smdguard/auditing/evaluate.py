@@ -72,11 +72,11 @@ def audit(
 ) -> AuditReport:
     """Find out how hard a model is to fool.
 
-    Every attack is made white-box on the model and, where it needs gradients, black-box on each surrogate; on an
-    ensemble PGD, or each attack of the preset paper, is also made on each member alone. A preset's stronger attacks are
-    made white-box alone, and pursue the images that the white-box attacks before them left standing. What an attack
-    returns is not trusted: its ball and box are checked and the model is asked again. The clean image counts as an
-    attack, so the worst case is never above the clean accuracy.
+    Every attack is made white-box on the model and, where it needs gradients, black-box on each surrogate, but for FAB
+    and attacks that need members; on an ensemble PGD, or each attack of the preset paper, is also made on each member
+    alone. A preset's stronger attacks are made white-box alone, and pursue the images that the white-box attacks before
+    them left standing. What an attack returns is not trusted: its ball and box are checked and the model is asked
+    again. The clean image counts as an attack, so the worst case is never above the clean accuracy.
 
     The same seed gives the same result on one type of device and number of threads: the images are worked on in
     shards of 250, each with a generator made from (seed, attack, shard). What a model itself draws is not seeded.
@@ -104,7 +104,7 @@ def audit(
     Raises:
         InvalidInputError: Images, labels, model, epsilons or preset are not as they have to be, no attack is possible,
             or an attack left the ball or the box.
-        AuditInterrupted: Ctrl-C was pressed.
+        AuditInterrupted: Ctrl-C was pressed while attacks were made.
     """
     images = checked_images(images)
     labels = checked_labels(labels, images)

@@ -128,10 +128,11 @@ def plan_attacks(
     """
     few = images[:2]
     differentiable = has_gradients(model, few)
-    every_member = member_models(model) if isinstance(model, Ensemble) else {}
+    is_ensemble = isinstance(model, Ensemble)
+    every_member = member_models(model) if is_ensemble else {}
     members = {source: member for source, member in every_member.items() if has_gradients(member, few)}
     preset = find_preset(attacks, has_gradients=differentiable)
-    impossible = impossible_attacks(preset, has_gradients=differentiable, has_members=hasattr(model, "member_logits"))
+    impossible = impossible_attacks(preset, has_gradients=differentiable, is_ensemble=is_ensemble)
     plan = Plan(model, name, preset, surrogates, differentiable, impossible, members, suspicion_threshold)
     if not (plan.attacks or plan.pursuits or plan.transfers):
         reasons = "; ".join(f"{one.name}: {one.reason}" for one in impossible.values())

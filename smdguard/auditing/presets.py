@@ -97,12 +97,12 @@ def find_preset(attacks: PresetName | Sequence[Attack], *, has_gradients: bool) 
     return replace(preset, pursuits=(*preset.pursuits, alone))
 
 
-def impossible_attacks(preset: Preset, *, has_gradients: bool, has_members: bool) -> dict[Attack, Impossible]:
+def impossible_attacks(preset: Preset, *, has_gradients: bool, is_ensemble: bool) -> dict[Attack, Impossible]:
     """Which attacks cannot be made on a model, and why not."""
     impossible = {}
     for attack in (*preset.attacks, *preset.pursuits):
-        if attack.needs_members and not has_members:
-            impossible[attack] = Impossible(attack.name, "it needs an ensemble that shows its members' outputs")
+        if attack.needs_members and not is_ensemble:
+            impossible[attack] = Impossible(attack.name, "it needs an Ensemble, which averages probabilities")
         elif attack.requires == "gradients" and not has_gradients:
             impossible[attack] = Impossible(attack.name, "it needs input gradients, which the model does not give")
     return impossible

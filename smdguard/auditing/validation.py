@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, get_args
 
+import numpy
 import torch
 from torch import Tensor, nn
 
@@ -50,7 +51,8 @@ def checked_images(images: Any) -> Tensor:
 
 def _tensor(values: Any) -> Tensor:
     """A tensor that a gradient can be taken at, also of one made under torch.inference_mode()."""
-    tensor = torch.as_tensor(values)
+    # Arrays that were turned round are nothing that torch can look at in place.
+    tensor = torch.as_tensor(numpy.ascontiguousarray(values) if isinstance(values, numpy.ndarray) else values)
     return tensor.clone() if tensor.is_inference() else tensor
 
 
@@ -79,7 +81,8 @@ def check_model(model: Model, images: Tensor, labels: Tensor, name: str = "the m
     """
     if isinstance(model, nn.Module):
         _check_module(model, name)
-    output = checked_output(model, images[:2], name)
+    # Some models turn the answer for a single image into one without a row.
+    output = torch.cat([checked_output(model, few, name) for few in (images[:2], images[:1])])
     if not output.isfinite().all():
         raise InvalidInputError(f"{name} gave NaN or infinite values for the first images; logits must be finite")
     num_classes = output.shape[1]
@@ -125,6 +128,8 @@ def checked_output(model: Model, images: Tensor, name: str) -> Tensor:
     if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(images) or output.shape[1] < 2:
         got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise InvalidInputError(f"{name} must turn {len(images)} images into logits ({len(images)}, K), but gave {got}")
+    if output.device != images.device:
+        raise InvalidInputError(f"{name} was given images on {images.device}, but gave its outputs on {output.device}")
     return output
 
 

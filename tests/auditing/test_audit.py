@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy
 import pytest
@@ -234,7 +235,23 @@ def test_an_attack_that_returns_other_images_is_refused(
     returned: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Wandering, "__call__", lambda self, model, images, *_, **__: returned(images))
-    with pytest.raises(InvalidInputError, match=r"turned images \(250, 1, 6, 6\) into"):
+    with pytest.raises(InvalidInputError, match=r"turned torch.float32 images \(250, 1, 6, 6\) on cpu into"):
+        run(stripes_model(), attacks=[Wandering(0.0)])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        (lambda images: images.double(), r"torch.float64 images \(250, 1, 6, 6\) on cpu"),
+        (lambda images: images.numpy(), "a ndarray"),
+        (lambda images: (images, 0.1), "a tuple"),
+    ],
+)
+def test_an_attack_that_returns_something_else_is_refused(
+    returned: Callable[[Tensor], Any], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Wandering, "__call__", lambda self, model, images, *_, **__: returned(images))
+    with pytest.raises(InvalidInputError, match=rf"turned torch.float32 images \(250, 1, 6, 6\) on cpu into {told}$"):
         run(stripes_model(), attacks=[Wandering(0.0)])  # type: ignore[list-item]
 
 

@@ -1,5 +1,6 @@
 """Wrong use of an audit is told in one line, before anything is attacked."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,6 +36,17 @@ def test_images_of_any_float_type_are_audited_as_32_bits(images: Any) -> None:
     torch.testing.assert_close(checked, torch.from_numpy(PIXELS).float() / 255, rtol=0, atol=2e-3)
     given, converted = (audit(linear_model(), each, LABELS, THREAT, attacks=[FGSM()]) for each in (images, checked))
     assert given.attacks == converted.attacks
+
+
+def test_images_and_labels_may_lie_in_memory_in_any_order() -> None:
+    twice, labels = numpy.repeat(PIXELS / 255, 2, axis=0), numpy.repeat(LABELS, 2)
+    plain = audit(linear_model(), PIXELS[::-1].copy() / 255, LABELS[::-1].copy(), THREAT, attacks=[FGSM()], store={})
+    for images, truth in (
+        (twice[::-2], labels[::-2]),
+        (torch.from_numpy(twice).flip(0)[::2], torch.from_numpy(labels).flip(0)[::2]),
+    ):
+        report = audit(linear_model(), images, truth, THREAT, attacks=[FGSM()], store={})
+        assert dataclasses.replace(report, seconds=plain.seconds) == plain
 
 
 def test_rounding_above_one_is_no_reason_to_refuse() -> None:
@@ -170,6 +182,37 @@ def test_a_model_of_another_type_is_refused_with_what_it_was_given() -> None:
     images = checked_images(PIXELS / 255)
     with pytest.raises(InvalidInputError, match=r"cannot be asked about torch.float32 images \(2, 1, 4, 4\) on cpu: "):
         check_model(linear_model().double(), images, torch.from_numpy(LABELS))
+
+
+def test_a_model_that_leaves_out_the_row_of_a_single_image_is_refused() -> None:
+    model = linear_model()
+    with pytest.raises(InvalidInputError, match=r"must turn 1 images into logits \(1, K\), but gave shape \(3,\)"):
+        check_model(lambda images: model(images).squeeze(), checked_images(PIXELS / 255), torch.from_numpy(LABELS))
+
+
+def test_outputs_on_another_device_than_the_images_are_refused() -> None:
+    model = linear_model()
+    with pytest.raises(InvalidInputError, match="was given images on cpu, but gave its outputs on meta"):
+        check_model(lambda images: model(images).to("meta"), checked_images(PIXELS / 255), torch.from_numpy(LABELS))
+
+
+def test_members_are_attacked_only_where_their_probabilities_are_averaged() -> None:
+    """A mean of logits decides by something else than what the attack on members watches."""
+
+    class MeanOfLogits(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.members = nn.ModuleList([linear_model() for _ in range(3)]).eval()
+
+        def member_logits(self, images: Tensor) -> Tensor:
+            return torch.stack([member(images) for member in self.members])
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.member_logits(images).mean(dim=0)
+
+    report = audit(MeanOfLogits().eval(), PIXELS / 255, LABELS, THREAT, attacks=[FGSM(), MemberReweighing()])
+    assert [result.name for result in report.attacks] == ["FGSM"]
+    assert [left.name for left in report.impossible] == ["MORA"]
 
 
 @pytest.mark.parametrize(
