@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import BinaryIO, Literal, NamedTuple, get_args
 
 import numpy
-from PIL import Image, ImageOps, ImageStat
+from PIL import ExifTags, Image, ImageOps, ImageStat
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
@@ -21,6 +21,17 @@ MAX_PIXELS = 16_000_000
 
 _READERS = {b"\x89PNG\r\n\x1a\n": PngImageFile, b"\xff\xd8\xff": JpegImageFile}
 _REFUSED = {b"GIF8": "GIF", b"BM": "BMP", b"RIFF": "WebP", b"II*\0": "TIFF", b"MM\0*": "TIFF", b"%PDF": "PDF"}
+
+# What makes an image upright again, by the orientation that EXIF gives it.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 _WARNING_FILTERS = threading.Lock()
 
@@ -206,7 +217,7 @@ def _normalise(image: Image.Image, source: str) -> Image.Image:
             f"{source} is {image.width} x {image.height} pixels; give an image of at least one and at most "
             f"{MAX_PIXELS:,} pixels"
         )
-    image = ImageOps.exif_transpose(image)
+    image = _upright(image)
     if image.mode == "F":
         raise ImageError(f"{source} has pixels that are no integers, whose range is not known; give it as an array")
     if image.mode.startswith("I"):
@@ -214,6 +225,21 @@ def _normalise(image: Image.Image, source: str) -> Image.Image:
     if image.has_transparency_data:
         return _on_contrasting_ground(image.convert("RGBA"))
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF block says; one that cannot be read says nothing, and nothing else in it matters."""
+    image.load()
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # As for whole images, nearly anything.
+        return image
+    if orientation not in _TURNS:
+        return image
+    turned = image.transpose(_TURNS[orientation])
+    # The rest would have it turned again.
+    turned.info = {key: value for key, value in image.info.items() if key == "transparency"}
+    return turned
 
 
 def _sixteen_to_eight_bits(image: Image.Image) -> Image.Image:

@@ -174,6 +174,22 @@ def test_a_damaged_exif_block_does_not_cost_the_image() -> None:
     assert decode(content, "photo.jpg").size == DRAWING.size
 
 
+@pytest.mark.parametrize(
+    "exif",
+    [
+        # The width as an integer of a type of its own, which cannot be written again.
+        b"MM\0*\0\0\0\x08\0\x02\x01\0\0\x02\0\0\0\x01a\0\0\0\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0",
+        b"no block at all",
+    ],
+    ids=["odd type", "no block"],
+)
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_nothing_else_in_an_exif_block_costs_the_image(format: str, exif: bytes) -> None:
+    content = encode(DRAWING, format, exif=b"Exif\0\0" + exif)
+    turned = exif.startswith(b"MM")
+    assert decode(content, "photo").size == (DRAWING.size[::-1] if turned else DRAWING.size)
+
+
 def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
     values = numpy.linspace(0, 65535, 28 * 28).reshape(28, 28).round().astype(numpy.uint16)
     prepared = prepare(decode(sixteen_bit_png(values, 0), "ramp.png"), MNIST, "none", source="ramp.png")
