@@ -114,8 +114,11 @@ def _holds_classes(folder: Path) -> bool:
 
 
 def _images(folder: Path, below: str = "**/*") -> Iterator[Path]:
-    """Images in the folders of a folder, or also in folders of these, in no order."""
-    return (file for file in folder.glob(f"{_VISIBLE}/{below}") if _is_image(file, folder) and file.is_file())
+    """Images in the folders of a folder, or also in folders of these, in no order.
+
+    A class's folder may be a link; links further down are not followed, as they may lead in circles.
+    """
+    return (file for file in folder.glob(f"{_VISIBLE}/{below}") if _is_image(file, folder) and not file.is_dir())
 
 
 def _is_image(path: Path, folder: Path) -> bool:
@@ -177,38 +180,48 @@ def _from_image_folder(
     folder: Path, dataset: Dataset, num_images: int | None, half: Half | None = None
 ) -> LabelledImages:
     """The images in the folders of the classes, all or those of a half, and of these all or so many."""
-    from torchvision.datasets.folder import make_dataset
-
-    classes = {name: _class_index(name, folder, dataset) for name in _classes(folder)}
-    try:
-        samples = make_dataset(str(folder), classes, is_valid_file=lambda path: _is_image(Path(path), folder))
-    except FileNotFoundError as error:
-        raise InvalidInputError(f"{folder}: {error}") from error
+    samples = _samples(folder, dataset)
     samples = samples if half is None else _half_of(samples, folder, half)
     if num_images is not None:
         rows = balanced_rows(torch.tensor([index for _, index in samples]), num_images)
         samples = [samples[row] for row in rows.tolist()]
     shape = ImageShape(*dataset.image_shape)
 
-    def pixels(path: str) -> Tensor:
-        image = prepare(decode(read(Path(path), error=ImageError), path), shape, "resize", source=path)
+    def pixels(path: Path) -> Tensor:
+        image = prepare(decode(read(path, error=ImageError), str(path)), shape, "resize", source=str(path))
         return torch.from_numpy((image * 255).round().astype(numpy.uint8))
 
-    images = torch.empty((len(samples), *shape), dtype=torch.uint8)
+    try:
+        images = torch.empty((len(samples), *shape), dtype=torch.uint8)
+    except (RuntimeError, MemoryError) as error:
+        size = " x ".join(map(str, shape))
+        raise InvalidInputError(
+            f"there is not enough memory for {len(samples):,} images of {size} in {folder}; take fewer, or smaller ones"
+        ) from error
     for image, (path, _) in zip(images, samples, strict=True):
         image.copy_(pixels(path))
     return LabelledImages(images, torch.tensor([index for _, index in samples]))
 
 
-def _half_of(samples: list[tuple[str, int]], folder: Path, half: Half) -> list[tuple[str, int]]:
+def _samples(folder: Path, dataset: Dataset) -> list[tuple[Path, int]]:
+    """Every image and its class, by the folders' names and then the images'."""
+    classes = {name: _class_index(name, folder, dataset) for name in _classes(folder)}
+    images = sorted(_images(folder))
+    names = [path.relative_to(folder).parts[0] for path in images]
+    if empty := sorted(classes.keys() - names):
+        raise InvalidInputError(f"{folder / empty[0]} holds no images; add some, or remove the folder")
+    return [(path, classes[name]) for path, name in zip(images, names, strict=True)]
+
+
+def _half_of(samples: list[tuple[Path, int]], folder: Path, half: Half) -> list[tuple[Path, int]]:
     """Of the paths and classes of images that come in one piece those to train on, or the fifth to test on.
 
     That fifth, at least one image, is the one whose names CLASS/IMAGE have the smallest checksums. So it depends on
     nothing but the names, and of the images that were trained on hardly any gets into it when others are added.
     """
 
-    def checksum(sample: tuple[str, int]) -> str:
-        return sha256(os.fsencode(Path(sample[0]).relative_to(folder).as_posix()))
+    def checksum(sample: tuple[Path, int]) -> str:
+        return sha256(os.fsencode(sample[0].relative_to(folder).as_posix()))
 
     held_out = set(sorted(samples, key=checksum)[: max(1, int(TEST_SHARE * len(samples)))])
     return [sample for sample in samples if (sample in held_out) == (half == "test")]

@@ -108,7 +108,7 @@ def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"test holds no images; it must hold CLASS/IMAGE"):
         load_split(MNIST, tmp_path, "test")
     write(tmp_path / "test" / "1", "a.png", 0)
-    with pytest.raises(InvalidInputError, match="test: Found no valid file for the classes 0"):
+    with pytest.raises(InvalidInputError, match="test/0 holds no images; add some, or remove the folder"):
         load_split(MNIST, tmp_path, "test")
 
 
@@ -173,6 +173,26 @@ def test_a_link_to_nowhere_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "test" / "0" / "b.png").symlink_to("nowhere")
     with pytest.raises(InvalidInputError, match=r"test/0/b\.png cannot be read: No such file"):
         load_split(MNIST, tmp_path, "test")
+
+
+def test_a_class_may_be_a_link_and_no_link_leads_in_circles(tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere" / "cats", "a.png", 10)
+    write(tmp_path / "own" / "dog", "b.png", 20)
+    (tmp_path / "own" / "cat").symlink_to(tmp_path / "elsewhere" / "cats")
+    (tmp_path / "own" / "dog" / "again").symlink_to(".")
+    data = load_folder(Dataset("own", ("cat", "dog"), (1, 28, 28), (0.0,), (1.0,), 0.1), tmp_path / "own")
+    assert data.images[:, 0, 0, 0].tolist() == [10, 20]
+
+
+def test_more_images_than_memory_holds_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "0", "a.png", 0)
+
+    def full(*_: object, **__: object) -> torch.Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(InvalidInputError, match=r"not enough memory for 1 images of 1 x 28 x 28 in .*; take fewer"):
+        load_folder(MNIST, tmp_path)
 
 
 def test_data_that_is_not_there_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
