@@ -171,14 +171,19 @@ class Picture:
     width: int
     pixels: str
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return self.channels, self.height, self.width
+
     def __post_init__(self) -> None:
-        shape = (self.channels, self.height, self.width)
         try:
             num_bytes = len(base64.b64decode(self.pixels, validate=True))
         except (binascii.Error, ValueError) as error:
             raise InvalidInputError(f"the pixels of a picture are not base64: {error}") from error
-        if min(shape) < 1 or num_bytes != math.prod(shape):
-            raise InvalidInputError(f"a picture of {' x '.join(map(str, shape))} pixels cannot hold {num_bytes} bytes")
+        if min(self.shape) < 1 or num_bytes != math.prod(self.shape):
+            size = " x ".join(map(str, self.shape))
+            raise InvalidInputError(f"a picture of {size} pixels cannot hold {num_bytes} bytes")
 
 
 @dataclass(frozen=True)
@@ -205,6 +210,10 @@ class GalleryImage:
     attack: str
     perturbation: Picture | None = None
 
+    def __post_init__(self) -> None:
+        if self.clean.shape != self.adversarial.shape:
+            raise InvalidInputError("an image of the gallery and the adversarial one must be of one size")
+
 
 @dataclass(frozen=True)
 class SaliencyMaps:
@@ -224,6 +233,8 @@ class SaliencyMaps:
     cosines: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        if not self.maps:
+            raise InvalidInputError("there must be the saliency map of at least one member")
         if len(self.cosines) != math.comb(len(self.maps), 2):
             raise InvalidInputError(f"{len(self.cosines)} cosines cannot be those of {len(self.maps)} members")
 
@@ -243,6 +254,10 @@ class Exhibits:
     gallery: tuple[GalleryImage, ...]
     saliency: tuple[SaliencyMaps, ...]
     disagreement: Disagreement | None
+
+    def __post_init__(self) -> None:
+        if len({len(shown.maps) for shown in self.saliency}) > 1:
+            raise InvalidInputError("the saliency maps must be of the same members on every image")
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@
 from json import dumps, loads
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError, with_config
 
 from smdguard.errors import IntegrityError
 from smdguard.files import read
 from smdguard.manifest import first_fault
 from smdguard.report import SCHEMA_VERSION, AuditReport
 
-_REPORT = TypeAdapter(AuditReport)
+_REPORT = TypeAdapter(with_config(allow_inf_nan=False)(AuditReport))
 
 
 def json(report: AuditReport) -> str:

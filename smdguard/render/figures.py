@@ -12,7 +12,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
 
 from smdguard.errors import printable
-from smdguard.render.style import BLUE, ORANGE, SIGNED, bare, laid_out, styled, to_png, to_svg, write_cells
+from smdguard.render.style import BLUE, DARK_ORANGE, ORANGE, SIGNED, bare, laid_out, styled, to_png, to_svg, write_cells
 from smdguard.report import AuditReport, CurvePoint, GalleryImage, Picture, SaliencyMaps
 
 _GALLERY_COLUMNS = 4
@@ -214,7 +214,7 @@ def _draw_specimen(report: AuditReport, specimen: GalleryImage, column: list[Axe
     clean.set_title(_answer(report, specimen.label, specimen.clean_probability), fontsize=9)
     answer = _answer(report, specimen.adversarial_label, specimen.adversarial_probability)
     if specimen.adversarial_label != specimen.label:
-        adversarial.set_xlabel(f"taken for\n{answer}", fontsize=9, color=ORANGE, weight="bold")
+        adversarial.set_xlabel(f"taken for\n{answer}", fontsize=9, color=DARK_ORANGE, weight="bold")
     else:
         adversarial.set_xlabel(f"still\n{answer}", fontsize=9, color=BLUE)
     for axes in column:
@@ -249,7 +249,7 @@ def _show_change(axes: Axes, specimen: GalleryImage) -> None:
 def _pixels(picture: Picture) -> numpy.ndarray:
     """(H, W), or (H, W, 3) where the picture has three channels; of any other number the mean."""
     levels = numpy.frombuffer(base64.b64decode(picture.pixels), numpy.uint8)
-    levels = levels.reshape(picture.channels, picture.height, picture.width)
+    levels = levels.reshape(picture.shape)
     return levels.transpose(1, 2, 0) if picture.channels == 3 else levels.mean(axis=0).round().astype(numpy.uint8)
 
 

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from smdguard.render import figures
 from smdguard.render.attack_rows import attack_rows, surrogate_names
 from smdguard.render.style import to_svg
-from smdguard.report import AuditReport, Interval, SaliencyMaps
+from smdguard.report import AuditReport, CurvePoint, Interval, SaliencyMaps
 from smdguard.threat import ThreatModel
 
 _HEADLINES = {
@@ -76,9 +76,7 @@ def _curve(report: AuditReport) -> _Figure | None:
         "Accuracy in the worst case over all attacks, for changes of growing size. The shaded bands are 95 % Wilson "
         "bounds. The curves end at the largest change that was tried; a large enough one fools every model."
     )
-    shares = {point.epsilon: _percent(point.robust_accuracy.value) for point in report.curve}
-    heading, rows = ["epsilon", "accuracy"], [[f"{radius:.4g}", share] for radius, share in shares.items()]
-    baseline = report.baseline
+    curves, baseline = {"accuracy": _shares(report.curve)}, report.baseline
     if baseline is not None:
         caption += (
             f" {baseline.name} is an ensemble of the same architecture, trained on the same data without any defence; "
@@ -86,18 +84,26 @@ def _curve(report: AuditReport) -> _Figure | None:
         )
         if baseline.preset != report.preset:
             caption += " The two were attacked with different presets, which is no even comparison."
-        undefended = {point.epsilon: _percent(point.robust_accuracy.value) for point in baseline.curve}
-        radii = sorted({*shares, *undefended})
-        heading.append(baseline.name)
-        rows = [[f"{radius:.4g}", shares.get(radius, ""), undefended.get(radius, "")] for radius in radii]
+        curves[baseline.name] = _shares(baseline.curve)
+    radii = sorted({radius for shares in curves.values() for radius in shares}, key=float)
+    rows = [[radius, *(shares.get(radius, "") for shares in curves.values())] for radius in radii]
     return _figure(
         report,
         figures.accuracy_curve,
         "Accuracy as the change grows",
-        "Line chart: " + ", ".join(f"{share} at epsilon {radius:.4g}" for radius, share in shares.items()),
+        "Line chart. " + " ".join(_in_words(name, shares) for name, shares in curves.items()),
         caption,
-        _Table(heading, rows),
+        _Table(["epsilon", *curves], rows),
     )
+
+
+def _shares(curve: Sequence[CurvePoint]) -> dict[str, str]:
+    """What a curve has at each radius, both as they are shown: others cannot be told apart."""
+    return {f"{point.epsilon:.4g}": _percent(point.robust_accuracy.value) for point in curve}
+
+
+def _in_words(name: str, shares: dict[str, str]) -> str:
+    return f"{name}: " + ", ".join(f"{share} at epsilon {radius}" for radius, share in shares.items()) + "."
 
 
 def _transfer(report: AuditReport) -> _Figure | None:

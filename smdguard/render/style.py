@@ -15,6 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
+# Letters need more contrast to white than lines do: 4.5 to 1.
+DARK_ORANGE = "#B34700"
 # From dark blue over grey to yellow: zero is grey, and lightness grows with the value.
 SIGNED = "cividis"
 _STYLE: dict[str, Any] = {

@@ -34,7 +34,7 @@ def run(model: object, images: Tensor, labels: Tensor, threat: ThreatModel = THR
 
 def pixels(picture: Picture) -> numpy.ndarray:
     levels = numpy.frombuffer(base64.b64decode(picture.pixels), numpy.uint8)
-    return levels.reshape(picture.channels, picture.height, picture.width).astype(float)
+    return levels.reshape(picture.shape).astype(float)
 
 
 def entropy(probabilities: Tensor) -> Tensor:

@@ -1,7 +1,9 @@
 """Reports as JSON and back."""
 
+import base64
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -40,11 +42,26 @@ def test_a_gallery_without_the_change_is_that_of_an_earlier_version(full: AuditR
     assert render.parse_report(json.dumps(document).encode(), "report.json") == full
 
 
+def picture(channels: int, height: int, width: int) -> dict[str, Any]:
+    pixels = base64.b64encode(bytes(channels * height * width)).decode()
+    return {"channels": channels, "height": height, "width": width, "pixels": pixels}
+
+
 DAMAGE: dict[str, tuple[Callable[[Any], object], str]] = {
     "no base64": (lambda d: d["exhibits"]["gallery"][0]["clean"].update(pixels="?"), "not base64"),
     "other size": (lambda d: d["exhibits"]["gallery"][0]["clean"].update(width=7), "3 x 6 x 7 pixels cannot hold 90"),
     "no pixels": (lambda d: d["exhibits"]["saliency"][0]["image"].update(height=0, pixels=""), "cannot hold 0 bytes"),
     "cosines": (lambda d: d["exhibits"]["saliency"][0]["cosines"].pop(), "2 cosines cannot be those of 3 members"),
+    "change of other size": (
+        lambda d: d["exhibits"]["gallery"][0].update(adversarial=picture(3, 2, 2)),
+        "must be of one size",
+    ),
+    "no maps": (lambda d: d["exhibits"]["saliency"][0].update(maps=[], cosines=[]), "at least one member"),
+    "fewer maps": (
+        lambda d: d["exhibits"]["saliency"][0].update(maps=[picture(1, 5, 6)], cosines=[]),
+        "the same members on every image",
+    ),
+    "no number": (lambda d: d["curve"][0]["robust_accuracy"].update(low=math.nan), "should be a finite number"),
     "ragged": (lambda d: d["transfer"]["members"][1].pop(), "a row and a column for each member"),
     "radius": (lambda d: d["threat"].update(epsilon=-1), "epsilon must lie between"),
     "verdict": (lambda d: d.update(verdict="fine"), "verdict: "),

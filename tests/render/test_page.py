@@ -188,6 +188,19 @@ class Rows(HTMLParser):
             self.rows[-1][-1] += f" {data.strip()}" if self.lasttag == "small" else data.strip()
 
 
+def test_radii_that_look_alike_are_one_row_and_the_text_beside_the_curve_has_both(full: AuditReport) -> None:
+    assert full.baseline is not None
+    stored = tuple(dataclasses.replace(point, epsilon=point.epsilon + 1e-9) for point in full.baseline.curve)
+    page = render.html(dataclasses.replace(full, baseline=dataclasses.replace(full.baseline, curve=stored)))
+    rows = [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in Rows(page).rows]
+    assert ["0.1", "40.0 %", "20.0 %"] in rows
+    assert ["0.1", "40.0 %", ""] not in rows
+    alternative = next(image["alt"] for image in Page(page).all("img") if "Line chart" in (image["alt"] or ""))
+    assert alternative is not None
+    assert "40.0\N{NO-BREAK SPACE}% at epsilon 0.1, " in alternative
+    assert "naive-model: 99.0\N{NO-BREAK SPACE}% at epsilon" in alternative
+
+
 def test_each_number_is_in_its_row_and_column(pages: dict[str, str]) -> None:
     rows = [[cell.replace("\N{NO-BREAK SPACE}", " ").strip() for cell in row] for row in Rows(pages["full"]).rows]
     for row in (
