@@ -103,10 +103,10 @@ def resolve(repository: str, revision: str, file: str) -> tuple[Repository, bool
         UnknownModelError: There is no such repository or revision, or it is private.
         IntegrityError: The repository does not hold the file.
     """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-
     reference = _cache_folder(repository) / "refs" / revision
     seconds = _patience(_ETAG_TIMEOUT, _ANSWER_SECONDS)
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+
     try:
         answer = _ask(
             f"{file} of {repository}@{revision}",
@@ -164,9 +164,7 @@ def _explain(error: Exception, what: str) -> SmdguardError:
 
 def _patience(variable: str, default: float) -> float:
     """How many seconds to wait: as many as the user has set, which the Hub's client has read."""
-    from huggingface_hub import constants
-
-    return getattr(constants, variable) if variable in os.environ else default
+    return getattr(_settings(), variable) if variable in os.environ else default
 
 
 def _ask(
@@ -248,6 +246,17 @@ def _at(repository: str, commit: str) -> Repository:
 
 
 def _cache_folder(repository: str) -> Path:
-    from huggingface_hub import constants
+    return Path(_settings().HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
 
-    return Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+
+def _settings() -> Any:
+    """What the Hub's client has read from the environment; the first to ask, before anything else of it is imported.
+
+    Raises:
+        HubError: A variable has a value that it does not take.
+    """
+    try:
+        from huggingface_hub import constants
+    except ValueError as error:
+        raise HubError(f"a variable HF_... of the environment has a value that is refused: {error}") from error
+    return constants

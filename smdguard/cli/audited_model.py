@@ -96,7 +96,7 @@ def find_audited_model(
         )
     if name.startswith(_TORCHVISION):
         return _of_torchvision(name, _required(data, name), device)
-    if name.endswith(".onnx"):
+    if name.lower().endswith(".onnx"):
         return _of_onnx(name, data, device)
     guard = load(name, backend="torch", device=device, builder=builder)
     dataset = dataset_of(guard.config)
@@ -193,8 +193,11 @@ def _foreign(
 
 def _labels_of(folders: tuple[str, ...], known: tuple[str, ...] | None, num_classes: int) -> tuple[str, ...]:
     """The classes in their order: as the model names them, by number, or as their folders are called."""
-    if all(folder.isdecimal() for folder in folders):
-        return known or tuple(map(str, range(num_classes)))
+    if known is not None and len(known) != num_classes:
+        known = None  # An ONNX file may say anything.
+    numbers = tuple(map(str, range(num_classes)))
+    if set(folders) <= set(numbers):
+        return known or numbers
     # ImageNet's folders have identifiers of WordNet, whose order is that of the classes.
     if known is None or (len(folders) == len(known) and not set(folders) & set(known)):
         return folders

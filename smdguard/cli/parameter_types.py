@@ -20,7 +20,7 @@ class Range(click.ParamType):
             start, stop, step = (float(part) for part in value.split(":"))
         except ValueError:
             self.fail(f"{value!r} is not of the form START:STOP:STEP, such as 0:0.3:0.05", param, ctx)
-        if not (step > 0 and 0 <= start <= stop and (stop - start) / step <= 1000):
+        if not (0 < step < math.inf and 0 <= start <= stop and (stop - start) / step <= 1000):
             self.fail(f"{value!r} must rise from 0 or more in at most 1000 steps", param, ctx)
         count = math.floor((stop - start) / step + 1e-9)
         return [round(start + index * step, 12) for index in range(count + 1)]

@@ -70,7 +70,8 @@ def _names(argument: str) -> list[str]:
     from smdguard.files import is_folder
 
     if is_folder(argument):
-        found = sorted(str(file) for file in Path(argument).glob("[!.]*") if file.suffix.lower() in _SUFFIXES)
+        inside = Path(argument).glob("[!.]*")
+        found = sorted(str(file) for file in inside if file.suffix.lower() in _SUFFIXES and not file.is_dir())
         return found or [argument]
     if argument == "-" or os.path.lexists(argument):
         return [argument]
@@ -85,6 +86,8 @@ def _read(name: str) -> "bytes | Path":
     from smdguard.guard import MAX_FILE_BYTES
 
     if name == "-":
+        if sys.stdin is None:
+            raise ImageError("standard input is closed; give it the image, as in smdguard predict - < image.png")
         return sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
     if is_folder(name):
         raise ImageError(f"{name} is a folder without PNG or JPEG files")

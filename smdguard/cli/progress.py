@@ -22,7 +22,7 @@ def audit_progress(*, quiet: bool) -> Iterator[AuditProgress]:
     from smdguard.command_group import is_screen
 
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=quiet or not is_screen(console)) as bar:
         task = bar.add_task("audit", total=None)
 

@@ -1,6 +1,7 @@
 """The folder of an audit: report.json, and what is rendered from it."""
 
 import logging
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,6 +59,8 @@ def write_renderings(report: "AuditReport", folder: Path) -> None:
     from smdguard import render
 
     _refuse_links(folder)
+    # Notebooks name a back end that need not be installed here, and files are drawn without any.
+    os.environ["MPLBACKEND"] = "agg"
     # It would say on standard error that it fills its cache of fonts.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     files = render.figure_files(report)

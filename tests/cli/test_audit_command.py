@@ -301,6 +301,7 @@ USAGE = {
     "--epsilons 0.3:0:0.1": "'0.3:0:0.1' must rise from 0 or more in at most 1000 steps",
     "--epsilons 0:0.3:0": "'0:0.3:0' must rise",
     "--epsilons 0:1:1e-9": "'0:1:1e-9' must rise",
+    "--epsilons 0:0.3:inf": "'0:0.3:inf' must rise",
     "--epsilons nan:nan:nan": "'nan:nan:nan' must rise",
     "--epsilon large": "'large' is not a valid float",
     "--norm l1": "'l1' is not one of",

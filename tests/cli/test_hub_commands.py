@@ -233,6 +233,19 @@ def test_verify_makes_no_members_of_the_users_own(
 # The environment, in processes of their own, for the Hub's client reads it when it is imported.
 
 
+@pytest.mark.parametrize("variable", ["HF_HUB_DOWNLOAD_TIMEOUT", "HF_HUB_ETAG_TIMEOUT"])
+@pytest.mark.parametrize("revision", ["main", "0" * 40])
+def test_a_time_limit_that_is_no_number_is_one_line(
+    hub_environment: dict[str, str], variable: str, revision: str
+) -> None:
+    answer = run_process("pull", f"org/x@{revision}", env={**hub_environment, variable: "soon"})
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert answer.stderr == (
+        "Error: a variable HF_... of the environment has a value that is refused: invalid literal for int() with base "
+        "10: 'soon'\n"
+    )
+
+
 def test_dead_network_is_one_line(hub_environment: dict[str, str], distant_model: Repository) -> None:
     with socket.socket() as probe:  # Bound, but not listening.
         probe.bind(("127.0.0.1", 0))

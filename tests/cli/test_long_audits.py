@@ -52,6 +52,9 @@ def blind():
     model = make()
     return lambda images: model(images.detach())
 
+def exiting():
+    raise SystemExit
+
 def failing():
     model = make()
     def fails_in_the_end(images):
@@ -176,6 +179,10 @@ def test_fail_under_what_is_no_number_is_not_satisfied(smdguard: Run, halves: Pa
 def test_a_model_that_fails_in_the_middle_is_one_clear_line(one_line: OneLine, halves: Path) -> None:
     line = one_line(*arguments("failing"), "--quiet")
     assert line == "halves:failing failed in the audit: ValueError: no more of this; see smdguard --debug"
+
+
+def test_fail_under_is_not_satisfied_by_a_model_that_exits(one_line: OneLine, halves: Path) -> None:
+    assert one_line(*arguments("exiting"), "--fail-under", 0.1) == "halves:exiting cannot be made: SystemExit"
 
 
 def test_fail_under_is_not_satisfied_by_what_is_unreliable(smdguard: Run, halves: Path) -> None:
@@ -314,6 +321,25 @@ def test_onnx_files_are_attacked_without_gradients(smdguard: Run, halves: Path, 
     document = json.loads(smdguard("audit", "--model", "halves.onnx", *options).stdout)
     assert [row["name"] for row in document["attacks"]] == ["Square"]
     assert {one["name"] for one in document["impossible"]} >= {"FGSM", "PGD", "APGD-CE"}
+    assert document["clean_accuracy"]["value"] == 1
+
+
+def test_an_onnx_file_may_say_anything_of_its_labels(smdguard: Run, halves: Path) -> None:
+    model = onnx.load_from_string(onnx_classifier("batch"))
+    onnx.helper.set_model_props(model, {"labels": '["left", "right", "none"]'})
+    (halves / "HALVES.ONNX").write_bytes(model.SerializeToString())
+    options = ("--data", "images", "--epsilon", "0.08", "--num-images", 20, "--json")
+    document = json.loads(smdguard("audit", "--model", "HALVES.ONNX", *options).stdout)
+    assert document["class_names"] == ["left", "right"]
+    assert document["clean_accuracy"]["value"] == 1
+
+
+@pytest.mark.parametrize("names", [("1", "2"), ("00", "01"), ("2019", "2020")])
+def test_numbers_that_are_no_indices_are_names(smdguard: Run, halves: Path, names: tuple[str, str]) -> None:
+    for old, new in zip(("left", "right"), names, strict=True):
+        (halves / "images" / old).rename(halves / "images" / new)
+    document = json.loads(smdguard(*arguments()).stdout)
+    assert document["class_names"] == list(names)
     assert document["clean_accuracy"]["value"] == 1
 
 

@@ -102,6 +102,11 @@ def test_a_folder_that_a_glob_finds_is_one_that_is_named(smdguard: Run, tiny_fol
     assert names(smdguard("predict", pictures / "**", *options)) == ["a.JPG", "b.png", "c.png"]
 
 
+def test_folders_called_as_images_are_none(smdguard: Run, tiny_folder: Path, pictures: Path) -> None:
+    (pictures / "below").rename(pictures / "below.png")
+    assert names(smdguard("predict", pictures, "--model", tiny_folder, "--json")) == ["a.JPG", "b.png"]
+
+
 def test_hidden_files_are_none_of_a_folder(smdguard: Run, tiny_folder: Path, pictures: Path) -> None:
     (pictures / "._b.png").write_bytes(b"what a Mac knows of it")
     options = ["--model", tiny_folder, "--json"]
@@ -237,6 +242,14 @@ def test_real_process_answers_without_torch_and_is_quiet(tiny_folder: Path, pict
     assert answer.returncode == 0
     assert answer.stderr == b"False\n"
     assert b"\x1b" not in answer.stdout
+
+
+def test_a_closed_standard_input_is_one_line(tiny_folder: Path) -> None:
+    script = 'exec "$@" <&-'
+    arguments = ["sh", "-c", script, "sh", *command("predict", "-", "--model", tiny_folder)]
+    answer = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert answer.stderr == "Error: standard input is closed; give it the image, as in smdguard predict - < image.png\n"
 
 
 def test_real_process_fails_with_one_line_and_debug_shows_the_traceback() -> None:

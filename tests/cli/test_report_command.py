@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,15 @@ def test_report_renders_the_same_again(smdguard: Run, folder: Path, audited: Pat
     result = smdguard("report", folder)
     assert result.stdout == f"{folder / 'report.html'}\n"
     assert contents(folder) == contents(audited)
+
+
+def test_a_back_end_for_screens_that_is_not_here_is_not_asked_for(folder: Path) -> None:
+    """Notebooks name theirs to every process that they start."""
+    (folder / "report.html").unlink()
+    environment = {**os.environ, "MPLBACKEND": "module://of_a_notebook.backend"}
+    command = [sys.executable, "-m", "smdguard", "report", str(folder)]
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (answer.stdout, answer.stderr) == (f"{folder / 'report.html'}\n", "")
 
 
 def test_figures_that_the_report_has_not_are_removed(smdguard: Run, folder: Path) -> None:
