@@ -100,8 +100,7 @@ def dataset_of(config: ModelConfig) -> Dataset:
     name, of_model = config.training.dataset, config.input
     if name in DATASETS:
         return DATASETS[name]
-    shape = (of_model.channels, of_model.height, of_model.width)
-    return Dataset(name, config.labels, shape, of_model.mean, of_model.std, DEFAULT_EPSILON)
+    return Dataset(name, config.labels, of_model.shape, of_model.mean, of_model.std, DEFAULT_EPSILON)
 
 
 def parse_subset(content: bytes) -> LabelledImages:

@@ -33,6 +33,8 @@ MAX_FILE_BYTES = 100_000_000
 # Networks make several times as much memory out of the images that they are shown.
 _MAX_BATCH_SIZE = 256
 _MAX_BATCH_VALUES = 2**21
+# Rounding of 32-bit logarithms of a hundred thousand classes stays far below.
+_MAX_SUM_ERROR = 1e-3
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Guard:
     @property
     def image_shape(self) -> ImageShape:
         """Channels, height and width of the images that the model takes."""
-        return ImageShape(self.config.input.channels, self.config.input.height, self.config.input.width)
+        return ImageShape(*self.config.input.shape)
 
     @property
     def batch_size(self) -> int:
@@ -189,7 +191,7 @@ class Guard:
 
         Raises:
             InvalidInputError: The images have another shape or type.
-            BackendError: The back end fails, or an output is not a number.
+            BackendError: The back end fails, or gives no probabilities.
         """
         if not len(images):
             return []
@@ -201,10 +203,16 @@ class Guard:
             )
         batches = [images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size)]
         member_log_probabilities = numpy.concatenate([self.backend.member_log_probabilities(b) for b in batches])
-        probabilities = numpy.exp(average_log_probabilities(member_log_probabilities))
-        # NaN of one member makes the average NaN.
-        if numpy.isnan(probabilities).any():
-            raise BackendError(f"{self.name} answers with what is not a number; its weights are of no use")
+        with numpy.errstate(over="ignore"):
+            probabilities = numpy.exp(average_log_probabilities(member_log_probabilities))
+        sums = probabilities.sum(axis=-1)
+        # NaN of one member makes the average NaN; an ONNX file from elsewhere may give logits.
+        if not numpy.allclose(sums, 1, rtol=0, atol=_MAX_SUM_ERROR):
+            furthest = sums[abs(sums - 1).argmax()]  # NaN counts as the largest.
+            raise BackendError(
+                f"{self.name} answers with what are no probabilities: for an image they add up to {furthest:g}; its "
+                "weights or its ONNX file are of no use"
+            )
         agreements = agreement(member_log_probabilities)
         disagreements = disagreement(member_log_probabilities)
         suspicion = self.config.suspicion

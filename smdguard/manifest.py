@@ -13,6 +13,8 @@ from smdguard.files import read
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MAX_NAME_LENGTH = 100
+MAX_LENGTH = 4096
+"""Of a side of the images that a model takes, in pixels."""
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=MAX_NAME_LENGTH)]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 Record = TypeVar("Record", bound=BaseModel)
@@ -40,10 +42,15 @@ class Input(_Record):
     """The images a model takes, in [0, 1], and the normalisation inside it."""
 
     channels: Literal[1, 3]
-    height: int = Field(ge=1, le=4096)
-    width: int = Field(ge=1, le=4096)
+    height: int = Field(ge=1, le=MAX_LENGTH)
+    width: int = Field(ge=1, le=MAX_LENGTH)
     mean: tuple[float, ...]
     std: tuple[Annotated[float, Field(gt=0)], ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width."""
+        return self.channels, self.height, self.width
 
     @model_validator(mode="after")
     def _one_value_a_channel(self) -> Input:

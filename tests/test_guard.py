@@ -195,13 +195,14 @@ def test_suspicious_is_what_disagrees_by_more_than_the_threshold(
     assert sum(p.suspicious is True for p in predictions) == 7
 
 
-def test_an_answer_that_is_not_a_number_is_an_error(
-    tiny_folder: Path, digits: numpy.ndarray, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("factor", "total"), [(numpy.nan, "nan"), (-1000, "inf"), (0, "10")])
+def test_an_answer_without_probabilities_is_an_error(
+    tiny_folder: Path, digits: numpy.ndarray, monkeypatch: pytest.MonkeyPatch, factor: float, total: str
 ) -> None:
     broken = sg.load(str(tiny_folder), device="cpu")
     answer = broken.backend.member_log_probabilities(digits[:1].reshape(1, 1, 28, 28).astype(numpy.float32) / 255)
-    monkeypatch.setattr(broken.backend, "member_log_probabilities", lambda images: answer * numpy.nan)
-    with pytest.raises(BackendError, match="answers with what is not a number"):
+    monkeypatch.setattr(broken.backend, "member_log_probabilities", lambda images: answer * numpy.float32(factor))
+    with pytest.raises(BackendError, match=f"no probabilities: for an image they add up to {total};"):
         broken.predict(digits[0])
 
 

@@ -12,7 +12,7 @@ import numpy
 import onnxruntime
 
 from smdguard.errors import BackendError, IntegrityError, printable
-from smdguard.manifest import Architecture, Input
+from smdguard.manifest import MAX_LENGTH, Architecture, Input
 
 _OUTPUT = "member_log_probabilities"
 
@@ -38,10 +38,9 @@ class OnnxBackend:
         self._session = _open_session(model, source, device)
         self._source = source
         self._scores_shape = (architecture.num_members, architecture.num_classes)
-        image_shape = (image_input.channels, image_input.height, image_input.width)
-        self._require_interface(image_shape, source)
+        self._require_interface(image_input.shape, source)
         try:  # What the graph declares of its output may be wrong.
-            self.member_log_probabilities(numpy.zeros((2, *image_shape), numpy.float32))
+            self.member_log_probabilities(numpy.zeros((2, *image_input.shape), numpy.float32))
         except BackendError as error:
             raise IntegrityError(str(error)) from error
 
@@ -93,10 +92,11 @@ class OnnxClassifier:
     def __init__(self, model: bytes, source: str, device: str) -> None:
         self._session = _open_session(model, source, device)
         shape = _input_shape(self._session)
-        if len(shape) != 4 or shape[1] not in (1, 3) or not all(isinstance(length, int) for length in shape[1:]):
+        if not _are_images(shape):
             raise IntegrityError(
-                f"{source} must take one tensor(float) (B, C, H, W) of fixed size with C 1 or 3, but takes "
-                f"{_inputs_in_words(self._session)}; where channels come last, transpose inside the graph"
+                f"{source} must take one tensor(float) (B, C, H, W) of fixed size, with C 1 or 3 and no length above "
+                f"{MAX_LENGTH}, but takes {_inputs_in_words(self._session)}; where channels come last, transpose "
+                "inside the graph"
             )
         self.image_shape: tuple[int, int, int] = tuple(shape[1:])
         self.labels = _labels(self._session)
@@ -152,6 +152,13 @@ def _input_shape(session: onnxruntime.InferenceSession) -> list[Any]:
     """Of the one tensor of 32-bit floats that a graph takes; empty where it takes anything else."""
     inputs = session.get_inputs()
     return inputs[0].shape if len(inputs) == 1 and inputs[0].type == "tensor(float)" else []
+
+
+def _are_images(shape: list[Any]) -> bool:
+    """Whether that is (B, C, H, W) of a size that a model folder could have too; B may be open."""
+    if len(shape) != 4 or not all(isinstance(length, int) for length in shape[1:]):
+        return False
+    return shape[1] in (1, 3) and all(1 <= length <= MAX_LENGTH for length in shape if isinstance(length, int))
 
 
 def _inputs_in_words(session: onnxruntime.InferenceSession) -> str:

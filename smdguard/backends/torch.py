@@ -61,9 +61,8 @@ def build_ensemble(architecture: Architecture, image_input: Input, builder: Buil
     Raises:
         IntegrityError: The architecture is not one that this version knows.
     """
-    image_shape = (image_input.channels, image_input.height, image_input.width)
     builder = builder or partial(_known(architecture.name), negative_slope=architecture.negative_slope)
-    members = [builder(image_shape, architecture.num_classes) for _ in range(architecture.num_members)]
+    members = [builder(image_input.shape, architecture.num_classes) for _ in range(architecture.num_members)]
     return Ensemble(members, mean=image_input.mean, std=image_input.std)
 
 

@@ -126,13 +126,19 @@ def test_what_a_graph_declares_of_its_output_is_not_trusted() -> None:
         open_backend(model.SerializeToString())
 
 
-@pytest.mark.parametrize("images", [["b", 8, 8, 3], ["b", 4, 8, 8], ["b", "c", 8, 8], ["b", 3, "h", 8], ["b", 192]])
+@pytest.mark.parametrize(
+    "images",
+    [
+        *(["b", 8, 8, 3], ["b", 4, 8, 8], ["b", "c", 8, 8], ["b", 3, "h", 8], ["b", 192]),
+        *([0, 3, 8, 8], ["b", 1, 0, 8], ["b", 1, 8, 4097], [2**40, 1, 8, 8]),
+    ],
+)
 def test_a_classifier_that_takes_no_images_with_channels_first_is_refused(images: list[Any]) -> None:
     with pytest.raises(IntegrityError) as caught:
         OnnxClassifier(graph(images=images), "keras.onnx", "cpu")
     assert str(caught.value) == (
-        f"keras.onnx must take one tensor(float) (B, C, H, W) of fixed size with C 1 or 3, but takes 'images' "
-        f"tensor(float) {images}; where channels come last, transpose inside the graph"
+        "keras.onnx must take one tensor(float) (B, C, H, W) of fixed size, with C 1 or 3 and no length above 4096, "
+        f"but takes 'images' tensor(float) {images}; where channels come last, transpose inside the graph"
     )
 
 
