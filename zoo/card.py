@@ -6,6 +6,7 @@ from typing import Any
 import jinja2
 
 from smdguard.manifest import WORST_CASE, ManifestEntry, ModelConfig
+from smdguard.report import SuspicionReport
 from zoo.preview import is_preview, usual_recipe
 
 _TEMPLATE = jinja2.Template(
@@ -37,9 +38,9 @@ model-index:
 {%- endif %}
 
 **Verdict of the audit: {{ entry.verdict }}.** Of {{ worst.num_images }} test images the ensemble gets \
-{{ percent(worst.clean_accuracy) }} right, and {{ percent(worst.robust_accuracy) }} after the worst of the attacks \
-below at {{ worst.threat.norm }} {{ "%.4g" | format(worst.threat.epsilon) }}. In the worst case an image counts as \
-right only if it withstood every attack, so no attack's figure is lower.
+{{ percent(worst.clean_accuracy) }} right, and {{ percent(worst.robust_accuracy) }} in the worst case at \
+{{ worst.threat.norm }} {{ "%.4g" | format(worst.threat.epsilon) }}, where an image counts as right only if it \
+withstood every one of the attacks below; so no attack's figure is lower.
 
 | radius | worst-case accuracy |
 | ---: | ---: |
@@ -85,7 +86,10 @@ data set the clean accuracy is {{ percent(config.clean_accuracy, 2) }}.
 {%- if config.suspicion %}
 An input is called suspicious where the members' disagreement is above \
 {{ "%.4g" | format(config.suspicion.threshold) }} nats, which 1 % of the held-out images are; of the \
-test images {{ percent(config.suspicion.test_rate, 2) }} are. An adversary can stay below it.
+test images {{ percent(config.suspicion.test_rate, 2) }} are. An adversary can stay below it\
+{% if suspicion %}: on {{ suspicion.num_images }} test images {{ unaware.name }} leaves the ensemble wrong and \
+unsuspecting on {{ percent(unaware.undetected.value) }}, an attack that knows of the threshold on \
+{{ percent(aware.undetected.value) }}{% endif %}.
 {%- endif %}
 
 ## Intended use and limits
@@ -104,14 +108,24 @@ wrong answer does harm. The figures hold for the attacks that were run; another 
 )
 
 
-def model_card(entry: ManifestEntry, config: ModelConfig) -> str:
-    """The card of an entry in Markdown, with the metadata that the Hub renders."""
+def model_card(entry: ManifestEntry, config: ModelConfig, suspicion: SuspicionReport | None) -> str:
+    """The card of an entry in Markdown, with the metadata that the Hub renders.
+
+    Args:
+        entry: What the manifest says of the model.
+        config: What its folder says.
+        suspicion: What its audit found of the suspicion.
+    """
+    unaware, aware = suspicion.attacks if suspicion else (None, None)
     context: dict[str, Any] = {
         "entry": entry,
         "config": config,
         "dataset": entry.training.dataset,
         "worst": entry.worst_case,
         "attacks": [evaluation for evaluation in entry.evaluations if evaluation.attack != WORST_CASE],
+        "suspicion": suspicion,
+        "unaware": unaware,
+        "aware": aware,
         "percent": _percent,
         "in_brackets": _in_brackets,
         "usual_num_epochs": usual_recipe(entry.name).num_epochs if is_preview(entry.name) else None,

@@ -109,7 +109,8 @@ def write_card(entry: ManifestEntry) -> None:
     """Write the card of a model of the zoo anew."""
     folder = zoo_folder() / "models" / entry.name
     config = read_record(ModelConfig, folder / CONFIG)
-    write_atomically(folder / CARD, model_card(entry, config).encode())
+    report = render.read_report(folder / AUDIT)
+    write_atomically(folder / CARD, model_card(entry, config, report.suspicion).encode())
 
 
 def describe(config: ModelConfig, report: AuditReport, *, config_sha256: str, report_sha256: str) -> ManifestEntry:

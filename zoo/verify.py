@@ -51,7 +51,7 @@ def verify_entry(entry: ManifestEntry, *, num_images: int | None = None) -> str:
     # Where its files are published stands in the manifest alone.
     if entry.published_at(None, None) != expected:
         raise IntegrityError(f"{entry.name}: the manifest does not say what {CONFIG} and {AUDIT} say")
-    if read(folder.path / CARD, error=IntegrityError) != model_card(entry, folder.config).encode():
+    if read(folder.path / CARD, error=IntegrityError) != model_card(entry, folder.config, report.suspicion).encode():
         raise IntegrityError(f"{entry.name}: {CARD} is not the card of its entry; write it anew with zoo cards")
     again = audit_zoo_model(folder.path, folder.config, "quick", num_images=num_images)
     _require_agreement(report, again)

@@ -7,8 +7,9 @@ from click.testing import CliRunner
 from huggingface_hub import ModelCard
 
 from smdguard.hub import find_model
-from smdguard.manifest import ManifestEntry, Objective
+from smdguard.manifest import ManifestEntry, Objective, Suspicion
 from smdguard.model_folder import CARD
+from smdguard.report import Interval, SuspicionReport, SuspicionUnderAttack
 from tests.zoo.conftest import NAME
 from zoo.__main__ import main
 from zoo.card import model_card
@@ -25,13 +26,13 @@ def test_cards_are_written_anew(zoo: Path, entry: ManifestEntry) -> None:
 
 def test_card_says_how_the_model_was_trained(zoo: Path, entry: ManifestEntry) -> None:
     config = find_model(NAME).config
-    assert "Objective: `naive`.\n1 epochs, seed 0" in model_card(entry, config)
-    assert "preview" not in model_card(entry, config)
+    assert "Objective: `naive`.\n1 epochs, seed 0" in model_card(entry, config, None)
+    assert "preview" not in model_card(entry, config, None)
     objective = Objective(
         name="smd", parameters={"weight": 1.0, "init": "m@abc"}, adversarial_training={"adversary": "pgd"}
     )
     changed = entry.model_copy(update={"name": "smd-resnet20-cifar10-preview", "objective": objective})
-    card = model_card(changed, config)
+    card = model_card(changed, config, None)
     assert "Objective: `smd` (weight 1.0, init m).\nAdversarial training: every step" in card
     assert "attacked before (adversary pgd).\n1 epochs, seed 0" in card
     assert "**A preview.** It was trained for 1 epochs, where the recipe has 200" in card
@@ -53,9 +54,25 @@ def test_card_refers_to_who_published_the_method(
     objective = Objective(name=method, adversarial_training=adversary and {"adversary": adversary})
     citation = citation_of(objective)
     assert [reference.partition(",")[0] for reference in citation.split("; ") if reference] == authors
-    card = model_card(entry.model_copy(update={"citation": citation}), find_model(NAME).config)
+    card = model_card(entry.model_copy(update={"citation": citation}), find_model(NAME).config, None)
     assert ("## References" in card) == bool(authors)
     assert citation in card
+
+
+def test_card_says_what_the_suspicion_is_worth(entry: ManifestEntry) -> None:
+    half, nearly_all = (Interval(share, share, share) for share in (0.5, 0.987))
+    attacks = tuple(
+        SuspicionUnderAttack(name, name, half, None, undetected, None)
+        for name, undetected in (("APGD-CE", half), ("adaptive", nearly_all))
+    )
+    suspicion = SuspicionReport(0.1, half, 200, attacks)
+    config = find_model(NAME).config.model_copy(
+        update={"suspicion": Suspicion(threshold=0.1, quantile=0.99, num_images=100, test_rate=0.0123)}
+    )
+    assert (
+        "of the test images 1.23 % are. An adversary can stay below it: on 200 test images APGD-CE leaves the ensemble "
+        "wrong and unsuspecting on 50.0 %, an attack that knows of the threshold on 98.7 %.\n"
+    ) in model_card(entry, config, suspicion)
 
 
 def test_card_opens_with_metadata_that_the_hub_reads(zoo: Path, entry: ManifestEntry) -> None:

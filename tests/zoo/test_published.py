@@ -5,6 +5,7 @@ import json
 import pytest
 from huggingface_hub import ModelCard
 
+from smdguard import render
 from smdguard.catalogue import read_manifest
 from smdguard.files import zoo_folder
 from smdguard.hub import find_model
@@ -35,7 +36,7 @@ def test_published_model_verifies(entry: ManifestEntry) -> None:
 def test_published_card_is_generated_and_readable(entry: ManifestEntry) -> None:
     folder = find_model(entry.name)
     card = (folder.path / CARD).read_text()
-    assert card == model_card(entry, folder.config)
+    assert card == model_card(entry, folder.config, render.read_report(folder.path / AUDIT).suspicion)
     metadata = ModelCard(card).data.to_dict()
     assert metadata["model-index"][0]["name"] == entry.name
     assert metadata["datasets"] == [entry.training.dataset]

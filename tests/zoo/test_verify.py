@@ -99,7 +99,7 @@ def forge(zoo: Path, entry: ManifestEntry, change: Callable[[AuditReport], Audit
     content = render.json(forged).encode()
     told = describe(config, forged, config_sha256=entry.training.config_sha256, report_sha256=sha256(content))
     (folder / AUDIT).write_bytes(content)
-    (folder / CARD).write_text(model_card(told, config))
+    (folder / CARD).write_text(model_card(told, config, forged.suspicion))
     return told
 
 
