@@ -59,6 +59,20 @@ TRAINING = Training(
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def plain_environment() -> Iterator[None]:
+    """What a user has set for other programs changes nothing here."""
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in os.environ.keys() & {"FORCE_COLOR", "NO_COLOR", "CLICOLOR_FORCE", "MPLBACKEND"}:
+            patch.delenv(variable)
+        for variable in [name for name in os.environ if name.startswith("HF_")]:
+            patch.delenv(variable)
+        # The Hub of the tests is on this machine, wherever a proxy leads.
+        patch.setenv("NO_PROXY", "127.0.0.1,localhost")
+        patch.setenv("no_proxy", "127.0.0.1,localhost")
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_ensemble() -> Ensemble:
     """Untrained, but with opinions: the last layer is scaled up, so that the members are sure and disagree."""
@@ -181,8 +195,6 @@ def hub_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubS
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
         # Else the client begins with a question of its own: what kind of program it runs in.
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
-        for variable in ("HF_TOKEN", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
-            monkeypatch.delenv(variable, raising=False)
         yield server
         close_session()
 

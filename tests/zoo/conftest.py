@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy
@@ -18,8 +19,19 @@ from zoo.entries import add_model
 NAME = "naive-lenet-mnist"
 
 
-@pytest.fixture(scope="module")
-def zoo(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator[Path]:
+@contextmanager
+def zoo_in(folder: Path) -> Iterator[None]:
+    """Takes the zoo to be in that folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (catalogue, entries):
+            patch.setattr(module, "zoo_folder", lambda: folder)
+        read_manifest.cache_clear()
+        yield
+    read_manifest.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def untouched_zoo(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Path:
     """A zoo with 40 test images, into which the tiny model was added."""
     folder = tmp_path_factory.mktemp("zoo")
     (folder / "data").mkdir()
@@ -29,13 +41,17 @@ def zoo(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> Iterator
     content = file.read_bytes()
     subset = TestSubset(file=file.name, num_images=40, sha256=sha256(content), num_bytes=len(content))
     (folder / "manifest.json").write_bytes(serialise(Manifest(test_subsets={"mnist": subset})))
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (catalogue, entries):
-            patch.setattr(module, "zoo_folder", lambda: folder)
-        read_manifest.cache_clear()
+    with zoo_in(folder):
         add_model(tiny_folder, NAME)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def zoo(untouched_zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of that zoo to change."""
+    folder = Path(shutil.copytree(untouched_zoo, tmp_path_factory.mktemp("copy") / "zoo"))
+    with zoo_in(folder):
         yield folder
-    read_manifest.cache_clear()
 
 
 @pytest.fixture
