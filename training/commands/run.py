@@ -8,6 +8,7 @@ from typing import Any, get_args
 import click
 import torch
 
+from smdguard.architectures import ARCHITECTURES
 from smdguard.backends.torch import torch_device
 from smdguard.dataset_folders import TEST_SHARE, has_test_half
 from smdguard.manifest import ModelConfig, Precision
@@ -38,8 +39,8 @@ from training.start import claim, require_divisible, require_fitting
 @click.option(
     "--architecture",
     metavar="ARCHITECTURE|package.module:factory",
-    help="Network of the members, in place of NAME's; or a function of your own (image_shape, num_classes) that gives "
-    "one from normalised images to logits.",
+    help=f"Network of the members, in place of NAME's: {', '.join(ARCHITECTURES)}, or a function of your own "
+    "(image_shape, num_classes) that gives one from normalised images to logits.",
 )
 @click.option(
     "--image-size",
@@ -145,6 +146,9 @@ def run(
     **changes: Any,
 ) -> None:
     """Train the ensemble that NAME stands for, such as smd-lenet-mnist.
+
+    NAME is METHOD[-ARCHITECTURE-DATASET][-xMEMBERS][-at|-eat][-sSEED]: `python -m training recipes` lists what there
+    is.
 
     torchrun --nproc-per-node N -m training run NAME does the same with N processes.
 

@@ -27,13 +27,13 @@ _PLAIN = "none"
     "--methods",
     type=CommaSeparated(click.Choice(list(OBJECTIVES)), "METHOD,..."),
     default=(),
-    help="Default: all, those that matter most first.",
+    help=f"Of {', '.join(OBJECTIVES)}; default: all, those that matter most first.",
 )
 @click.option(
     "--datasets",
     type=CommaSeparated(click.Choice(list(DATASETS)), "DATASET,..."),
     default=(),
-    help="Each with the paper's network for it; default: all.",
+    help=f"Of {', '.join(DATASETS)}, each with the paper's network for it; default: all.",
 )
 @click.option(
     "--seeds",
