@@ -32,7 +32,7 @@ from smdguard.auditing.validation import (
     checked_labels,
 )
 from smdguard.ensemble import Ensemble
-from smdguard.report import Access, AuditReport
+from smdguard.report import Access, AuditReport, Exhibits
 from smdguard.threat import ThreatModel
 
 # Of the images in a batch: a shard of 3 x 52 x 52, or 13 of 3 x 224 x 224, for which a ResNet-50 takes two gigabytes.
@@ -104,7 +104,7 @@ def audit(
     Raises:
         InvalidInputError: Images, labels, model, epsilons or preset are not as they have to be, no attack is possible,
             or an attack left the ball or the box.
-        AuditInterrupted: Ctrl-C was pressed while attacks were made.
+        AuditInterrupted: Ctrl-C was pressed while attacks were made, or what is shown beside their figures.
     """
     images = checked_images(images)
     labels = checked_labels(labels, images)
@@ -142,10 +142,13 @@ def audit(
         seconds = workshop.batching.run(lambda: _seconds_at_most(plan, workshop, assignment))
         if seconds is not None:
             announce(seconds)
+    partial = True
     try:
         _gather(evidence, plan, workshop, assignment)
+        partial = False
+        evidence.exhibits = _exhibits(evidence, plan, workshop, threat)
     except KeyboardInterrupt as interrupt:
-        raise AuditInterrupted(compose_report(assignment, evidence, partial=True)) from interrupt
+        raise AuditInterrupted(compose_report(assignment, evidence, partial=partial)) from interrupt
     return compose_report(assignment, evidence)
 
 
@@ -216,15 +219,12 @@ def _gather(evidence: Evidence, plan: Plan, workshop: Workshop, assignment: Assi
         evidence.asides += outcomes
     if evidence.has_steady_gradients:
         _probe_gradients(evidence, plan, workshop, threat)
-    evidence.exhibits = workshop.batching.run(
-        lambda: gather_exhibits(
-            plan,
-            workshop,
-            threat,
-            evidence.outcomes_at(threat.epsilon),
-            clean=evidence.clean,
-            worst=evidence.standing(threat.epsilon),
-        )
+
+
+def _exhibits(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel) -> Exhibits:
+    outcomes, worst = evidence.outcomes_at(threat.epsilon), evidence.standing(threat.epsilon)
+    return workshop.batching.run(
+        lambda: gather_exhibits(plan, workshop, threat, outcomes, clean=evidence.clean, worst=worst)
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from smdguard.attacks import APGD, FGSM, PGD, MemberReweighing, Square, Unsuspicious
-from smdguard.auditing import AuditInterrupted, audit
+from smdguard.auditing import AuditInterrupted, audit, evaluate
 from smdguard.auditing.batching import Batching
 from smdguard.auditing.fingerprint import fingerprint
 from smdguard.auditing.partial_results import PartialResults
@@ -269,6 +269,19 @@ def test_ctrl_c_leaves_a_partial_report() -> None:
     assert report.partial
     assert [result.name for result in report.attacks] == ["FGSM"]
     assert report.worst_case.robust_accuracy == report.attacks[0].robust_accuracy
+
+
+def test_ctrl_c_after_all_attacks_costs_no_more_than_the_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run()
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "gather_exhibits", stop)
+    with pytest.raises(AuditInterrupted) as caught:
+        run()
+    assert whole.exhibits is not None
+    assert caught.value.report == dataclasses.replace(whole, exhibits=None, seconds=caught.value.report.seconds)
 
 
 def test_a_partial_report_has_no_radius_that_was_not_attacked() -> None:
