@@ -297,6 +297,13 @@ class AuditReport:
     class_names: tuple[str, ...] = ()
 
     @property
+    def whole_curve(self) -> tuple[CurvePoint, ...]:
+        """The curve from radius 0 on, where it is the clean accuracy; empty where there is no curve."""
+        if not self.curve or self.curve[0].epsilon == 0:
+            return self.curve
+        return (CurvePoint(0.0, self.clean_accuracy), *self.curve)
+
+    @property
     def is_steady(self) -> bool:
         """Whether an image gets the same answer each time; where it does not, every figure is one draw."""
         return all(finding.check not in (RANDOM_OUTPUT, DEPENDS_ON_BATCH) for finding in self.findings)

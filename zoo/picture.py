@@ -5,7 +5,7 @@ import dataclasses
 from smdguard import render
 from smdguard.hub import find_model
 from smdguard.model_folder import AUDIT
-from smdguard.report import AuditReport, Baseline, CurvePoint
+from smdguard.report import AuditReport, Baseline
 
 FILE = "accuracy.png"
 MODEL, BASELINE = "smd-lenet-mnist", "naive-lenet-mnist"
@@ -13,15 +13,10 @@ MODEL, BASELINE = "smd-lenet-mnist", "naive-lenet-mnist"
 
 def accuracy_picture() -> bytes:
     """The PNG, drawn from the audits of the two."""
-    audited, undefended = (_from_zero_on(_audit_of(model)) for model in (MODEL, BASELINE))
-    shown = Baseline(BASELINE, undefended.preset, undefended.num_images, undefended.curve)
+    audited, undefended = (_audit_of(model) for model in (MODEL, BASELINE))
+    shown = Baseline(BASELINE, undefended.preset, undefended.num_images, undefended.whole_curve)
     return render.figure_files(dataclasses.replace(audited, baseline=shown))["curve.png"]
 
 
 def _audit_of(name: str) -> AuditReport:
     return render.read_report(find_model(name).path / AUDIT)
-
-
-def _from_zero_on(report: AuditReport) -> AuditReport:
-    """The report with the clean accuracy at the start of its curve."""
-    return dataclasses.replace(report, curve=(CurvePoint(0.0, report.clean_accuracy), *report.curve))

@@ -241,18 +241,16 @@ def _baseline(config: "ModelConfig", threat: "ThreatModel") -> "Baseline | None"
     """The curve of an undefended ensemble of the same kind, as the zoo's audit of it has it."""
     from smdguard.companions import read_baseline_audit
     from smdguard.render import parse_report
-    from smdguard.report import Baseline, CurvePoint
+    from smdguard.report import Baseline
 
     found = read_baseline_audit(config)
     if found is None:
         return None
     name, content = found
     audited = parse_report(content, f"the audit of {name}")
-    curve = tuple(point for point in audited.curve if point.epsilon <= threat.epsilon)
-    if not curve or audited.threat.norm != threat.norm:
+    curve = tuple(point for point in audited.whole_curve if point.epsilon <= threat.epsilon)
+    if len(curve) < 2 or audited.threat.norm != threat.norm:
         return None
-    if curve[0].epsilon > 0:
-        curve = (CurvePoint(0.0, audited.clean_accuracy), *curve)
     return Baseline(name, audited.preset, audited.num_images, curve)
 
 

@@ -23,11 +23,11 @@ _LABEL_WIDTH = 14
 @styled()
 def accuracy_curve(report: AuditReport) -> Figure | None:
     """Accuracy against epsilon with its Wilson band, and an undefended baseline where there is one."""
-    if len(report.curve) < 2:
+    if len(report.whole_curve) < 2:
         return None
     figure = Figure(figsize=(4.6, 3.6), layout="constrained")
     axes = figure.subplots()
-    _draw_curve(axes, report.curve, _shortened(report.model), BLUE, "o-")
+    _draw_curve(axes, report.whole_curve, _shortened(report.model), BLUE, "o-")
     if report.baseline is not None:
         _draw_curve(axes, report.baseline.curve, baseline_label(report), ORANGE, "s--")
     change = "largest change of a pixel" if report.threat.norm == "linf" else "length of the change"

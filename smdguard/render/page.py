@@ -76,7 +76,7 @@ def _curve(report: AuditReport) -> _Figure | None:
         "Accuracy in the worst case over all attacks, for changes of growing size. The shaded bands are 95 % Wilson "
         "bounds. The curves end at the largest change that was tried; a large enough one fools every model."
     )
-    curves, baseline = {"accuracy": _shares(report.curve)}, report.baseline
+    curves, baseline = {"accuracy": _shares(report.whole_curve)}, report.baseline
     if baseline is not None:
         caption += (
             f" {baseline.name} is an ensemble of the same architecture, trained on the same data without any defence; "

@@ -67,6 +67,11 @@ def test_a_single_radius_is_no_curve(full: AuditReport) -> None:
     assert figures.accuracy_curve(dataclasses.replace(full, curve=full.curve[:1])) is None
 
 
+def test_curve_begins_with_the_clean_accuracy(full: AuditReport) -> None:
+    (axes,) = drawn(figures.accuracy_curve, dataclasses.replace(full, curve=full.curve[1:])).axes
+    assert list(zip(*axes.lines[0].get_data(), strict=True))[:2] == [(0.0, full.clean_accuracy.value), (0.1, 0.4)]
+
+
 def test_curve_shows_both_models_with_bands(full: AuditReport) -> None:
     figure = drawn(figures.accuracy_curve, full)
     (axes,) = figure.axes
