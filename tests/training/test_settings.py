@@ -16,17 +16,28 @@ CPU = torch.device("cpu")
 SHORT: dict[str, Any] = {"num_epochs": 1, "batch_size": 64, "num_calibration_images": 32, "num_members": 2}
 
 
-def trained(folder: Path, data: TrainingData, **changes: Any) -> torch.Tensor:
-    train(recipe_for("naive-lenet-mnist", **SHORT | changes), data, folder, device=CPU)
+def trained(folder: Path, data: TrainingData, name: str = "naive-lenet-mnist", **changes: Any) -> torch.Tensor:
+    train(recipe_for(name, **SHORT | changes), data, folder, device=CPU)
     return torch.cat([tensor.flatten() for tensor in load_file(folder / WEIGHTS).values()])
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"learning_rate_schedule": "one-cycle"}, {"learning_rate": 2e-3}, {"weight_decay": 0.1}, {"augmentation": True}],
+    ("name", "changes"),
+    [
+        ("naive-lenet-mnist", {"learning_rate_schedule": "one-cycle"}),
+        ("naive-lenet-mnist", {"learning_rate": 2e-3}),
+        ("naive-lenet-mnist", {"weight_decay": 0.1}),
+        ("naive-lenet-mnist", {"augmentation": True}),
+        ("naive-lenet-mnist", {"negative_slope": 0.1}),
+        ("naive-lenet-mnist", {"precision": "bfloat16"}),
+        ("naive-lenet-mnist", {"adversary": "pgd", "adversary_parameters": {"num_steps": 1}}),
+        # With a warm-up the first steps meet a part of the radius alone.
+        ("naive-lenet-mnist-at", {"adversary_parameters": {"warm_up": 0.0}}),
+        ("smd-lenet-mnist", {"parameters": {"weight": 0.5}}),
+    ],
 )
-def test_a_setting_changes_the_weights(changes: dict[str, Any], data: TrainingData, tmp_path: Path) -> None:
-    usual, changed = trained(tmp_path / "usual", data), trained(tmp_path / "changed", data, **changes)
+def test_a_setting_changes_the_weights(name: str, changes: dict[str, Any], data: TrainingData, tmp_path: Path) -> None:
+    usual, changed = trained(tmp_path / "usual", data, name), trained(tmp_path / "changed", data, name, **changes)
     assert not torch.equal(usual, changed)
 
 
