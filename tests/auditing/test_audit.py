@@ -148,6 +148,17 @@ def test_transfer_matrix_has_a_row_for_each_member_that_was_attacked_and_a_colum
     assert report.transfer.members == ((0.0, 1.0), (0.0, 0.0))
 
 
+@pytest.mark.parametrize(("rows", "expected"), [(slice(2, 6), 1.0), (slice(0, 6), 0.0)])
+def test_what_fools_a_surrogate_counts_where_it_fools_the_audited_model(rows: slice, expected: float) -> None:
+    labels = torch.arange(40) % 2
+    images = (0.45 + 0.1 * labels).view(-1, 1, 1, 1).expand(-1, 1, 6, 6)
+    model, surrogate = (Ensemble([Brightness(seen)], mean=[0.5], std=[0.25]).eval() for seen in (slice(0, 2), rows))
+    threat = ThreatModel("linf", 0.1)
+    report = audit(model, images, labels, threat, attacks=[PGD()], surrogates={"other": surrogate})
+    (transferred,) = [result for result in report.attacks if result.access == "black-box"]
+    assert (transferred.source, transferred.robust_accuracy.value) == ("other", expected)
+
+
 class Contrast(nn.Module):
     """The second class is what is far from the data set's mean, wherever that lies."""
 
@@ -360,8 +371,18 @@ class Wavering(nn.Module):
         return stripes_model()(images) + 0.01 * torch.randn(len(images), 2)
 
 
-@pytest.mark.parametrize("model", [stripes_model(), Stray(), Wavering()])
-def test_progress_reaches_its_total(model: nn.Module) -> None:
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (stripes_model(), {}),
+        (Stray(), {}),
+        (Wavering(), {}),
+        # The members meet all five attacks at the largest radius and the first of them at the other.
+        (Ensemble([Stripes(), Stripes()], mean=[0.0], std=[1.0]), {"attacks": "paper"}),
+        (stripes_model(), {"surrogates": {"other": stripes_model()}}),
+    ],
+)
+def test_progress_reaches_its_total(model: nn.Module, options: dict[str, Any]) -> None:
     heard: list[tuple[int, int]] = []
-    run(model.eval(), epsilons=[0.0, 0.05], progress=lambda done, total, _: heard.append((done, total)))
+    run(model.eval(), epsilons=[0.0, 0.05], progress=lambda done, total, _: heard.append((done, total)), **options)
     assert heard[-1][0] == heard[-1][1] == len(heard)
