@@ -1,11 +1,11 @@
 """How long an audit is said to take is no less than what it asks of the models."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, get_args
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from smdguard.attacks import (
     APGD,
@@ -28,6 +28,7 @@ from smdguard.auditing.crafting import SHARD_SIZE
 from smdguard.auditing.duration import Calls, Pace, calls_at_most, seconds_at_most
 from smdguard.auditing.plan import Plan
 from smdguard.auditing.presets import Preset
+from smdguard.ensemble import Ensemble
 from smdguard.threat import ThreatModel
 
 NUM_CLASSES = 4
@@ -142,6 +143,21 @@ def test_seconds_count_surrogates_and_probes() -> None:
     assert direct == (100 + 1) + probes
     # They are made wherever there are gradients, whatever the attacks ask for.
     assert seconds(plan_of(Square(num_queries=9))) == 2 * 11 + probes
+
+
+def test_seconds_count_attacks_on_members_and_on_the_suspicion() -> None:
+    ensemble = Ensemble([nn.Identity(), nn.Identity()], mean=[0.0], std=[1.0])
+    preset = Preset((FGSM(),), on_members=(PGD(num_steps=2), FGSM()))
+    plain = Plan(ensemble, "model", preset, surrogates={})
+    with_members = replace(plain, members={"first": Counting(), "second": Counting()})
+    with_suspicion = replace(with_members, suspicion_threshold=0.1)
+    three = [seconds(plan, SHARD_SIZE + 1, num_radii=3) for plan in (plain, with_members, with_suspicion)]
+    assert three[0] is not None
+    # Two shards of two members, which meet PGD at all three radii and FGSM at the largest.
+    on_members = 2 * 2 * (3 * (2 * 1000 + 1) + (1000 + 1))
+    # A start and 20 steps, and the same towards each of three classes, on the probed images at the largest radius.
+    on_suspicion = (21 * 100 + 1 + 1) + (3 * 21 * 100 + 4 + 1)
+    assert three[1:] == [three[0] + on_members, three[0] + on_members + on_suspicion]
 
 
 @dataclass(frozen=True)
