@@ -42,6 +42,13 @@ def test_what_stands_is_believed_where_nothing_speaks_against_it() -> None:
     assert judged(found="gradient_masking")[0] == "robust"
 
 
+# The lower bounds of 113 and 114 of 200 are 49.6 and 50.1 %, those of 88 and 89 are 37.3 and 37.8 %.
+@pytest.mark.parametrize(("clean", "worst"), [(200, 114), (150, 89)])
+def test_robust_is_what_certainly_keeps_half_of_the_clean_accuracy(clean: int, worst: int) -> None:
+    assert judged(clean=clean, worst=worst)[0] == "robust"
+    assert judged(clean=clean, worst=worst - 1)[0] == "fragile"
+
+
 @pytest.mark.parametrize(
     ("doubt", "reason"),
     [
