@@ -73,6 +73,16 @@ def test_random_start_fills_the_ball_evenly(norm: str) -> None:
         assert (radius <= share).double().mean().item() == pytest.approx(share**2, abs=0.015)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_random_start_favours_no_direction(norm: str) -> None:
+    images = torch.full((20_000, 1, 1, 2), 0.5)
+    threat = ThreatModel(norm=norm, epsilon=0.2)  # type: ignore[arg-type]
+    offset = (threat.random_start(images, torch.Generator().manual_seed(0)) - images).flatten(1) / threat.epsilon
+    assert offset.mean(dim=0).abs().max() < 0.02
+    spread = offset.T @ offset / offset.square().sum() * 2
+    torch.testing.assert_close(spread, torch.eye(2), atol=0.03, rtol=0)
+
+
 @given(threats, seeds)
 def test_ascent_direction_climbs_at_least_as_fast_as_any_other(threat: ThreatModel, seed: int) -> None:
     gradient = pair(seed)[1]
