@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from smdguard.attacks import Square
 from smdguard.attacks.attack import is_fooled
 from smdguard.attacks.losses import margin
-from smdguard.attacks.square import _double_pyramids, _Draw
+from smdguard.attacks.square import _double_pyramids, _Draw, _move_energy, _tiles
 from smdguard.threat import Norm, ThreatModel
 from tests.attacks.crafting import craft
 
@@ -43,6 +43,17 @@ def test_comes_close_to_the_optimum_of_a_linear_model(norm: Norm, share: float, 
     risen = margin(model(adversarial), labels) - margin(model(images), labels)
     assert (risen <= optimum + 1e-9).all()
     assert (risen >= share * optimum).all()
+
+
+@pytest.mark.parametrize("num_channels", [1, 3])
+def test_what_the_box_cuts_off_an_l2_change_is_spent_elsewhere(num_channels: int) -> None:
+    model, threat = linear_model(num_channels), ThreatModel("l2", 0.3)
+    black_and_white = (grey_images(4, num_channels) > 0.5).double()
+    # Nothing is fooled, and the search runs to its end.
+    model[1].bias.data = torch.tensor([1e3, 0.0], dtype=torch.float64)
+    labels = torch.zeros(4, dtype=torch.long)
+    adversarial = craft(Square(num_queries=300), model, black_and_white, labels, threat)
+    assert (threat.distance(black_and_white, adversarial) >= 0.95 * threat.epsilon).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 12), (1, 3, 3), (1, 1, 1), (2, 4, 4)])
@@ -151,3 +162,16 @@ def test_double_pyramids_have_length_one_and_two_signs(size: int) -> None:
     if size > 1:
         assert (windows.amin(dim=(2, 3)) < 0).all()
         assert (windows.amax(dim=(2, 3)) > 0).all()
+
+
+def test_a_move_under_l2_clears_a_window_and_changes_no_channels_length() -> None:
+    images, threat = grey_images(4, num_channels=2), ThreatModel("l2", 0.3)
+    draw = _Draw(4, torch.Generator().manual_seed(0), torch.arange(4), images.dtype)
+    before = _tiles(images, threat, draw)
+    after = _move_energy(images, before, threat, 0.1, draw)
+    lengths = [(changed - images).square().sum(dim=(2, 3)) for changed in (before, after)]
+    torch.testing.assert_close(lengths[1], lengths[0])
+    cleared = (before != images) & (after == images)
+    assert cleared.flatten(1).any(dim=1).all()
+    # Two windows of three by three pixels.
+    assert ((before != after).sum(dim=(2, 3)) <= 2 * 3 * 3).all()
