@@ -18,6 +18,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from smdguard.architectures import LeNet5
 from smdguard.datasets import LabelledImages
@@ -150,6 +151,15 @@ def test_initial_weights_are_where_the_training_starts(
     recipe = recipe_for("naive-lenet-mnist", **SHORT, init="naive", learning_rate=1e-12, weight_decay=0.0)
     train(recipe, data, tmp_path, device=CPU, origins=origins)
     torch.testing.assert_close(weights(tmp_path), weights(origins["naive-s0"]))
+
+
+def test_a_one_cycle_has_its_peak_at_three_tenths_and_no_step_in_vain(data: TrainingData, tmp_path: Path) -> None:
+    changes = {"num_epochs": 3, "batch_size": len(data.train.images) // 3, "learning_rate_schedule": "one-cycle"}
+    recipe = recipe_for("naive-lenet-mnist", **SHORT | changes, learning_rate=0.021)
+    rates: list[float] = []
+    with register_optimizer_step_pre_hook(lambda adam, *_: rates.append(adam.param_groups[0]["lr"])):
+        train(recipe, data, tmp_path, device=CPU)
+    assert rates == pytest.approx([0.007, 0.014, 0.021, 0.018, 0.015, 0.012, 0.009, 0.006, 0.003])
 
 
 def test_an_origin_of_another_size_is_refused(data: TrainingData, origins: dict[str, Path], tmp_path: Path) -> None:
