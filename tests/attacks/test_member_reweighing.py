@@ -69,6 +69,18 @@ def test_blend_by_hand() -> None:
     torch.testing.assert_close(blended, torch.tensor([expected], dtype=torch.float64))
 
 
+def test_scales_and_weights_of_the_blend_are_constants_to_its_gradient() -> None:
+    logits = torch.tensor([[[20.0, 0.0]], [[3.0, 0.0]]], dtype=torch.float64, requires_grad=True)
+    output = torch.tensor([[-0.5, -2.5]], dtype=torch.float64, requires_grad=True)
+    label = torch.tensor([0])
+    of_label = blend(logits, output, label, 0.75)[0, 0]
+    by_logits, by_output = torch.autograd.grad(of_label, (logits, output))
+    # The members' logits are halved before they are weighed, and so is the output.
+    weights = member_weights(logits.detach() / 2, label)
+    torch.testing.assert_close(by_logits, torch.stack([0.75 * weights / 2, torch.zeros_like(weights)], dim=-1))
+    torch.testing.assert_close(by_output, torch.tensor([[0.25 / 2, 0.0]], dtype=torch.float64))
+
+
 def test_all_members_wrong_leaves_the_ensemble_to_be_climbed() -> None:
     logits = torch.tensor([[[0.9, 1.0, -5.0]], [[0.9, -5.0, 1.0]]]).requires_grad_()
     output = logits.softmax(-1).mean(0).log()

@@ -20,6 +20,7 @@ EPSILON, NUM_STEPS, STEP_RATIO, NUM_IMAGES = 0.2, 10, 0.1, 40
 STEP_SIZE = EPSILON * STEP_RATIO
 THREAT = ThreatModel(norm="linf", epsilon=EPSILON)
 SETTINGS = {"early_stop": False, "num_steps": NUM_STEPS, "step_ratio": STEP_RATIO}
+with_decays = pytest.mark.parametrize("decay", [1.0, 0.5])
 
 
 @pytest.fixture(scope="module", params=["naive-lenet-mnist", "smd-lenet-mnist"])
@@ -64,10 +65,11 @@ class TestTorchattacks:
         theirs = self.run(torchattacks.BIM(ensemble, eps=EPSILON, alpha=STEP_SIZE, steps=NUM_STEPS), data)
         assert_same(ours(BIM(**SETTINGS), ensemble, data), theirs, ensemble)
 
-    def test_mim(self, ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> None:
-        theirs = self.run(torchattacks.MIFGSM(ensemble, eps=EPSILON, alpha=STEP_SIZE, steps=NUM_STEPS, decay=1.0), data)
+    @with_decays
+    def test_mim(self, ensemble: Ensemble, data: tuple[Tensor, Tensor], decay: float) -> None:
+        attack = torchattacks.MIFGSM(ensemble, eps=EPSILON, alpha=STEP_SIZE, steps=NUM_STEPS, decay=decay)
         # Theirs divides by the mean of the gradient's absolute values, ours by their sum: the same direction.
-        assert_same(ours(MIM(**SETTINGS), ensemble, data), theirs, ensemble)
+        assert_same(ours(MIM(**SETTINGS, decay=decay), ensemble, data), self.run(attack, data), ensemble)
 
     def test_pgd_from_the_same_start(self, ensemble: Ensemble, data: tuple[Tensor, Tensor], start: Tensor) -> None:
         attack = torchattacks.PGD(ensemble, eps=EPSILON, alpha=STEP_SIZE, steps=NUM_STEPS, random_start=True)
@@ -91,15 +93,16 @@ class TestFoolbox:
         attack = foolbox.attacks.LinfBasicIterativeAttack(abs_stepsize=STEP_SIZE, steps=NUM_STEPS, random_start=False)
         assert_same(ours(BIM(**SETTINGS), ensemble, data), self.run(attack, ensemble, data), ensemble)
 
-    def test_mim(self, ensemble: Ensemble, data: tuple[Tensor, Tensor]) -> None:
+    @with_decays
+    def test_mim(self, ensemble: Ensemble, data: tuple[Tensor, Tensor], decay: float) -> None:
         class Dong(foolbox.attacks.LinfMomentumIterativeFastGradientMethod):
             """Theirs adds up the gradients' signs; the paper divides each gradient by its L1 norm."""
 
             def normalize(self, gradients, *, x, bounds):
                 return gradients / gradients.abs().sum(axis=(1, 2, 3), keepdims=True)
 
-        attack = Dong(abs_stepsize=STEP_SIZE, steps=NUM_STEPS, random_start=False)
-        assert_same(ours(MIM(**SETTINGS), ensemble, data), self.run(attack, ensemble, data), ensemble)
+        attack = Dong(momentum=decay, abs_stepsize=STEP_SIZE, steps=NUM_STEPS, random_start=False)
+        assert_same(ours(MIM(**SETTINGS, decay=decay), ensemble, data), self.run(attack, ensemble, data), ensemble)
 
     def test_pgd_from_the_same_start(self, ensemble: Ensemble, data: tuple[Tensor, Tensor], start: Tensor) -> None:
         attack = foolbox.attacks.LinfPGD(abs_stepsize=STEP_SIZE, steps=NUM_STEPS, random_start=True)
