@@ -3,11 +3,24 @@
 import inspect
 import subprocess
 import sys
-from typing import get_args
+from typing import Any, get_args
 
-from smdguard.attacks import APGD, FAB, PGD, Attack, MemberReweighing, Square, TargetedAPGD
+from smdguard.attacks import (
+    APGD,
+    BIM,
+    FAB,
+    FGSM,
+    MIM,
+    PGD,
+    RFGSM,
+    Attack,
+    MemberReweighing,
+    Square,
+    TargetedAPGD,
+)
 from smdguard.auditing import PRESETS, PresetName, audit
 from smdguard.auditing.duration import calls_at_most
+from smdguard.auditing.presets import Preset
 
 
 def test_every_name_is_a_preset_and_the_default_is_standard() -> None:
@@ -18,6 +31,16 @@ def test_every_name_is_a_preset_and_the_default_is_standard() -> None:
 def test_names_are_to_be_had_without_torch() -> None:
     code = "import sys; from smdguard.auditing import PresetName; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_paper_holds_the_papers_five_attacks_with_its_settings() -> None:
+    # The last iterate of every image; step_ratio and random_ratio are shares of epsilon.
+    plain: dict[str, Any] = {"loss": "ce", "targeted": False, "early_stop": False}
+    ten_steps: dict[str, Any] = {**plain, "num_steps": 10, "step_ratio": 0.1}
+    fgsm, rfgsm = FGSM(**plain), RFGSM(**plain, random_ratio=0.5)
+    pgd, bim, mim = PGD(**ten_steps, num_restarts=1), BIM(**ten_steps), MIM(**ten_steps, decay=1.0)
+    expected = Preset((fgsm, rfgsm, pgd, bim, mim), pursuits=(), on_members=(pgd, fgsm, rfgsm, bim, mim))
+    assert PRESETS["paper"]() == expected
 
 
 def test_full_holds_autoattacks_standard_set_and_all_of_standard() -> None:
