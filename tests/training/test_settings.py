@@ -1,6 +1,8 @@
 """Every setting of a recipe changes what is trained."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -16,8 +18,14 @@ CPU = torch.device("cpu")
 SHORT: dict[str, Any] = {"num_epochs": 1, "batch_size": 64, "num_calibration_images": 32, "num_members": 2}
 
 
-def trained(folder: Path, data: TrainingData, name: str = "naive-lenet-mnist", **changes: Any) -> torch.Tensor:
-    train(recipe_for(name, **SHORT | changes), data, folder, device=CPU)
+def trained(
+    folder: Path,
+    data: TrainingData,
+    name: str = "naive-lenet-mnist",
+    origins: Mapping[str, Path] = MappingProxyType({}),
+    **changes: Any,
+) -> torch.Tensor:
+    train(recipe_for(name, **SHORT | changes), data, folder, device=CPU, origins=origins)
     return torch.cat([tensor.flatten() for tensor in load_file(folder / WEIGHTS).values()])
 
 
@@ -51,3 +59,14 @@ def test_the_seed_decides_the_first_weights_and_the_order(data: TrainingData, tm
         train(recipe, data, tmp_path / f"ended-{seed}", device=CPU, origins={f"naive-s{seed}": tmp_path / "first-0"})
         ended.append(load_file(tmp_path / f"ended-{seed}" / WEIGHTS)["members.0.fc1.weight"])
     assert not torch.equal(*ended)
+
+
+def test_each_hold_out_ensemble_decides_the_weights(data: TrainingData, tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        trained(tmp_path / f"naive-{seed}", data, seed=seed)
+    attacked: dict[str, Any] = {"holdouts": ("naive-s1", "naive-s2"), "adversary_parameters": {"num_steps": 1}}
+    ended = []
+    for number, seeds in enumerate([(1, 2), (1, 2), (3, 2), (1, 3)]):
+        origins = {name: tmp_path / f"naive-{seed}" for name, seed in zip(attacked["holdouts"], seeds, strict=True)}
+        ended.append(trained(tmp_path / f"ended-{number}", data, "naive-lenet-mnist-eat", origins, **attacked))
+    assert [torch.equal(ended[0], other) for other in ended[1:]] == [True, False, False]
