@@ -13,6 +13,7 @@ from torch import Tensor, distributed
 from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
+from smdguard.backends.torch import torch_device
 from smdguard.errors import BackendError, SmdguardError
 
 # Longer than any process is ahead of the others, which is by what the first one writes at the end.
@@ -156,32 +157,29 @@ class Several:
 
 
 @contextmanager
-def launched(device: torch.device) -> Iterator[Processes]:
+def launched(device: str) -> Iterator[Processes]:
     """The processes that torchrun has started, of which this is one; this one alone where it has started none.
 
     Only the first prints what happens, and only the first to fail says why. Tensors on a GPU travel by NCCL, others
     by gloo.
 
     Args:
-        device: Where to train; on CUDA each process has a GPU of its own.
+        device: Where to train: "auto", "cpu" or "cuda", which from here on stands for a GPU of this process's own.
 
     Raises:
-        BackendError: There are fewer GPUs than processes, or PyTorch has no NCCL.
+        BackendError: There is no GPU, there are fewer than processes, or PyTorch has no NCCL.
         LostProcessError: Not all processes could be reached.
         SystemExit: This process fails after another one.
     """
     if not distributed.is_torchelastic_launched():
         yield ALONE
         return
-    if device.type == "cuda" and not distributed.is_nccl_available():
-        raise BackendError("several GPUs talk through NCCL, which this PyTorch lacks; use --device cpu, or one process")
     with _answered():
         store, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
-        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
     try:
-        if device.type == "cuda":
-            _take_gpu()
+        backend = _backend_for(device)
+        with _answered():
+            distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=_PATIENCE)
         with _silent(rank > 0):
             yield Several()
     except BaseException:
@@ -193,15 +191,23 @@ def launched(device: torch.device) -> Iterator[Processes]:
     distributed.destroy_process_group()
 
 
-def _take_gpu() -> None:
-    """Make this process's GPU the one that "cuda" stands for."""
-    num_gpus, num_processes = torch.cuda.device_count(), int(os.environ["LOCAL_WORLD_SIZE"])
+def _backend_for(device: str) -> str:
+    """What tensors travel by; where there are GPUs to train on, "cuda" becomes this process's own."""
+    rank, num_processes = (int(os.environ[name]) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    num_gpus = torch.cuda.device_count()
+    # Before "cuda" is tried out: by default it is the first GPU, of which every process would take memory.
+    if device != "cpu" and rank < num_gpus:
+        torch.cuda.set_device(rank)
+    if torch_device(device).type == "cpu":
+        return "gloo"
+    if not distributed.is_nccl_available():
+        raise BackendError("several GPUs talk through NCCL, which this PyTorch lacks; use --device cpu, or one process")
     if num_processes > num_gpus:
         raise BackendError(
             f"{num_processes} processes need as many GPUs, and there are {num_gpus}; start torchrun with "
             f"--nproc-per-node {num_gpus}, or use --device cpu"
         )
-    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    return "cpu:gloo,cuda:nccl"
 
 
 @contextmanager

@@ -163,7 +163,7 @@ def bytes_of_a_step(method: str, division: Division, batch_size: int = 128) -> C
 
 def exact(folder: Path) -> None:
     """Every case divided in both ways, and in one process."""
-    with launched(CPU) as everyone:
+    with launched("cpu") as everyone:
         divisions = {parallel: Division(everyone, parallel) for parallel in get_args(Parallel)}
         sent = {
             f"{parallel} {method}": bytes_of_a_step(method, division)
@@ -186,7 +186,7 @@ def exact(folder: Path) -> None:
 
 def run_command(folder: Path, *options: str) -> None:
     run.load_training_data = lambda *_, **__: small_data()
-    own = ("--batch-size", "8", "--calibration", "0", "--output", str(folder / "model"))
+    own = ("--batch-size", "8", "--calibration", "0", "--device", "cpu", "--output", str(folder / "model"))
     training(["run", "smd-lenet-mnist", *own, *options])
 
 

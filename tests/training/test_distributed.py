@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, distributed
+from torch.distributed import HashStore
 
 from smdguard.architectures import ARCHITECTURES
 from smdguard.ensemble import Ensemble
@@ -22,6 +23,7 @@ from smdguard.errors import BackendError, InvalidInputError
 from smdguard.guard import load
 from smdguard.model_folder import WEIGHTS
 from tests.training.divided import DIVIDED, NORMALISED
+from training import processes
 from training.batch import Batch
 from training.data import TrainingData
 from training.distributed import Division
@@ -200,14 +202,53 @@ def test_what_cannot_be_divided_is_refused(
 
 
 def test_without_torchrun_there_is_one_process() -> None:
-    with launched(CPU) as processes:
-        assert isinstance(processes, Alone)
+    with launched("cpu") as found:
+        assert isinstance(found, Alone)
 
 
-def test_gpus_without_nccl_are_refused_before_others_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def touched_gpus(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The GPUs that the second of two processes computes on, of two that are not there."""
+    current, touched = [0], []
+
+    def touch(_: str) -> torch.device:
+        touched.extend(current)
+        return torch.device("cuda")
+
     monkeypatch.setattr(distributed, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr(processes, "rendezvous", lambda *_, **__: iter([(HashStore(), 1, 2)]))
+    monkeypatch.setattr(processes, "_SECONDS_TO_SPEAK", 0.0)
+    monkeypatch.setattr(processes, "torch_device", touch)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", lambda index: current.__setitem__(0, index))
+    for name, value in {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    return touched
+
+
+def test_a_process_touches_no_gpu_but_its_own(touched_gpus: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(backend: str, **_: object) -> None:
+        raise InterruptedError(backend)
+
+    monkeypatch.setattr(distributed, "init_process_group", stop)
+    with pytest.raises(InterruptedError, match="nccl"), launched("auto"):
+        pass
+    assert touched_gpus == [1]
+
+
+def test_gpus_without_nccl_are_refused_before_others_are_waited_for(
+    touched_gpus: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(distributed, "is_nccl_available", lambda: False)
-    with pytest.raises(BackendError, match="NCCL, which this PyTorch lacks"), launched(torch.device("cuda")):
+    with pytest.raises(BackendError, match="NCCL, which this PyTorch lacks"), launched("cuda"):
+        pass
+    assert touched_gpus == [1]
+
+
+def test_fewer_gpus_than_processes_are_refused(touched_gpus: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "is_nccl_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    with pytest.raises(BackendError, match="2 processes need as many GPUs, and there are 1"), launched("cuda"):
         pass
 
 
@@ -256,9 +297,10 @@ def test_the_figures_of_the_page() -> None:
 @pytest.mark.slow
 def test_torchrun_makes_a_model(image_folder: Path, data: TrainingData, tmp_path: Path) -> None:
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "training", "run"]
-    options = ["--epochs", "1", "--data-root", str(image_folder), "--output", str(tmp_path / "model")]
+    options = ["--epochs", "1", "--calibration", "0", "--device", "cpu"]
+    options += ["--data-root", str(image_folder), "--output", str(tmp_path / "model")]
     result = subprocess.run(
-        [sys.executable, *launch, "smd-lenet-mnist", "--parallel", "members", "--calibration", "0", *options],
+        [sys.executable, *launch, "smd-lenet-mnist", "--parallel", "members", *options],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -157,8 +157,8 @@ def run(
     """
     # Weight decay drives unused weights to numbers so small that a CPU takes many times as long over them.
     torch.set_flush_denormal(True)
-    with launched(torch_device(device)) as processes:
-        division = Division(processes, parallel)
+    with launched(device) as processes:
+        place, division = torch_device(device), Division(processes, parallel)
         processes.once(partial(_require_fresh, output, resume))
         origins = dict(identify(model) for model in holdouts)
         changes |= {"holdouts": tuple(origins) or None, "init": init}
@@ -195,8 +195,8 @@ def run(
         processes.in_turn(partial(claim, output, recipe))
         for origin, prerequisite in recipe.prerequisites().items():
             origins[origin] = output / origin
-            _train(prerequisite, data, origins[origin], device, evaluate_every, {}, division)
-        config = _train(recipe, data, output, device, evaluate_every, origins, division)
+            _train(prerequisite, data, origins[origin], place, evaluate_every, {}, division)
+        config = _train(recipe, data, output, place, evaluate_every, origins, division)
         click.echo(f"{recipe.name}: {config.clean_accuracy:.2%} of the test images right; the model is in {output}")
 
 
@@ -223,7 +223,7 @@ def _train(
     recipe: Recipe,
     data: TrainingData,
     folder: Path,
-    device: str,
+    device: torch.device,
     evaluate_every: int | None,
     origins: Mapping[str, Path],
     division: Division,
@@ -234,7 +234,7 @@ def _train(
             recipe,
             data,
             folder,
-            device=torch_device(device),
+            device=device,
             report=bar.report,
             measure=monitor,
             origins=origins,
