@@ -476,7 +476,7 @@ def test_a_killed_process_loses_nothing(image_folder: Path, tmp_path: Path) -> N
     recipe = Recipe.model_validate(
         recipe_for("smd-lenet-mnist").model_dump() | {"num_epochs": 8, "num_calibration_images": 0}
     )
-    options = ["--data-root", str(image_folder), "--output", str(tmp_path / "cut")]
+    options = ["--device", "cpu", "--data-root", str(image_folder), "--output", str(tmp_path / "cut")]
     command = [sys.executable, "-m", "training", "run", "smd-lenet-mnist", "--epochs", "8", "--calibration", "0"]
     root = Path(__file__).parents[2]
     process = subprocess.Popen(
