@@ -1,6 +1,7 @@
 """The processes of one training: those that torchrun has started, or this one alone."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -10,14 +11,18 @@ from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed import DistBackendError, DistNetworkError, DistStoreError
 from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
+from smdguard.auditing.batching import is_out_of_memory
 from smdguard.backends.torch import torch_device
 from smdguard.errors import BackendError, SmdguardError
 
 # Longer than any process is ahead of the others, which is by what the first one writes at the end.
 _PATIENCE = timedelta(minutes=10)
+# How gloo, NCCL, and PyTorch where it brings NCCL's processes together, word that another one is not there.
+_GONE = "gloo/transport|ncclRemoteError|application crash on rank|(NCCL|operation|wait) timeout"
 # torchrun ends all processes when the first one ends, so that has to be the one that says why.
 _SECONDS_TO_SPEAK = 3.0
 
@@ -167,7 +172,7 @@ def launched(device: str) -> Iterator[Processes]:
         device: Where to train: "auto", "cpu" or "cuda", which from here on stands for a GPU of this process's own.
 
     Raises:
-        BackendError: There is no GPU, there are fewer than processes, or PyTorch has no NCCL.
+        BackendError: There is no GPU, there are fewer than processes, or PyTorch has no NCCL; later, NCCL fails.
         LostProcessError: Not all processes could be reached.
         SystemExit: This process fails after another one.
     """
@@ -212,14 +217,18 @@ def _backend_for(device: str) -> str:
 
 @contextmanager
 def _answered() -> Iterator[None]:
-    """Say in one line that others are gone: torch.distributed raises a RuntimeError that names addresses."""
+    """Say in one line that others are gone, or what NCCL has met with: torch.distributed names addresses and files."""
     try:
         yield
     except RuntimeError as error:
-        raise LostProcessError(
-            f"another process of this training has stopped, or has not answered for {_PATIENCE.seconds // 60} minutes; "
-            "go on with --resume"
-        ) from error
+        if isinstance(error, (DistNetworkError, DistStoreError)) or re.search(_GONE, str(error)):
+            raise LostProcessError(
+                f"another process of this training has stopped, or has not answered for {_PATIENCE.seconds // 60} "
+                "minutes; go on with --resume"
+            ) from error
+        if isinstance(error, DistBackendError) and not is_out_of_memory(error):
+            raise BackendError(f"the GPUs cannot talk to each other: {' '.join(str(error).split())}") from error
+        raise
 
 
 @contextmanager

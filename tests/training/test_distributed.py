@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, distributed
-from torch.distributed import HashStore
+from torch.distributed import DistBackendError, DistStoreError, HashStore
 
 from smdguard.architectures import ARCHITECTURES
 from smdguard.ensemble import Ensemble
@@ -29,7 +30,7 @@ from training.data import TrainingData
 from training.distributed import Division
 from training.loop import train
 from training.objectives import OBJECTIVES
-from training.processes import Alone, launched
+from training.processes import Alone, LostProcessError, Several, launched
 from training.recipes import recipe_for
 
 ROOT = Path(__file__).parents[2]
@@ -109,6 +110,54 @@ def test_a_killed_process_stops_the_others(scenes: Path) -> None:
     assert spoken.splitlines()[-1].startswith("Error: another process of this training has stopped")
     assert "epoch 1 of 3" in spoken
     assert silent == ""
+
+
+NCCL = "NCCL error in: ProcessGroupNCCL.cpp:3690, {}, NCCL version 2.27.5\n{}\nLast error:\n{}"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (
+            RuntimeError("[gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:38302."),
+            LostProcessError,
+            "another process of this training has stopped",
+        ),
+        (
+            DistBackendError(NCCL.format("remote process exited", "ncclRemoteError: A call failed", "closed")),
+            LostProcessError,
+            "another process of this training has stopped",
+        ),
+        (DistStoreError("wait timeout after 600000ms, keys: /0"), LostProcessError, "or has not answered for 10 min"),
+        (
+            DistBackendError(NCCL.format("invalid usage", "ncclInvalidUsage: This usually", "Duplicate GPU detected")),
+            BackendError,
+            "the GPUs cannot talk to each other: NCCL error in: .* Last error: Duplicate GPU detected$",
+        ),
+        (
+            DistBackendError(NCCL.format("unhandled cuda error", "ncclUnhandledCudaError: Call", "out of memory")),
+            DistBackendError,
+            "out of memory$",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory."), torch.OutOfMemoryError, "CUDA out of memory"),
+        (RuntimeError("Tensors must be contiguous"), RuntimeError, "^Tensors must be contiguous$"),
+    ],
+)
+def test_only_what_others_have_done_is_told_of_them(
+    error: Exception, kind: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(distributed, "get_rank", lambda: 0)
+    monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
+    for function in ("all_reduce", "all_gather", "broadcast"):
+        monkeypatch.setattr(distributed, function, fail)
+    several = Several()
+    for call in (several.average, several.all_gather, partial(several.broadcast, source=0)):
+        with pytest.raises(kind, match=message) as caught:
+            call(torch.ones(2))
+        assert type(caught.value) is kind
 
 
 class Colleagues(Alone):
