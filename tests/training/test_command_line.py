@@ -229,6 +229,16 @@ def test_no_time_is_a_clean_stop(data: TrainingData, tmp_path: Path, monkeypatch
     )
 
 
+@pytest.mark.parametrize("command", [["run", "naive-lenet-mnist"], ["sweep", *TINY, "--time-limit", "0"]])
+def test_gpus_round_nothing_of_32_bits(
+    begun: list[Begun], data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setattr(sweep, "load_training_data", lambda *_, **__: data)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    assert invoke(*command, "--device", "cpu", "--output", tmp_path / "new").exit_code == 0
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_a_key_stops_it_with_one_line(data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def press(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

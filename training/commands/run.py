@@ -13,6 +13,7 @@ from smdguard.backends.torch import torch_device
 from smdguard.dataset_folders import TEST_SHARE, has_test_half
 from smdguard.manifest import ModelConfig, Precision
 from training.calibration import MIN_CALIBRATION_IMAGES
+from training.commands.arithmetic import set_arithmetic
 from training.commands.named_values import named_values
 from training.commands.progress import TrainingBar
 from training.data import TrainingData, load_training_data
@@ -155,8 +156,7 @@ def run(
     A NAME without network and data set, such as smd, trains on images of your own: --data-root holds
     train/CLASS/IMAGE and test/CLASS/IMAGE, and --architecture names the network.
     """
-    # Weight decay drives unused weights to numbers so small that a CPU takes many times as long over them.
-    torch.set_flush_denormal(True)
+    set_arithmetic()
     with launched(device) as processes:
         place, division = torch_device(device), Division(processes, parallel)
         processes.once(partial(_require_fresh, output, resume))

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
-import torch
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 from torch import distributed
 
 from smdguard.command_group import is_screen
+from training.commands.arithmetic import set_arithmetic
 from training.commands.comma_separated import CommaSeparated
 from training.commands.named_values import named_values
 from training.objectives import ADVERSARIES, OBJECTIVES
@@ -97,7 +97,7 @@ def sweep(
     """
     if distributed.is_torchelastic_launched():
         raise click.UsageError("a sweep is one process; start it without torchrun, which is for `run`")
-    torch.set_flush_denormal(True)  # As `run` does.
+    set_arithmetic()
     changes: dict[str, Any] = {
         "num_epochs": epochs,
         "learning_rate_schedule": schedule,
