@@ -31,6 +31,10 @@ class Stepper:
             ensemble.mean.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"
         )
         self._objective = recipe.build_objective()
+        # Now, as the search through all modules would be felt in every step.
+        self._weights = _trained(self.part)
+        # Batch normalisation's, without its counts of batches.
+        self._running_statistics = [buffer for buffer in self.part.members.buffers() if buffer.is_floating_point()]
         self.optimizer = torch.optim.Adam(
             _trained(ensemble), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
@@ -43,9 +47,10 @@ class Stepper:
         with self._mixed_precision:
             terms = self._objective(batch)
         # Naming the weights keeps the pass from also computing the images' gradients.
-        torch.stack(list(terms.values())).sum().backward(inputs=_trained(self.part))
+        torch.stack(list(terms.values())).sum().backward(inputs=self._weights)
         terms = {name: term.detach() for name, term in terms.items()}
-        self.division.images.average([*terms.values(), *self._gradients(), *self._running_statistics()])
+        gradients = [weight.grad for weight in self._weights if weight.grad is not None]
+        self.division.images.average([*terms.values(), *gradients, *self._running_statistics])
         self.optimizer.step()
         return terms
 
@@ -63,13 +68,6 @@ class Stepper:
         """
         if not all(weight.isfinite().all() for weight in _trained(self.ensemble)):
             raise TrainingDivergedError("a weight became infinite or not a number")
-
-    def _gradients(self) -> Iterator[Tensor]:
-        return (weight.grad for weight in _trained(self.part) if weight.grad is not None)
-
-    def _running_statistics(self) -> Iterator[Tensor]:
-        """Batch normalisation's, without its counts of batches."""
-        return (buffer for buffer in self.part.members.buffers() if buffer.is_floating_point())
 
     def _state_of(self, member: nn.Module) -> Iterator[Tensor]:
         """All that a checkpoint holds of a member, in the same order everywhere."""
