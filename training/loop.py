@@ -82,8 +82,9 @@ def train(
     require_divisible(recipe, data, division)
     # Now, as the checkout may move on in the hours that a training takes.
     commit, config_file = checkout_commit(), folder / CONFIG
-    ensemble, holdouts = initial_ensembles(recipe, origins)
-    stepper = Stepper(recipe, ensemble.to(device), [holdout.to(device) for holdout in holdouts], division)
+    stepper = within_memory(
+        partial(_begun, recipe, origins, device, division), partial(no_memory_to, "hold the ensembles", folder)
+    )
     # Last, so that what was refused before leaves no folder behind.
     division.everyone.in_turn(partial(claim, folder, recipe))
     if not config_file.exists():
@@ -102,12 +103,18 @@ def train(
             ) from None
         # Again, for a training that was cut between its last checkpoint and the metrics of that epoch.
         division.everyone.once(partial(_write_metrics, folder, progress))
+        write = partial(write_model, folder, recipe, stepper.ensemble, data, progress.commit)
         within_memory(
-            partial(division.everyone.once, partial(write_model, folder, recipe, ensemble, data, progress.commit)),
+            partial(division.everyone.once, write),
             partial(no_memory_to, "evaluate the trained ensemble", folder),
         )
     division.everyone.once(partial((folder / FILE_NAME).unlink, missing_ok=True))
     return read_record(ModelConfig, config_file)
+
+
+def _begun(recipe: Recipe, origins: Mapping[str, Path], device: torch.device, division: Division) -> Stepper:
+    ensemble, holdouts = initial_ensembles(recipe, origins)
+    return Stepper(recipe, ensemble.to(device), [holdout.to(device) for holdout in holdouts], division)
 
 
 def _moved(data: TrainingData, device: torch.device) -> TrainingData:

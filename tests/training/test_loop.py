@@ -442,6 +442,7 @@ def test_memory_that_runs_out_between_epochs_is_told(data: TrainingData, tmp_pat
 @pytest.mark.parametrize(
     ("place", "what"),
     [
+        ("smdguard.ensemble.Ensemble.to", "hold the ensembles"),
         ("training.loop.LabelledImages", "hold the images"),
         ("training.checkpoint._restore_optimizer", "restore the checkpoint"),
         ("training.finish.member_log_probabilities", "evaluate the trained ensemble"),
