@@ -83,6 +83,7 @@ def restore_checkpoint(
         progress = Progress(**json.loads(header["progress"]), generators=tuple(_part("generator", tensors).values()))
         ensemble.load_state_dict(_part("model", tensors))
         _restore_optimizer(optimizer, _part("optimizer", tensors))
+        device, made_on = ensemble.mean.device.type, header["device"]
     except (SafetensorError, ValueError, LookupError, TypeError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
@@ -94,8 +95,6 @@ def restore_checkpoint(
             f"{path} is of a training on other images, or on these in another order, of which it may have learned "
             "those that are held out here; go on with the same --data-root, or train anew in another folder"
         )
-    device = ensemble.mean.device.type
-    made_on = header.get("device", device)
     if progress.generators and made_on != device:
         raise InvalidInputError(
             f"{path} was left within an epoch on {made_on}, whose random numbers {device} does not have; go on "
