@@ -30,20 +30,19 @@ class EpochDraws:
     def __init__(self, recipe: Recipe, data: LabelledImages, division: Division, progress: Progress) -> None:
         order, second_order, draws, self.seed, draws_of_members = _seeds(recipe.seed, len(progress.epochs))
         device = data.images.device
-        self.generator, self._of_members = torch.Generator(device), _default_generator(device)
-        for generator, seed in ((self.generator, draws), (self._of_members, draws_of_members)):
-            generator.manual_seed(seed)
-        if progress.generators:
-            self.generator.set_state(progress.generators[0])
-            self._of_members.set_state(progress.generators[1])
+        self.generator = torch.Generator(device).manual_seed(draws)
+        of_members = [generator.manual_seed(draws_of_members) for generator in default_generators(device)]
+        self._generators = [self.generator, *of_members]
+        for generator, state in zip(self._generators, progress.generators, strict=False):
+            generator.set_state(state)
         self.first_pass, self.second_pass = (
             islice(_one_pass(recipe, data, division, seed), progress.num_steps, None) for seed in (order, second_order)
         )
 
     @property
-    def states(self) -> tuple[Tensor, Tensor]:
+    def states(self) -> tuple[Tensor, ...]:
         """Of the generators that the objective and the members draw from, for a checkpoint."""
-        return self.generator.get_state(), self._of_members.get_state()
+        return tuple(generator.get_state() for generator in self._generators)
 
 
 def _seeds(seed: int, epoch: int) -> list[int]:
@@ -51,9 +50,10 @@ def _seeds(seed: int, epoch: int) -> list[int]:
     return [int(word >> 1) for word in numpy.random.SeedSequence([seed, epoch]).generate_state(5, numpy.uint64)]
 
 
-def _default_generator(device: torch.device) -> torch.Generator:
-    """What members that draw, as dropout does, draw from."""
-    return torch.cuda.default_generators[device.index] if device.type == "cuda" else torch.default_generator
+def default_generators(device: torch.device) -> list[torch.Generator]:
+    """What members on a device draw from: dropout there, but what decides which layers to run often on the CPU."""
+    of_gpu = [torch.cuda.default_generators[device.index]] if device.type == "cuda" else []
+    return [*of_gpu, torch.default_generator]
 
 
 def _one_pass(recipe: Recipe, data: LabelledImages, division: Division, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
