@@ -1,13 +1,6 @@
 """Training on several devices: the processes divide each batch's images, or the ensemble's members.
 
-What one process sends to the others in a step, of N processes, 4 bytes a number:
-
-- data-parallel, 2 (N - 1) / N x the weights of all members: their gradients, reduced in a ring;
-- member-parallel, (N - 1) / N x M B C H W for each set of images that the members give to each other, that is one of
-  saliencies (smd, gal), of distilled images (dverge), both (smd-plus), or none (naive, adp); and for each set of images
-  that the members are shown their logits, M B K, or M (M - 1) B K of distilled ones.
-
-The first grows with the network, the second with the batch and the images. DISTRIBUTED.md has the figures.
+DISTRIBUTED.md says what they send to each other in a step, and which division pays when.
 
 Reference:
     Bogun, Kostadinov, Borth, "Saliency Diversified Deep Ensemble for Robustness to Adversaries", 2022, Eq. 4, after

@@ -1,10 +1,15 @@
 """How far a training is, how fast it goes and how long it has left, in one line."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 from training.recipes import Recipe
+
+
+def in_words(terms: Mapping[str, float]) -> str:
+    """Each term of the loss with its mean."""
+    return "  ".join(f"{name} {value:.4f}" for name, value in terms.items())
 
 
 class Pace:
@@ -24,8 +29,7 @@ class Pace:
         done, now = epoch * num_steps + step, self._clock()
         self._started = self._started or (done, now)
         first, started = self._started
-        text = "  ".join(f"{name} {value:.4f}" for name, value in terms.items())
-        text = f"epoch {epoch + 1} of {self._recipe.num_epochs}  {text}"
+        text = f"epoch {epoch + 1} of {self._recipe.num_epochs}  {in_words(terms)}"
         if done == first or now == started:
             return text
         rate = (done - first) / (now - started)

@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from smdguard.command_group import is_screen
+from training.pace import in_words
 from training.recipes import Recipe
 
 
@@ -32,7 +33,7 @@ class TrainingBar:
         self._progress.stop()
 
     def report(self, epoch: int, step: int, num_steps: int, terms: dict[str, float]) -> None:
-        text = "  ".join(f"{name} {value:.4f}" for name, value in terms.items())
+        text = in_words(terms)
         if self._progress.disable:
             if step == num_steps:
                 click.echo(f"{self._recipe.name}: epoch {epoch + 1} of {self._recipe.num_epochs}: {text}", err=True)
