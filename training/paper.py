@@ -87,6 +87,14 @@ def surrogate_name(recipe: Recipe, method: str) -> str:
     return recipe.model_copy(update={"method": method, "seed": 0 if recipe.seed == 1 else 1}).name
 
 
+def is_trained_alike(surrogate: Recipe, recipe: Recipe) -> bool:
+    """Whether a surrogate differs from a recipe in nothing but the seed, its method, and what comes with these."""
+    differ = {"seed", "init"}
+    if surrogate.method != recipe.method:
+        differ |= {"method", "parameters", "negative_slope"}
+    return surrogate.model_dump(exclude=differ) == recipe.model_dump(exclude=differ)
+
+
 def surrogate_names(recipe: Recipe) -> list[str]:
     """The two readings of the paper's black box: made on the naive ensemble and on one of the recipe's own method."""
     return list(dict.fromkeys(surrogate_name(recipe, method) for method in ("naive", recipe.method)))

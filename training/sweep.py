@@ -12,15 +12,16 @@ import torch
 from smdguard.backends.torch import torch_device
 from smdguard.datasets import LabelledImages, balanced_subset
 from smdguard.errors import IntegrityError, SmdguardError
+from smdguard.manifest import read_record
 from smdguard.model_folder import CONFIG
 from training.audits import PRESET, audit_run, read_audit, sources_of
 from training.data import TrainingData, load_training_data
 from training.loop import Report, train
 from training.monitor import Monitor
 from training.pace import Pace
-from training.paper import surrogate_names
+from training.paper import is_trained_alike, surrogate_names
 from training.plan import run_name, with_prerequisites
-from training.recipes import Recipe
+from training.recipes import RECIPE, Recipe
 
 _MAX_ATTEMPTS = 2
 # PyTorch says with a RuntimeError that memory or a device has run out.
@@ -70,7 +71,8 @@ class Sweep:
     """A plan, and how far it is.
 
     The next step is always the first thing in the plan's order that is not done. A model is audited as soon as it is
-    trained, and again once the surrogates that the plan trains for it are there.
+    trained, and again once the surrogates that the plan trains for it are there. Surrogates are only those that were
+    trained with the same settings.
 
     Args:
         wanted: What to train and audit, the most wanted first.
@@ -210,7 +212,16 @@ class Sweep:
         return bool(missing) and not any(map(self._is_to_be_trained, surrogate_names(self._runs[name])))
 
     def _surrogates_at_hand(self, name: str) -> list[str]:
-        return list(filter(self._is_finished, surrogate_names(self._runs[name])))
+        """Those that were trained as the run is: another sweep may have left some that were not."""
+        recipe = self._runs[name]
+        found = filter(self._is_finished, surrogate_names(recipe))
+        return [source for source in found if self._is_trained_as(recipe, source)]
+
+    def _is_trained_as(self, recipe: Recipe, source: str) -> bool:
+        try:
+            return is_trained_alike(read_record(Recipe, self.folder / source / RECIPE), recipe)
+        except IntegrityError:  # Its recipe is lost, and with it how it was trained.
+            return False
 
     def _is_finished(self, name: str) -> bool:
         return (self.folder / name / CONFIG).exists()

@@ -16,15 +16,16 @@ from smdguard.errors import BackendError, InvalidInputError
 from smdguard.files import write_atomically
 from smdguard.model_folder import AUDIT, CONFIG, WEIGHTS
 from smdguard.report import AuditReport
-from tests.training.finished_runs import config_of, finished_run, write_run
+from tests.training.finished_runs import config_of, finished_run
 from training import audits, sweep
 from training.audits import sources_of
 from training.checkpoint import FILE_NAME
 from training.data import TrainingData
 from training.pace import Pace
-from training.paper import ATTACKS, EPSILON, surrogate_names
+from training.paper import ATTACKS, EPSILON, is_trained_alike, surrogate_names
 from training.plan import wanted_recipes, with_prerequisites
-from training.recipes import Recipe, recipe_for
+from training.recipes import RECIPE, Recipe, recipe_for
+from training.start import claim
 from training.sweep import Summary, Sweep
 
 SHORT: dict[str, Any] = {"num_epochs": 2, "batch_size": 64, "num_calibration_images": 32, "num_members": 2}
@@ -199,7 +200,7 @@ class MadeUp:
     def _train(self, recipe: Recipe, data: TrainingData, folder: Path, **_: Any) -> Any:
         if not (folder / CONFIG).exists():
             self._note(f"train {folder.name}")
-            folder.mkdir(parents=True, exist_ok=True)
+            claim(folder, recipe)
             (folder / CONFIG).touch()
         return config_of(recipe)
 
@@ -210,7 +211,7 @@ class MadeUp:
 
 def _made_up_audit(folder: Path, surrogates: dict[str, Path], images: Any, **_: Any) -> AuditReport:
     run = finished_run(folder.name, black=dict.fromkeys(surrogates, 0.1), num_images=len(images.images))
-    write_run(run, folder.parent)
+    write_atomically(folder / AUDIT, render.serialise(run.report))
     return run.report
 
 
@@ -294,6 +295,32 @@ def test_an_audit_is_made_again_when_its_surrogates_are_there(tmp_path: Path, mo
     assert made_up.calls == []
     swept(tmp_path, plan(methods=["naive"]), num_audit_images=5)
     assert made_up.calls == [f"audit {naive} {naive}-s1"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "used"),
+    [({}, True), ({"num_epochs": 3}, False), ({"parameters": {"weight": 2.0}}, False), (None, False)],
+)
+def test_a_surrogate_of_another_way_to_train_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any] | None, used: bool
+) -> None:
+    """An earlier sweep into the same folder has left it, or one whose recipe is lost."""
+    made_up = MadeUp(monkeypatch)
+    swept(tmp_path, plan(methods=["smd"], seeds=[1], **changes or {}))
+    if changes is None:
+        (tmp_path / "smd-lenet-mnist-s1" / RECIPE).unlink()
+    made_up.calls.clear()
+    swept(tmp_path, plan(methods=["smd"], seeds=[0]))
+    audit = "audit smd-lenet-mnist smd-lenet-mnist-s1" if used else "audit smd-lenet-mnist"
+    assert made_up.calls == ["train smd-lenet-mnist", audit]
+
+
+@pytest.mark.parametrize("name", ["gal-lenet-mnist", "dverge-lenet-mnist-x5-eat", "naive-lenet-mnist-s3"])
+def test_surrogates_of_one_sweep_are_trained_alike(name: str) -> None:
+    recipe = recipe_for(name, num_epochs=7)
+    for surrogate in surrogate_names(recipe):
+        assert is_trained_alike(recipe_for(surrogate, num_epochs=7), recipe)
+        assert not is_trained_alike(recipe_for(surrogate), recipe)
 
 
 def test_what_an_earlier_sweep_has_finished_counts_when_time_is_up(
