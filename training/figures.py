@@ -63,7 +63,7 @@ class Curve:
     """A method's accuracy at each radius from 0 on, in percent, over the seeds."""
 
     method: str
-    num_seeds: int
+    runs: Sequence[FinishedRun]
     points: dict[float, Spread]
 
 
@@ -85,20 +85,20 @@ def accuracy_curves(
         points = {radius: spread(finished, attack, reading, radius) for radius in (0.0, *RADII)}
         found = {radius: point for radius, point in points.items() if point is not None}
         if found:
-            panels.setdefault(dataset, []).append(Curve(method, len(finished), found))
+            panels.setdefault(dataset, []).append(Curve(method, finished, found))
     return panels
 
 
 def transfer_matrices(
     runs: Sequence[FinishedRun], family: Family, attack: str, dataset: str
-) -> dict[str, list[TransferMatrix]]:
-    """For each method the matrices of its seeds."""
-    found: dict[str, list[TransferMatrix]] = {}
+) -> dict[str, list[tuple[FinishedRun, TransferMatrix]]]:
+    """For each method its runs, which differ by the seed, and their matrices."""
+    found: dict[str, list[tuple[FinishedRun, TransferMatrix]]] = {}
     for method in METHODS:
-        reports = [run.report for run in runs if run.kind == family.kind(method, dataset)]
-        matrices = [matrix for report in reports for matrix in (report.transfer, *report.further_transfers) if matrix]
-        found[method] = [matrix for matrix in matrices if matrix.name == attack]
-    return {method: matrices for method, matrices in found.items() if matrices}
+        finished = [run for run in runs if run.kind == family.kind(method, dataset)]
+        pairs = [(run, matrix) for run in finished for matrix in (run.report.transfer, *run.report.further_transfers)]
+        found[method] = [(run, matrix) for run, matrix in pairs if matrix is not None and matrix.name == attack]
+    return {method: pairs for method, pairs in found.items() if pairs}
 
 
 @styled()
@@ -110,7 +110,7 @@ def draw_curves(panels: Mapping[str, Sequence[Curve]], title: str) -> Figure:
     for axes, (dataset, curves) in zip(all_axes, panels.items(), strict=True):
         for curve in curves:
             _draw_curve(axes, curve)
-        axes.set_title(f"{DATASETS[dataset]}, {_seeds([curve.num_seeds for curve in curves])}", fontsize=11)
+        axes.set_title(f"{DATASETS[dataset]}, {_made_of([curve.runs for curve in curves])}", fontsize=11)
         axes.set_xlabel("epsilon (linf)")
         axes.set_xticks([0, 0.1, 0.2, 0.3])
         axes.set_ylim(-2, 102)
@@ -124,7 +124,7 @@ def draw_curves(panels: Mapping[str, Sequence[Curve]], title: str) -> Figure:
 
 
 @styled()
-def draw_transfer(matrices: Mapping[str, Sequence[TransferMatrix]], title: str) -> Figure:
+def draw_transfer(matrices: Mapping[str, Sequence[tuple[FinishedRun, TransferMatrix]]], title: str) -> Figure:
     """A heat map for each method: mean accuracy over the seeds, with the standard deviation in points below it."""
     num_columns = min(3, len(matrices))
     num_rows = -(-len(matrices) // num_columns)
@@ -137,8 +137,8 @@ def draw_transfer(matrices: Mapping[str, Sequence[TransferMatrix]], title: str) 
         axes.set_ylabel("made on member")
     images = []
     for axes, (method, of_seeds) in zip(grid.flat, matrices.items(), strict=False):
-        images.append(_draw_matrix(axes, numpy.array([matrix.members for matrix in of_seeds])))
-        axes.set_title(f"{METHODS[method]}, {_seeds([len(of_seeds)])}", fontsize=11)
+        images.append(_draw_matrix(axes, numpy.array([matrix.members for _, matrix in of_seeds])))
+        axes.set_title(f"{METHODS[method]}, {_made_of([[run for run, _ in of_seeds]])}", fontsize=11)
     bar = figure.colorbar(
         images[0], ax=grid, label="accuracy, mean ± deviation", format=PercentFormatter(1.0, symbol=" %")
     )
@@ -190,7 +190,14 @@ def _draw_matrix(axes: Axes, shares: numpy.ndarray) -> AxesImage:
     return draw_matrix(axes, mean, texts, size=min(10, 36 / len(mean)))
 
 
-def _seeds(numbers: Sequence[int]) -> str:
-    """How many, where one method may have more than another."""
+def _made_of(methods: Sequence[Sequence[FinishedRun]]) -> str:
+    """How many seeds, epochs and attacked images there are, for titles; one run may have more of them than another."""
+    runs = [run for finished in methods for run in finished]
+    epochs, images = [run.recipe.num_epochs for run in runs], [run.report.num_images for run in runs]
+    seeds = [len(finished) for finished in methods]
+    return f"{_range(seeds, 'seed')}\n{_range(epochs, 'epoch')}\n{_range(images, 'image')}"
+
+
+def _range(numbers: Sequence[int], noun: str) -> str:
     low, high = min(numbers), max(numbers)
-    return f"{low} to {high} seeds" if low < high else f"{low} seed{'s' if low > 1 else ''}"
+    return f"{low:,} to {high:,} {noun}s" if low < high else f"{low:,} {noun}{'s' if low > 1 else ''}"

@@ -55,7 +55,8 @@ def test_curves_begin_at_the_clean_accuracy_and_have_a_band(runs: list[FinishedR
         "fashion-mnist": ["naive"],
     }
     mnist, fashion = draw_curves(panels, "PGD").axes
-    assert (mnist.get_title(), fashion.get_title()) == ("MNIST, 1 to 2 seeds", "Fashion-MNIST, 1 seed")
+    assert mnist.get_title() == "MNIST, 1 to 2 seeds\n50 epochs\n1,000 images"
+    assert fashion.get_title() == "Fashion-MNIST, 1 seed\n50 epochs\n1,000 images"
     _, smd = mnist.lines
     assert list(smd.get_xdata()) == [0.0, *RADII]
     assert smd.get_ydata()[0] == pytest.approx(99.0)
@@ -66,6 +67,19 @@ def test_curves_begin_at_the_clean_accuracy_and_have_a_band(runs: list[FinishedR
     assert [at_last.min(), at_last.max()] == pytest.approx([30 - 200**0.5, 30 + 200**0.5])
 
 
+def test_runs_of_other_epochs_and_images_are_told_of() -> None:
+    mixed = [
+        finished_run("smd-lenet-mnist", transfer=FIRST, num_epochs=1, num_images=1),
+        finished_run("smd-lenet-mnist-s1", transfer=SECOND, num_epochs=50, num_images=10_000),
+        finished_run("naive-lenet-mnist-s1", num_epochs=2, num_images=100),
+    ]
+    told = "1 to 50 epochs\n1 to 10,000 images"
+    curves = draw_curves(accuracy_curves(mixed, THREE, "PGD", "white-box"), "PGD")
+    assert curves.axes[0].get_title() == f"MNIST, 1 to 2 seeds\n{told}"
+    transfer = draw_transfer(transfer_matrices(mixed, THREE, "PGD", "mnist"), "PGD")
+    assert transfer.axes[0].get_title() == f"SMD, 2 seeds\n{told}"
+
+
 def test_every_method_has_a_colour_and_a_marker_of_its_own() -> None:
     looks = figures._LOOKS.values()
     assert len({colour for colour, _ in looks}) == len({line[0] for _, line in looks}) == 6
@@ -73,7 +87,7 @@ def test_every_method_has_a_colour_and_a_marker_of_its_own() -> None:
 
 def test_black_box_curves_are_of_the_runs_that_have_the_surrogate(runs: list[FinishedRun]) -> None:
     (curve,) = accuracy_curves(runs, THREE, "FGSM", "black-box-own")["mnist"]
-    assert (curve.num_seeds, curve.points[RADII[-1]].mean) == (1, pytest.approx(50.0))
+    assert (len(curve.runs), curve.points[RADII[-1]].mean) == (1, pytest.approx(50.0))
     assert accuracy_curves(runs, THREE, "FGSM", "black-box-naive") == {}
 
 
@@ -86,7 +100,7 @@ def test_matrices_show_mean_and_deviation_over_the_seeds(runs: list[FinishedRun]
     matrices = transfer_matrices(runs, THREE, "PGD", "mnist")
     assert list(matrices) == ["smd"]
     axes = draw_transfer(matrices, "PGD").axes[0]
-    assert axes.get_title() == "SMD, 2 seeds"
+    assert axes.get_title() == "SMD, 2 seeds\n50 epochs\n1,000 images"
     # Deviations of (10, 30), (60, 40), (70, 70) and (0, 20) in points.
     assert [text.get_text() for text in axes.texts] == ["20 %\n±14.1", "50 %\n±14.1", "70 %\n±0.0", "10 %\n±14.1"]
     single = draw_transfer({"smd": matrices["smd"][:1]}, "PGD").axes[0]
