@@ -16,7 +16,7 @@ from training.batch import Batch
 from training.data import TrainingData
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Sums come out the same in every process only with the same number of threads."""
     before = torch.get_num_threads()
