@@ -17,18 +17,16 @@ from smdguard.files import write_atomically
 from smdguard.model_folder import AUDIT, CONFIG, WEIGHTS
 from smdguard.report import AuditReport
 from tests.training.finished_runs import config_of, finished_run
+from tests.training.trainings import SHORT, plan
 from training import audits, sweep
 from training.audits import sources_of
 from training.checkpoint import FILE_NAME
 from training.data import TrainingData
-from training.pace import Pace
-from training.paper import ATTACKS, EPSILON, is_trained_alike, surrogate_names
-from training.plan import wanted_recipes, with_prerequisites
+from training.paper import ATTACKS, EPSILON
 from training.recipes import RECIPE, Recipe, recipe_for
 from training.start import claim
 from training.sweep import Summary, Sweep
 
-SHORT: dict[str, Any] = {"num_epochs": 2, "batch_size": 64, "num_calibration_images": 32, "num_members": 2}
 TWO = [recipe_for(f"{method}-lenet-mnist", **SHORT) for method in ("naive", "smd")]
 NAIVE, SMD = (recipe.name for recipe in TWO)
 
@@ -215,11 +213,6 @@ def _made_up_audit(folder: Path, surrogates: dict[str, Path], images: Any, **_: 
     return run.report
 
 
-def plan(**changes: Any) -> list[Recipe]:
-    settings: dict[str, Any] = {"seeds": [0], "members": [3], "adversaries": [None], "datasets": ["mnist"]}
-    return wanted_recipes(**settings | {"methods": []} | changes)
-
-
 def test_a_run_that_fails_twice_is_reported_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -315,14 +308,6 @@ def test_a_surrogate_of_another_way_to_train_is_not_used(
     assert made_up.calls == ["train smd-lenet-mnist", audit]
 
 
-@pytest.mark.parametrize("name", ["gal-lenet-mnist", "dverge-lenet-mnist-x5-eat", "naive-lenet-mnist-s3"])
-def test_surrogates_of_one_sweep_are_trained_alike(name: str) -> None:
-    recipe = recipe_for(name, num_epochs=7)
-    for surrogate in surrogate_names(recipe):
-        assert is_trained_alike(recipe_for(surrogate, num_epochs=7), recipe)
-        assert not is_trained_alike(recipe_for(surrogate), recipe)
-
-
 def test_what_an_earlier_sweep_has_finished_counts_when_time_is_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,69 +361,3 @@ def test_what_no_run_can_do_without_is_said_at_once(
     with pytest.raises(kind, match=message):
         Sweep(TWO, tmp_path, Path("data"), Listener(), **settings).run()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_most_wanted_come_first() -> None:
-    names = [recipe.name for recipe in plan(datasets=[], seeds=[0, 1])]
-    assert names[:6] == [
-        "smd-resnet20-cifar10",
-        "smd-plus-resnet20-cifar10",
-        "naive-resnet20-cifar10",
-        "naive-lenet-mnist",
-        "adp-lenet-mnist",
-        "gal-lenet-mnist",
-    ]
-    assert names[15] == "smd-resnet20-cifar10-s1"
-    left = ("adp", "gal", "dverge")
-    assert names[30:] == [f"{method}-resnet20-cifar10{seed}" for seed in ("", "-s1") for method in left]
-    assert len(set(names)) == len(names) == 6 * 3 * 2
-
-
-def test_named_methods_come_in_their_order() -> None:
-    recipes = plan(methods=["smd", "naive"], seeds=[0, 1], members=[3, 5], adversaries=[None, "eat"], num_epochs=7)
-    assert [recipe.name for recipe in recipes] == [
-        f"{method}-lenet-mnist{suffix}{seed}"
-        for suffix in ("", "-x5", "-eat", "-x5-eat")
-        for seed in ("", "-s1")
-        for method in ("smd", "naive")
-    ]
-    assert {recipe.num_epochs for recipe in recipes} == {7}
-
-
-def test_prerequisites_come_before_what_needs_them_and_once() -> None:
-    runs = with_prerequisites(plan(methods=["smd-plus", "gal", "naive"], adversaries=["eat"]))
-    shared = [f"naive-lenet-mnist-s{seed}" for seed in (101, 102, 103)]
-    assert list(runs) == [
-        "naive-lenet-mnist",
-        *shared,
-        "smd-plus-lenet-mnist-eat",
-        # Hold-outs for leaky members are leaky: other networks than the shared ones.
-        *(f"{name}-leaky" for name in shared),
-        "gal-lenet-mnist-eat",
-        "naive-lenet-mnist-eat",
-    ]
-    assert runs["naive-lenet-mnist-s101-leaky"].negative_slope == 0.1
-    assert runs["naive-lenet-mnist-s101"] == recipe_for("naive-lenet-mnist-s101")
-
-
-@pytest.mark.parametrize(
-    ("name", "surrogates"),
-    [
-        ("smd-lenet-mnist", ["naive-lenet-mnist-s1", "smd-lenet-mnist-s1"]),
-        ("smd-lenet-mnist-s1", ["naive-lenet-mnist", "smd-lenet-mnist"]),
-        ("smd-plus-lenet-mnist-x5-eat-s4", ["naive-lenet-mnist-x5-eat-s1", "smd-plus-lenet-mnist-x5-eat-s1"]),
-        ("naive-lenet-mnist", ["naive-lenet-mnist-s1"]),
-    ],
-)
-def test_surrogates_differ_in_the_seed(name: str, surrogates: list[str]) -> None:
-    assert surrogate_names(recipe_for(name)) == surrogates
-
-
-def test_pace_counts_from_where_this_process_began() -> None:
-    now = 50.0
-    pace = Pace(recipe_for("naive-lenet-mnist", num_epochs=10, batch_size=100), clock=lambda: now)
-    assert pace.line(4, 1, 20, {"cross_entropy": 0.5}) == "epoch 5 of 10  cross_entropy 0.5000"
-    now += 60.0
-    # 20 steps of 100 images in a minute, and 99 of all 200 steps are left.
-    line = pace.line(5, 1, 20, {"cross_entropy": 0.25})
-    assert line == "epoch 6 of 10  cross_entropy 0.2500  33 images/s  0:04:57 left"
