@@ -12,16 +12,17 @@ import torch
 from smdguard.backends.torch import torch_device
 from smdguard.datasets import LabelledImages, balanced_subset
 from smdguard.errors import IntegrityError, SmdguardError
-from smdguard.manifest import read_record
+from smdguard.manifest import ModelConfig, read_record
 from smdguard.model_folder import CONFIG
 from training.audits import PRESET, audit_run, read_audit, sources_of
 from training.data import TrainingData, load_training_data
+from training.finish import recipe_of
 from training.loop import Report, train
 from training.monitor import Monitor
 from training.pace import Pace
 from training.paper import is_trained_alike, surrogate_names
 from training.plan import run_name, with_prerequisites
-from training.recipes import RECIPE, Recipe
+from training.recipes import Recipe
 
 _MAX_ATTEMPTS = 2
 # PyTorch says with a RuntimeError that memory or a device has run out.
@@ -219,8 +220,8 @@ class Sweep:
 
     def _is_trained_as(self, recipe: Recipe, source: str) -> bool:
         try:
-            return is_trained_alike(read_record(Recipe, self.folder / source / RECIPE), recipe)
-        except IntegrityError:  # Its recipe is lost, and with it how it was trained.
+            return is_trained_alike(recipe_of(read_record(ModelConfig, self.folder / source / CONFIG)), recipe)
+        except IntegrityError:  # It is damaged, and nobody knows how it was trained.
             return False
 
     def _is_finished(self, name: str) -> bool:

@@ -82,7 +82,12 @@ def config_of(recipe: Recipe, clean: float = 0.99) -> ModelConfig:
     shared = Training.model_fields.keys() & Recipe.model_fields.keys()
     return ModelConfig(
         name=recipe.name,
-        architecture=Architecture(name=recipe.architecture, num_members=recipe.num_members, num_classes=10),
+        architecture=Architecture(
+            name=recipe.architecture,
+            num_members=recipe.num_members,
+            num_classes=10,
+            negative_slope=recipe.negative_slope,
+        ),
         input=Input(channels=channels, height=height, width=width, mean=dataset.mean, std=dataset.std),  # type: ignore[arg-type]
         labels=dataset.labels,
         objective=Objective(name=recipe.method, parameters=recipe.parameters),

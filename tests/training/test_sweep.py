@@ -14,6 +14,7 @@ from smdguard.auditing import partial_results
 from smdguard.datasets import LabelledImages
 from smdguard.errors import BackendError, InvalidInputError
 from smdguard.files import write_atomically
+from smdguard.manifest import serialise
 from smdguard.model_folder import AUDIT, CONFIG, WEIGHTS
 from smdguard.report import AuditReport
 from tests.training.finished_runs import config_of, finished_run
@@ -199,7 +200,7 @@ class MadeUp:
         if not (folder / CONFIG).exists():
             self._note(f"train {folder.name}")
             claim(folder, recipe)
-            (folder / CONFIG).touch()
+            write_atomically(folder / CONFIG, serialise(config_of(recipe)))
         return config_of(recipe)
 
     def _audit(self, folder: Path, surrogates: dict[str, Path], *rest: Any, **settings: Any) -> AuditReport:
@@ -297,11 +298,12 @@ def test_an_audit_is_made_again_when_its_surrogates_are_there(tmp_path: Path, mo
 def test_a_surrogate_of_another_way_to_train_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any] | None, used: bool
 ) -> None:
-    """An earlier sweep into the same folder has left it, or one whose recipe is lost."""
+    """Another sweep has left it, or it is damaged. Models of the zoo have no recipe beside them, and serve as well."""
     made_up = MadeUp(monkeypatch)
     swept(tmp_path, plan(methods=["smd"], seeds=[1], **changes or {}))
+    (tmp_path / "smd-lenet-mnist-s1" / RECIPE).unlink()
     if changes is None:
-        (tmp_path / "smd-lenet-mnist-s1" / RECIPE).unlink()
+        (tmp_path / "smd-lenet-mnist-s1" / CONFIG).write_text("{}")
     made_up.calls.clear()
     swept(tmp_path, plan(methods=["smd"], seeds=[0]))
     audit = "audit smd-lenet-mnist smd-lenet-mnist-s1" if used else "audit smd-lenet-mnist"
