@@ -1,60 +1,24 @@
-"""Audits that are cut short and go on, that run short of memory, and of models that give no gradient."""
+"""Audits that are cut short go on with what is stored of them, and those that are stopped leave a report."""
 
 import dataclasses
 import importlib.util
-import json
 import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
-import numpy
 import pytest
 import torch
 from torch import Tensor, nn
 
-from smdguard.attacks import APGD, FGSM, PGD, MemberReweighing, Square, Unsuspicious
+from smdguard.attacks import APGD, FGSM, PGD, Square, Unsuspicious
 from smdguard.auditing import AuditInterrupted, audit, evaluate
 from smdguard.auditing.batching import Batching
 from smdguard.auditing.fingerprint import fingerprint
 from smdguard.auditing.partial_results import PartialResults
-from smdguard.ensemble import Ensemble
-from smdguard.errors import InvalidInputError
 from smdguard.report import AuditReport
 from smdguard.threat import ThreatModel
-
-NUM_IMAGES = 520
-THREAT = ThreatModel("linf", 0.08)
-ATTACKS = [FGSM(), PGD(), APGD(num_steps=5), MemberReweighing(num_steps=5)]
-
-
-def data(seed: int = 0) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(2, (NUM_IMAGES,), generator=generator)
-    side = torch.where(labels == 0, 1.0, -1.0) * (0.02 + 0.2 * torch.rand(NUM_IMAGES, generator=generator))
-    images = torch.full((NUM_IMAGES, 1, 4, 4), 0.5)
-    images[..., :2] += side.view(-1, 1, 1, 1)
-    images[..., 2:] -= side.view(-1, 1, 1, 1)
-    return images, labels
-
-
-def member(seed: int) -> nn.Module:
-    layer = nn.Linear(16, 2)
-    half = torch.cat([torch.ones(4, 2), -torch.ones(4, 2)], dim=1).flatten()
-    noise = torch.randn(2, 16, generator=torch.Generator().manual_seed(seed))
-    layer.weight.data = torch.stack([half, -half]) + noise
-    layer.bias.data.zero_()
-    return nn.Sequential(nn.Flatten(), layer)
-
-
-def ensemble(seed: int = 0) -> Ensemble:
-    return Ensemble([member(10 * seed + index) for index in range(3)], mean=[0.5], std=[0.5]).eval()
-
-
-def run(model: object = None, num_images: int = NUM_IMAGES, **options: object) -> AuditReport:
-    images, labels = (values[:num_images] for values in data())
-    report = audit(model or ensemble(), images, labels, THREAT, **{"attacks": ATTACKS, **options})  # type: ignore[arg-type]
-    return dataclasses.replace(report, seconds=0)
+from tests.auditing.small_ensembles import THREAT, data, ensemble, member, run
 
 
 class Stop(Exception):
@@ -346,170 +310,3 @@ def test_a_partial_report_calls_nothing_robust() -> None:
         )
     assert caught.value.report.verdict == "unreliable"
     assert "stopped" in caught.value.report.verdict_reason
-
-
-class Short(Ensemble):
-    """Has memory for so many images at a time."""
-
-    limit = 16
-
-    def member_logits(self, images: Tensor) -> Tensor:
-        if len(images) > self.limit:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return super().member_logits(images)
-
-
-def test_a_processor_is_not_asked_about_many_large_images_at_a_time() -> None:
-    """A system kills who asks for more memory than there is, so that nobody could ask for less then."""
-    asked: list[int] = []
-
-    def model(images: Tensor) -> Tensor:
-        asked.append(len(images))
-        return images.mean(dim=(2, 3))
-
-    images = torch.rand(30, 3, 224, 224, generator=torch.Generator().manual_seed(0))
-    audit(model, images, torch.arange(30) % 3, ThreatModel("linf", 0.1), attacks=[FGSM()])
-    assert max(asked) == 13
-
-
-def test_results_do_not_depend_on_the_memory() -> None:
-    short = Short(list(ensemble().members), mean=[0.5], std=[0.5]).eval()
-    report, expected = (run(model, store={}, suspicion_threshold=0.02) for model in (short, ensemble()))
-    assert report.attacks == expected.attacks
-    assert report.transfer == expected.transfer
-    assert report.findings == expected.findings
-    assert report.suspicion is not None
-    assert report.suspicion == expected.suspicion
-    assert report.exhibits is not None
-    assert expected.exhibits is not None
-    assert report.exhibits.gallery == expected.exhibits.gallery
-    assert report.exhibits.saliency == expected.exhibits.saliency != ()
-    scores, expected_scores = report.exhibits.disagreement, expected.exhibits.disagreement
-    assert scores is not None
-    assert expected_scores is not None
-    assert scores.clean == pytest.approx(expected_scores.clean, abs=1e-5)
-    assert scores.adversarial == pytest.approx(expected_scores.adversarial, abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
-    ],
-    ids=["python", "cublas", "cudnn"],
-)
-def test_what_runs_short_of_memory_is_asked_about_less(error: Exception) -> None:
-    def model(images: Tensor) -> Tensor:
-        if len(images) > 100:
-            raise error
-        return ensemble()(images)
-
-    assert run(model, attacks=[FGSM()]).attacks == run(lambda images: ensemble()(images), attacks=[FGSM()]).attacks
-
-
-def test_too_little_memory_for_one_image_is_said() -> None:
-    calls = iter(range(100))
-
-    def model(images: Tensor) -> Tensor:
-        if next(calls) > 2:  # The first calls are of two images.
-            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes")
-        return ensemble()(images)
-
-    with pytest.raises(InvalidInputError, match="not enough memory for a single image"):
-        run(model)
-
-
-def test_other_errors_of_a_model_are_not_taken_for_lack_of_memory() -> None:
-    def model(images: Tensor) -> Tensor:
-        if len(images) > 2:
-            raise RuntimeError("shapes do not match")
-        return ensemble()(images)
-
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        run(model)
-
-
-def without_gradient(images: Tensor) -> Tensor:
-    scores: numpy.ndarray = ensemble()(torch.from_numpy(images.numpy())).detach().numpy()
-    return torch.from_numpy(scores)
-
-
-@pytest.mark.parametrize("model", [without_gradient, lambda images: ensemble()(images.detach())])
-def test_a_model_without_gradients_is_attacked_without(model: object) -> None:
-    report = run(model, attacks="quick", num_images=60, surrogates={"honest": ensemble()})
-    made = {(result.name, result.access) for result in report.attacks}
-    assert {access for name, access in made if name != "Square"} == {"black-box"}
-    assert ("Square", "white-box") in made
-    assert {one.name for one in report.impossible} == {"FGSM", "MIM", "APGD-CE", "MORA"}
-    assert all("gradients" in one.reason or "Ensemble" in one.reason for one in report.impossible)
-    honest = run(attacks="quick", num_images=60)
-    assert abs(report.worst_case.robust_accuracy.value - honest.worst_case.robust_accuracy.value) < 0.05
-
-
-def test_without_gradients_nothing_is_called_robust() -> None:
-    report = run(without_gradient, attacks=[PGD()], surrogates={"honest": ensemble()})
-    assert report.verdict == "unreliable"
-    assert "gradient-free" in report.verdict_reason
-    queried = run(without_gradient, attacks=[Square(num_queries=100)])
-    assert "no_gradients" in {finding.check for finding in queried.findings}
-    assert queried.verdict == "unreliable"
-    assert "attacks that do without are weak" in queried.verdict_reason
-
-
-def test_an_audit_without_any_possible_attack_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match="PGD: it needs input gradients"):
-        run(without_gradient, attacks=[PGD()])
-
-
-class OneWay(torch.autograd.Function):
-    """Passes a model's scores on, and knows no way back."""
-
-    @staticmethod
-    def forward(ctx: object, scores: Tensor) -> Tensor:
-        return scores.clone()
-
-
-class Blind(nn.Module):
-    """A member that gives no gradient, for one of the reasons there are."""
-
-    def __init__(self, network: nn.Module, kind: str) -> None:
-        super().__init__()
-        self.network, self.kind = network, kind
-
-    def forward(self, images: Tensor) -> Tensor:
-        if self.kind == "no_grad":
-            with torch.no_grad():
-                return self.network(images)
-        if self.kind == "one_way":
-            return OneWay.apply(self.network(images))  # type: ignore[return-value]
-        # numpy refuses what wants a gradient.
-        return self.network(images.detach() if self.kind == "detach" else torch.from_numpy(images.numpy()))
-
-
-@pytest.mark.parametrize("kind", ["detach", "no_grad", "numpy", "one_way"])
-@pytest.mark.parametrize("blind", [{0, 1, 2}, {1}])
-@pytest.mark.parametrize("attacks", ["quick", [Square(num_queries=20)]])
-def test_members_without_gradients_are_left_out_of_what_needs_them(kind: str, blind: set[int], attacks: object) -> None:
-    members = [Blind(member(index), kind) if index in blind else member(index) for index in range(3)]
-    model = Ensemble(members, mean=[0.5], std=[0.5]).eval()
-    report = run(model, num_images=40, attacks=attacks, suspicion_threshold=0.02, announce=lambda _: None)
-    made_on = {result.source for result in report.attacks if result.access == "member"}
-    assert made_on == {f"member {index}" for index in {0, 1, 2} - blind}
-    assert "Square" in {result.name for result in report.attacks}
-    # MIM and APGD follow the whole ensemble's gradient, which there is unless a member refuses to give any.
-    has_gradients = kind in {"detach", "no_grad"} and len(blind) < 3
-    assert ("MIM" in {result.name for result in report.attacks}) == (attacks == "quick" and has_gradients)
-    hidden = {"no_gradients", "blind_members"} & {finding.check for finding in report.findings}
-    assert hidden == {"blind_members" if has_gradients else "no_gradients"}
-    counts = [json.dumps(finding.evidence) for finding in report.findings if finding.check == "blind_members"]
-    assert counts == ([f'{{"num_blind": {len(blind)}}}'] if has_gradients else [])
-    assert report.verdict != "robust"
-    left_out = {one.name for one in report.impossible}
-    alone = {f"attacks on member {index} alone" for index in blind}
-    assert left_out >= {*alone, "saliency maps", "attacks on the suspicion"}
-    assert report.exhibits is not None
-    assert (report.transfer, report.suspicion, report.exhibits.saliency) == (None, None, ())
-    assert report.exhibits.gallery
-    assert report.exhibits.disagreement is not None
