@@ -1,6 +1,7 @@
 """The command line in this process; whatever it is asked, it shows no traceback and, piped, no colour."""
 
 import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from smdguard.cli import main
+from tests.cli.halves_module import MODULE
 from tests.cli.runners import OneLine, Run
 
 
@@ -61,3 +63,20 @@ def png() -> bytes:
     buffer = io.BytesIO()
     Image.linear_gradient("L").resize((28, 28)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+@pytest.fixture
+def halves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with images of two classes and a module with a model of them; it is the working directory."""
+    for number in range(60):
+        label = number % 2
+        image = Image.new("L", (6, 6), 128)
+        contrast = 5 + number
+        image.paste(128 + contrast, (3 * label, 0, 3 * label + 3, 6))
+        folder = tmp_path / "images" / ("left", "right")[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        image.save(folder / f"{number}.png")
+    (tmp_path / "halves.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "halves", raising=False)
+    return tmp_path

@@ -1,0 +1,208 @@
+"""Audits on the command line of anyone's model: functions, torchvision's and ONNX files, their classes and sizes."""
+
+import json
+import shutil
+import urllib.error
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from tests.cli.halves_module import QUICK, arguments
+from tests.cli.runners import OneLine, Run
+
+
+def test_names_that_are_no_text_have_question_marks_in_the_report(
+    smdguard: Run, tiny_folder: Path, halves: Path
+) -> None:
+    (halves / "images").rename(halves / "d\udcff")
+    model = shutil.copytree(tiny_folder, halves / "m\udcff")
+    options = [*QUICK, "--output", "new"]
+    document = json.loads(smdguard("audit", "--model", "halves:make", "--data", "d\udcff", *options).stdout)
+    assert document["dataset"] == "d?"
+    options += ["--num-images", 10, "--surrogate", model.name]
+    document = json.loads(smdguard("audit", "--model", model.name, *options).stdout)
+    assert document["model"] == "m?"
+    assert {row["source"] for row in document["attacks"] if row["access"] == "black-box"} == {"m?"}
+
+
+PROBABILITIES = (
+    "the model seems to give probabilities; give logits or log-probabilities (leave out the last softmax): where it is "
+    "sure, probabilities hardly change, "
+)
+WRONG = {
+    "halves:broken": "halves:broken cannot be made: ValueError: no weights here",
+    "halves:absent": "halves:absent cannot be imported: AttributeError",
+    "nowhere.at.all:make": "nowhere.at.all:make cannot be imported: ModuleNotFoundError",
+    "halves:number": "halves:number gives a int, not a model",
+    "halves:training": "the model is in training mode",
+    "halves:probabilities": PROBABILITIES,
+    "torchvision:lenet": "torchvision has no model 'lenet'",
+    "absent.onnx": "absent.onnx cannot be read: No such file",
+}
+
+
+@pytest.mark.parametrize("model", WRONG)
+def test_models_that_cannot_be_audited_are_one_clear_line(one_line: OneLine, halves: Path, model: str) -> None:
+    line = one_line("audit", "--model", model, "--data", "images", *QUICK, "--quiet")
+    assert line.startswith(WRONG[model])
+
+
+def test_models_of_others_need_data(one_line: OneLine, halves: Path) -> None:
+    assert "name a folder of CLASS/IMAGE with --data" in one_line("audit", "--model", "halves:make")
+    (halves / "empty").mkdir()
+    assert "empty holds no images" in one_line("audit", "--model", "halves:make", "--data", "empty")
+
+
+def test_wrong_number_of_classes_is_one_clear_line(one_line: OneLine, halves: Path) -> None:
+    (halves / "images" / "middle").mkdir()
+    Image.new("L", (6, 6), 128).save(halves / "images" / "middle" / "a.png")
+    line = one_line("audit", "--model", "halves:make", "--data", "images", *QUICK)
+    assert line.startswith("halves:make tells 2 classes apart, but images holds 3 folders")
+
+
+def test_a_function_s_model_of_another_size_is_told_whose_size_it_was_shown(
+    smdguard: Run, one_line: OneLine, halves: Path
+) -> None:
+    assert one_line(*arguments("sized"), "--quiet") == (
+        "halves:sized cannot be asked about images (2, 1, 6, 6): AssertionError: (1, 6, 6), not (1, 8, 12); see "
+        "smdguard --debug; height and width are those of the first image, images/left/0.png, unless --image-size says "
+        "others, and there are 3 channels unless all images are grey"
+    )
+    result = smdguard(*arguments("sized"), "--image-size", "8x12")
+    assert json.loads(result.stdout)["clean_accuracy"]["value"] == 1
+    assert "the size of the first" not in result.stderr
+    Image.new("RGB", (6, 6)).save(halves / "images" / "right" / "last.png")
+    assert "(3, 8, 8), not (1, 8, 12)" in one_line(*arguments("sized"), "--image-size", 8, "--quiet")
+
+
+def test_whose_size_images_have_is_told_where_nobody_said_it(smdguard: Run, halves: Path) -> None:
+    note = "halves:make is shown images of 6 x 6 pixels, the size of the first; see --image-size"
+    assert note in smdguard(*arguments()).stderr.splitlines()
+
+
+@pytest.mark.parametrize("model", ["smd-lenet-mnist", "torchvision:resnet18", "halves.onnx"])
+def test_what_says_its_size_takes_no_other(one_line: OneLine, halves: Path, model: str) -> None:
+    line = one_line("audit", "--model", model, "--data", "images", "--image-size", 8)
+    assert line == f"{model} says itself which size of images it takes; --image-size is for package.module:factory"
+
+
+class _Recipe:
+    mean, std, crop_size = [0.5] * 3, [0.5] * 3, [8]
+
+
+class _Weights:
+    meta = {"categories": ["left", "right"]}  # noqa: RUF012
+    transforms = _Recipe
+
+
+class _Choice:
+    DEFAULT = _Weights()
+
+
+@pytest.mark.parametrize("names", [("left", "right"), ("0", "1"), ("n01440764", "n02123045")])
+def test_torchvision_models_get_their_normalisation_and_their_classes(
+    smdguard: Run, halves: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, str]
+) -> None:
+    for old, new in zip(("left", "right"), names, strict=True):
+        (halves / "images" / old).rename(halves / "images" / new)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
+    side = torch.cat([torch.ones(4), -torch.ones(4)]).repeat(24)
+    model[1].weight.data = torch.stack([side, -side])
+    model[1].bias.data.zero_()
+    monkeypatch.setattr("torchvision.models.get_model_weights", lambda name: _Choice)
+    monkeypatch.setattr("torchvision.models.get_model", lambda name, weights: model)
+    document = json.loads(smdguard("audit", "--model", "torchvision:any", "--data", "images", *QUICK).stdout)
+    assert document["clean_accuracy"]["value"] == 1
+    assert document["worst_case"]["robust_accuracy"]["value"] < 1
+
+
+def test_weights_that_cannot_be_fetched_are_one_clear_line(
+    one_line: OneLine, halves: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr("torchvision.models.get_model", unreachable)
+    line = one_line("audit", "--model", "torchvision:resnet18", "--data", "images")
+    assert line.startswith("torchvision:resnet18 cannot be had: URLError: <urlopen error no route to host>")
+
+
+def onnx_classifier(batch: int | str, last: str = "Identity") -> bytes:
+    """Left against right half of a 6 x 6 image."""
+    make, kind = onnx.helper, onnx.TensorProto.FLOAT
+    weight = torch.tensor([1.0, 1, 1, -1, -1, -1]).repeat(6)
+    values = torch.stack([weight, -weight], dim=1)
+    graph = make.make_graph(
+        [
+            make.make_node("Flatten", ["images"], ["flat"]),
+            make.make_node("MatMul", ["flat", "weight"], ["scores"]),
+            make.make_node(last, ["scores"], ["logits"]),
+        ],
+        "halves",
+        [make.make_tensor_value_info("images", kind, [batch, 1, 6, 6])],
+        [make.make_tensor_value_info("logits", kind, [batch, 2])],
+        [make.make_tensor("weight", kind, [36, 2], values.flatten().tolist())],
+    )
+    return make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=10).SerializeToString()
+
+
+@pytest.mark.parametrize("batch", ["batch", 7])
+def test_onnx_files_are_attacked_without_gradients(smdguard: Run, halves: Path, batch: int | str) -> None:
+    (halves / "halves.onnx").write_bytes(onnx_classifier(batch))
+    options = ("--data", "images", "--epsilon", "0.08", "--num-images", 20, "--json")
+    document = json.loads(smdguard("audit", "--model", "halves.onnx", *options).stdout)
+    assert [row["name"] for row in document["attacks"]] == ["Square"]
+    assert {one["name"] for one in document["impossible"]} >= {"FGSM", "PGD", "APGD-CE"}
+    assert document["clean_accuracy"]["value"] == 1
+
+
+def test_an_onnx_file_may_say_anything_of_its_labels(smdguard: Run, halves: Path) -> None:
+    model = onnx.load_from_string(onnx_classifier("batch"))
+    onnx.helper.set_model_props(model, {"labels": '["left", "right", "none"]'})
+    (halves / "HALVES.ONNX").write_bytes(model.SerializeToString())
+    options = ("--data", "images", "--epsilon", "0.08", "--num-images", 20, "--json")
+    document = json.loads(smdguard("audit", "--model", "HALVES.ONNX", *options).stdout)
+    assert document["class_names"] == ["left", "right"]
+    assert document["clean_accuracy"]["value"] == 1
+
+
+@pytest.mark.parametrize("names", [("1", "2"), ("00", "01"), ("2019", "2020")])
+def test_numbers_that_are_no_indices_are_names(smdguard: Run, halves: Path, names: tuple[str, str]) -> None:
+    for old, new in zip(("left", "right"), names, strict=True):
+        (halves / "images" / old).rename(halves / "images" / new)
+    document = json.loads(smdguard(*arguments()).stdout)
+    assert document["class_names"] == list(names)
+    assert document["clean_accuracy"]["value"] == 1
+
+
+def test_an_onnx_file_that_ends_in_softmax_is_refused_for_a_reason_that_needs_no_gradients(
+    one_line: OneLine, halves: Path
+) -> None:
+    (halves / "softmax.onnx").write_bytes(onnx_classifier("batch", last="Softmax"))
+    line = one_line("audit", "--model", "softmax.onnx", "--data", "images", "--quiet")
+    assert line.startswith(PROBABILITIES)
+    assert "gradient" not in line
+
+
+def test_that_images_may_have_been_trained_on_is_told(smdguard: Run, halves: Path) -> None:
+    (halves / "halves.onnx").write_bytes(onnx_classifier("batch"))
+    options = ("--epsilon", "0.08", "--num-images", 20)
+    told = smdguard("audit", "--model", "halves.onnx", "--data", "images", *options).stderr.splitlines()[0]
+    assert told == "images has no test half: audited are 20 images, whether the model was trained on them or not"
+    (halves / "both").mkdir()
+    (halves / "images").rename(halves / "both" / "test")
+    assert "test half" not in smdguard("audit", "--model", "halves.onnx", "--data", "both", *options).stderr
+
+
+def test_an_exported_ensemble_finds_its_images(
+    smdguard: Run, tiny_folder: Path, tiny_onnx: bytes, halves: Path
+) -> None:
+    (halves / "tiny.onnx").write_bytes(tiny_onnx)
+    options = ("--num-images", 10, "--attacks", "FGSM", "--surrogate", tiny_folder, "--json")
+    document = json.loads(smdguard("audit", "--model", "tiny.onnx", *options).stdout)
+    assert document["dataset"] == "mnist"
+    assert {row["access"] for row in document["attacks"]} == {"black-box"}
