@@ -7,9 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageChops, ImageDraw, ImageOps
 
 from smdguard.preprocess import ImageShape, prepare, prepare_array
-from tests.drawings import DRAWING
-
-MNIST = ImageShape(1, 28, 28)
+from tests.drawings import DRAWING, MNIST
 
 
 def on_paper(light: numpy.ndarray, noise: float) -> Image.Image:
