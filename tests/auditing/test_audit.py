@@ -287,48 +287,6 @@ def test_without_early_stop_the_last_iterate_is_what_is_counted(early_stop: bool
     assert report.attacks[0].robust_accuracy.value == (0 if early_stop else 1)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda x, y: (x[0], y), "shape"),
-        (lambda x, y: (x * 255, y), r"\[0, 1\]"),
-        (lambda x, y: (x - 0.5, y), r"\[0, 1\]"),
-        (lambda x, y: (x.masked_fill(x > 0.5, float("nan")), y), "NaN"),
-        (lambda x, y: ((x * 255).byte(), y), "floats"),
-        (lambda x, y: (x, y[:-1]), "one for each image"),
-        (lambda x, y: (x, y.float()), "integers"),
-        (lambda x, y: (x, y + 1), "0 to 1"),
-        (lambda x, y: (x, y - 1), "0 to 1"),
-        (lambda x, y: (x[:0], y[:0]), "B at least 1"),
-    ],
-)
-def test_wrong_images_and_labels_are_refused(change, message: str) -> None:
-    images, labels = change(*stripes()[:2])
-    with pytest.raises(InvalidInputError, match=message):
-        audit(stripes_model(), images, labels, ThreatModel("linf", 0.1), attacks=ATTACKS)
-
-
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (Stripes().train(), "training mode"),
-        (lambda images: images, "logits"),
-        (lambda images: 3, "logits"),
-        (lambda images: stripes_model()(images).softmax(dim=1), "probabilities"),
-    ],
-)
-def test_wrong_models_are_refused(model: object, message: str) -> None:
-    with pytest.raises(InvalidInputError, match=message):
-        run(model)
-
-
-def test_wrong_radii_and_presets_are_refused() -> None:
-    with pytest.raises(InvalidInputError, match=r"between 0 and 0\.1"):
-        run(stripes_model(), epsilons=[0.2])
-    with pytest.raises(InvalidInputError, match="quick"):
-        run(stripes_model(), attacks="strong")
-
-
 class Query(PGD):
     """An attack that does without gradients, as far as an audit knows."""
 

@@ -14,6 +14,7 @@ from smdguard.auditing import audit
 from smdguard.auditing.validation import check_attacks, check_model, checked_images
 from smdguard.errors import InvalidInputError
 from smdguard.threat import ThreatModel
+from tests.auditing.stripes import ATTACKS, Stripes, run, stripes, stripes_model
 
 PIXELS = numpy.random.default_rng(0).integers(0, 256, (6, 1, 4, 4), dtype=numpy.uint8)
 LABELS = numpy.array([0, 1, 2, 0, 1, 2])
@@ -52,6 +53,48 @@ def test_images_and_labels_may_lie_in_memory_in_any_order() -> None:
 def test_rounding_above_one_is_no_reason_to_refuse() -> None:
     images = numpy.full((1, 1, 2, 2), 1 + 1e-12)
     assert checked_images(images).max().item() == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x[0], y), "shape"),
+        (lambda x, y: (x * 255, y), r"\[0, 1\]"),
+        (lambda x, y: (x - 0.5, y), r"\[0, 1\]"),
+        (lambda x, y: (x.masked_fill(x > 0.5, float("nan")), y), "NaN"),
+        (lambda x, y: ((x * 255).byte(), y), "floats"),
+        (lambda x, y: (x, y[:-1]), "one for each image"),
+        (lambda x, y: (x, y.float()), "integers"),
+        (lambda x, y: (x, y + 1), "0 to 1"),
+        (lambda x, y: (x, y - 1), "0 to 1"),
+        (lambda x, y: (x[:0], y[:0]), "B at least 1"),
+    ],
+)
+def test_wrong_images_and_labels_are_refused(change, message: str) -> None:
+    images, labels = change(*stripes()[:2])
+    with pytest.raises(InvalidInputError, match=message):
+        audit(stripes_model(), images, labels, ThreatModel("linf", 0.1), attacks=ATTACKS)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Stripes().train(), "training mode"),
+        (lambda images: images, "logits"),
+        (lambda images: 3, "logits"),
+        (lambda images: stripes_model()(images).softmax(dim=1), "probabilities"),
+    ],
+)
+def test_wrong_models_are_refused(model: object, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        run(model)
+
+
+def test_wrong_radii_and_presets_are_refused() -> None:
+    with pytest.raises(InvalidInputError, match=r"between 0 and 0\.1"):
+        run(stripes_model(), epsilons=[0.2])
+    with pytest.raises(InvalidInputError, match="quick"):
+        run(stripes_model(), attacks="strong")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
