@@ -102,5 +102,5 @@ def test_download_that_comes_late_is_closed(model: Repository, monkeypatch: pyte
     assert closed.wait(timeout=30)
 
 
-def test_no_answer_is_waited_for_longer_than_five_seconds() -> None:
+def test_time_for_an_answer_is_set_below_five_seconds() -> None:
     assert remote._ANSWER_SECONDS < 5
