@@ -3,6 +3,7 @@
 import re
 import socket
 import time
+from collections.abc import Iterator
 from threading import Event
 from types import SimpleNamespace
 from typing import Any
@@ -38,10 +39,10 @@ def test_refused_connection_is_one_attempt(
 
 
 @pytest.fixture
-def unused_endpoint() -> str:
-    with socket.socket() as probe:
+def unused_endpoint() -> Iterator[str]:
+    with socket.socket() as probe:  # Bound, but not listening, for as long as it is asked.
         probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+        yield f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("name", ["org/tiny", "org/tiny@" + "0" * 40])
