@@ -90,22 +90,19 @@ class Hungry(Naive):
         return super().__call__(batch)
 
 
+NO_MEMORY = {
+    "GPU": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    "CPU": RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    "Python": MemoryError(),
+}
+
+
 @pytest.mark.parametrize(
-    "error",
+    ("error", "enough", "advice"),
     [
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-        RuntimeError(
-            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you ..."
-        ),
-        MemoryError(),
-    ],
-)
-@pytest.mark.parametrize(
-    ("enough", "advice"),
-    [
-        (20, "one of 16 fits: start anew with `run --batch-size 16`"),
-        (1, "one of 1 fits"),
-        (0, "not even one image fits"),
+        *((error, 20, "one of 16 fits: start anew with `run --batch-size 16`") for error in NO_MEMORY.values()),
+        (NO_MEMORY["CPU"], 1, "one of 1 fits"),
+        (NO_MEMORY["CPU"], 0, "not even one image fits"),
     ],
 )
 def test_too_little_memory_is_one_line_that_says_what_fits(
