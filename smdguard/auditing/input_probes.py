@@ -91,15 +91,16 @@ def _share_that_differs(outputs: Tensor, others: Tensor, *, by: float) -> float:
 
     Each score is held against its distance from the image's best, and at least against that one's lead, here or in
     most images: so neither a huge score beside it nor what is added to all scores makes a change look small, nor does
-    the unit that the scores are in.
+    the unit that the scores are in. Infinite ones and NaN count as changed unless they are the same.
     """
-    best, second = outputs.topk(2, dim=1).values.split(1, dim=1)
-    lead = best - second
-    scale = (best - outputs).maximum(lead).maximum(lead.nanmedian())
-    # Infinite scores and NaN are no number apart from themselves.
+    finite = outputs.isfinite()
+    best, second = outputs.masked_fill(~finite, -torch.inf).topk(2, dim=1).values.split(1, dim=1)
+    lead = (best - second).where(second.isfinite(), 0)
+    scale = (best - outputs).maximum(lead).maximum(lead.median())
+    rounding = 8 * torch.finfo(torch.float32).eps * outputs.abs()
+    near = finite & others.isfinite() & ((outputs - others).abs() <= by * scale + rounding)
     same = (outputs == others) | (outputs.isnan() & others.isnan())
-    unchanged = same | ((outputs - others).abs() <= by * scale)
-    return share_of((~unchanged).any(dim=1))
+    return share_of((~(near | same)).any(dim=1))
 
 
 def _scores_jump(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:

@@ -88,11 +88,25 @@ def test_a_figure_of_answers_that_depend_on_the_batch_is_not_believed_beside_a_h
     assert (report.worst_case.robust_accuracy.value, report.verdict) == (1.0, "unreliable")
 
 
-def test_a_score_that_is_no_number_only_for_some_who_ask_is_another_answer() -> None:
+@pytest.mark.parametrize("score", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_score_that_is_finite_only_for_some_who_ask_is_another_answer(score: float, alone: bool) -> None:
     def model(batch: Tensor) -> Tensor:
-        return torch.where(torch.tensor(len(batch) == 1), torch.nan, classify(batch))
+        last = score if (len(batch) == 1) == alone else -1.0
+        return nn.functional.pad(classify(batch), (0, 1), value=last)
 
     assert ("depends_on_batch", "high") in checks(model, *images_and_labels())
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e3])
+def test_the_last_digit_of_scores_far_from_zero_is_no_other_answer(unit: float) -> None:
+    """Such as those of the nearest mean, whose lead is little of them."""
+
+    def model(batch: Tensor) -> Tensor:
+        scores = unit * (1e-4 * classify(batch) - 4600)
+        return torch.nextafter(scores, torch.tensor(0.0)) if len(batch) == 1 else scores
+
+    assert "depends_on_batch" not in [check for check, _ in checks(model, *images_and_labels())]
 
 
 @pytest.mark.parametrize("score", [torch.nan, -torch.inf])
