@@ -41,8 +41,10 @@ class Ensemble(nn.Module):
         Raises:
             InvalidInputError: They have other channels, which members side by side would share out among them.
         """
-        if images.shape[-3] != len(self.mean):
-            raise InvalidInputError(f"the ensemble takes {len(self.mean)} channels, not images of {images.shape[-3]}")
+        if images.shape[-3:-2] != self.mean.shape[:1]:
+            raise InvalidInputError(
+                f"the ensemble takes images (B, {len(self.mean)}, H, W), not of the shape {tuple(images.shape)}"
+            )
         return (images - self.mean) / self.std
 
     def member_logits(self, images: Tensor) -> Tensor:

@@ -46,10 +46,11 @@ def test_output_is_the_logarithm_of_the_mean_probability() -> None:
     torch.testing.assert_close(ensemble(images).double(), mean.log(), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("num_channels", [2, 3])
-def test_images_of_other_channels_are_refused(num_channels: int) -> None:
-    with pytest.raises(InvalidInputError, match=rf"takes 1 channels, not images of {num_channels}$"):
-        lenet_ensemble()(torch.rand(2, num_channels, 28, 28))
+@pytest.mark.parametrize("shape", [(2, 3, 28, 28), (3, 2, 2, 28, 28), (28, 28), (784,)])
+def test_images_of_other_channels_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        lenet_ensemble().member_logits(torch.rand(shape))
+    assert str(caught.value) == f"the ensemble takes images (B, 1, H, W), not of the shape {shape}"
 
 
 def test_saturated_members_leave_output_and_gradient_alive() -> None:

@@ -52,7 +52,7 @@ def checked_images(images: Any) -> Tensor:
 def _tensor(values: Any) -> Tensor:
     """A tensor that a gradient can be taken at, also of one made under torch.inference_mode()."""
     # Arrays that were turned round are nothing that torch can look at in place.
-    tensor = torch.as_tensor(numpy.ascontiguousarray(values) if isinstance(values, numpy.ndarray) else values)
+    tensor = torch.as_tensor(numpy.asarray(values, order="C") if isinstance(values, numpy.ndarray) else values)
     return tensor.clone() if tensor.is_inference() else tensor
 
 
@@ -81,8 +81,9 @@ def check_model(model: Model, images: Tensor, labels: Tensor, name: str = "the m
     """
     if isinstance(model, nn.Module):
         _check_module(model, name)
+    output = checked_output(model, images[:2], name)
     # Some models turn the answer for a single image into one without a row.
-    output = torch.cat([checked_output(model, few, name) for few in (images[:2], images[:1])])
+    checked_output(model, images[:1], name)
     if not output.isfinite().all():
         raise InvalidInputError(f"{name} gave NaN or infinite values for the first images; logits must be finite")
     num_classes = output.shape[1]
@@ -122,7 +123,7 @@ def checked_output(model: Model, images: Tensor, name: str) -> Tensor:
     try:
         with torch.no_grad():
             output = model(images.clone())
-    except RuntimeError as error:
+    except (RuntimeError, InvalidInputError) as error:
         given = f"{images.dtype} images {tuple(images.shape)} on {images.device}"
         raise InvalidInputError(f"{name} cannot be asked about {given}: {in_one_line(error)}") from error
     if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(images) or output.shape[1] < 2:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from smdguard.attacks import APGD, FGSM, PGD, MemberReweighing, Square, TargetedAPGD, Transfer
 from smdguard.auditing import audit
 from smdguard.auditing.validation import check_attacks, check_model, checked_images
+from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError
 from smdguard.threat import ThreatModel
 from tests.auditing.stripes import ATTACKS, Stripes, run, stripes, stripes_model
@@ -231,6 +232,12 @@ def test_a_model_that_leaves_out_the_row_of_a_single_image_is_refused() -> None:
     model = linear_model()
     with pytest.raises(InvalidInputError, match=r"must turn 1 images into logits \(1, K\), but gave shape \(3,\)"):
         check_model(lambda images: model(images).squeeze(), checked_images(PIXELS / 255), torch.from_numpy(LABELS))
+
+
+def test_which_surrogate_takes_other_images_is_told() -> None:
+    ensemble = Ensemble([linear_model()], mean=[0.5] * 3, std=[0.25] * 3).eval()
+    with pytest.raises(InvalidInputError, match=r"^the surrogate theirs cannot be asked about .*the ensemble takes"):
+        audit(linear_model(), PIXELS / 255, LABELS, THREAT, attacks=[FGSM()], surrogates={"theirs": ensemble})
 
 
 def test_outputs_on_another_device_than_the_images_are_refused() -> None:
