@@ -203,9 +203,9 @@ class Guard:
             )
         batches = [images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size)]
         member_log_probabilities = numpy.concatenate([self.backend.member_log_probabilities(b) for b in batches])
-        with numpy.errstate(over="ignore"):
+        with numpy.errstate(over="ignore", invalid="ignore"):
             probabilities = numpy.exp(average_log_probabilities(member_log_probabilities))
-        sums = probabilities.sum(axis=-1)
+            sums = probabilities.sum(axis=-1)
         # NaN of one member makes the average NaN; an ONNX file from elsewhere may give logits.
         if not numpy.allclose(sums, 1, rtol=0, atol=_MAX_SUM_ERROR):
             furthest = sums[abs(sums - 1).argmax()]  # NaN counts as the largest.

@@ -198,6 +198,11 @@ def _labels_of(folders: tuple[str, ...], known: tuple[str, ...] | None, num_clas
     numbers = tuple(map(str, range(num_classes)))
     if set(folders) <= set(numbers):
         return known or numbers
+    if all(folder.isdecimal() for folder in folders) and list(folders) != sorted(folders, key=int):
+        raise InvalidInputError(
+            f"the folders of the classes are numbers whose order is another one by the alphabet ({folders[0]}, "
+            f"{folders[1]}, ...); name each by the index of its class, from 0 to {num_classes - 1}"
+        )
     # ImageNet's folders have identifiers of WordNet, whose order is that of the classes.
     if known is None or (len(folders) == len(known) and not set(folders) & set(known)):
         return folders

@@ -179,6 +179,15 @@ def test_numbers_that_are_no_indices_are_names(smdguard: Run, halves: Path, name
     assert document["clean_accuracy"]["value"] == 1
 
 
+def test_numbers_that_are_not_in_the_order_of_the_alphabet_are_ambiguous(one_line: OneLine, halves: Path) -> None:
+    for old, new in zip(("left", "right"), ("9", "10"), strict=True):
+        (halves / "images" / old).rename(halves / "images" / new)
+    assert one_line(*arguments(), "--quiet") == (
+        "the folders of the classes are numbers whose order is another one by the alphabet (10, 9, ...); name each by "
+        "the index of its class, from 0 to 1"
+    )
+
+
 def test_an_onnx_file_that_ends_in_softmax_is_refused_for_a_reason_that_needs_no_gradients(
     one_line: OneLine, halves: Path
 ) -> None:
