@@ -51,7 +51,7 @@ def _seeds(seed: int, epoch: int) -> list[int]:
 
 
 def default_generators(device: torch.device) -> list[torch.Generator]:
-    """What members on a device draw from: dropout there, but what decides which layers to run often on the CPU."""
+    """What members on a device draw from: the device's generator, and the CPU's, as where they leave layers out."""
     of_gpu = [torch.cuda.default_generators[device.index]] if device.type == "cuda" else []
     return [*of_gpu, torch.default_generator]
 

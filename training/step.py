@@ -33,8 +33,6 @@ class Stepper:
         self._objective = recipe.build_objective()
         # Now, as the search through all modules would be felt in every step.
         self._weights = _trained(self.part)
-        # Batch normalisation's, without its counts of batches.
-        self._running_statistics = [buffer for buffer in self.part.members.buffers() if buffer.is_floating_point()]
         self.optimizer = torch.optim.Adam(
             _trained(ensemble), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
         )
@@ -50,7 +48,7 @@ class Stepper:
         torch.stack(list(terms.values())).sum().backward(inputs=self._weights)
         terms = {name: term.detach() for name, term in terms.items()}
         gradients = [weight.grad for weight in self._weights if weight.grad is not None]
-        self.division.images.average([*terms.values(), *gradients, *self._running_statistics])
+        self.division.images.average([*terms.values(), *gradients, *self._running_statistics()])
         self.optimizer.step()
         return terms
 
@@ -68,6 +66,10 @@ class Stepper:
         """
         if not all(weight.isfinite().all() for weight in _trained(self.ensemble)):
             raise TrainingDivergedError("a weight became infinite or not a number")
+
+    def _running_statistics(self) -> Iterator[Tensor]:
+        """Batch normalisation's, without its counts of batches; a member may have put others in their place."""
+        return (buffer for buffer in self.part.members.buffers() if buffer.is_floating_point())
 
     def _state_of(self, member: nn.Module) -> Iterator[Tensor]:
         """All that a checkpoint holds of a member, in the same order everywhere."""

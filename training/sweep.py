@@ -201,6 +201,8 @@ class Sweep:
     def _is_audit_due(self, name: str) -> bool:
         """Whether there is none of the paper's of these images, or one without a surrogate that is here by now.
 
+        Or one from a surrogate that was trained otherwise.
+
         An audit is not made again for one surrogate while another is still to be trained.
         """
         try:
@@ -209,7 +211,10 @@ class Sweep:
             return True
         if report is None or (report.preset, report.num_images) != (PRESET, self._num_images(name)):
             return True
-        missing = set(self._surrogates_at_hand(name)) - sources_of(report)
+        recipe, sources = self._runs[name], sources_of(report)
+        if any(self._is_finished(source) and not self._is_trained_as(recipe, source) for source in sources):
+            return True
+        missing = set(self._surrogates_at_hand(name)) - sources
         return bool(missing) and not any(map(self._is_to_be_trained, surrogate_names(self._runs[name])))
 
     def _surrogates_at_hand(self, name: str) -> list[str]:
