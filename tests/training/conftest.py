@@ -17,12 +17,14 @@ from training.data import TrainingData
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Sums come out the same in every process only with the same number of threads."""
-    before = torch.get_num_threads()
+def _own_arithmetic() -> Iterator[None]:
+    """Sums come out the same in every process only with the same number of threads; what commands set is undone."""
+    num_threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(num_threads)
+    torch.set_flush_denormal(False)
+    torch.backends.cudnn.allow_tf32 = tf32
 
 
 class TinyNetwork(LayeredNetwork):
