@@ -215,7 +215,7 @@ class Sweep:
         if any(self._is_finished(source) and not self._is_trained_as(recipe, source) for source in sources):
             return True
         missing = set(self._surrogates_at_hand(name)) - sources
-        return bool(missing) and not any(map(self._is_to_be_trained, surrogate_names(self._runs[name])))
+        return bool(missing) and not any(map(self._is_to_be_trained, surrogate_names(recipe)))
 
     def _surrogates_at_hand(self, name: str) -> list[str]:
         """Those that were trained as the run is: another sweep may have left some that were not."""
