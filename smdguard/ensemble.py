@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from smdguard.architectures import SideBySide
+from smdguard.architectures import LayeredNetwork, SideBySide
 from smdguard.errors import InvalidInputError
 from smdguard.scores import average_log_probabilities, member_log_probabilities
 
@@ -14,8 +14,8 @@ class Ensemble(nn.Module):
     """Members with one shared normalisation; images in [0, 1] go in, log-probabilities come out.
 
     Args:
-        members: Networks from normalised images (B, C, H, W) to logits (B, K). Equally built LayeredNetworks run side
-            by side, others one by one.
+        members: Networks from normalised images (B, C, H, W) to logits (B, K). Those of ARCHITECTURES run side by side
+            if they are built alike, others one by one.
         mean: Mean of each channel, on the [0, 1] scale.
         std: Standard deviation of each channel, on the [0, 1] scale.
 
@@ -54,11 +54,7 @@ class Ensemble(nn.Module):
             images: In [0, 1], of the members' type unless autocast converts them; (B, C, H, W) shown to all members, or
                 (M, B, C, H, W) with a batch for each.
         """
-        normalised = self.normalise(images)
-        if self._side_by_side is not None:
-            return _of_32_bits(self._side_by_side(self.members, normalised))
-        batches = normalised if images.dim() == 5 else [normalised] * len(self.members)
-        return _of_32_bits(torch.stack([member(batch) for member, batch in zip(self.members, batches, strict=True)]))
+        return self._run(images)
 
     def member_features(self, images: Tensor, layer: int) -> Tensor:
         """Features of every member at a layer, before their activation (M, B, ...), of at least 32 bits.
@@ -70,7 +66,8 @@ class Ensemble(nn.Module):
         Raises:
             InvalidInputError: The members cannot be looked into.
         """
-        return _of_32_bits(self._layered()(self.members, self.normalise(images), layer))
+        self._layered_member()
+        return self._run(images, layer)
 
     @property
     def num_layers(self) -> int:
@@ -79,13 +76,24 @@ class Ensemble(nn.Module):
         Raises:
             InvalidInputError: The members cannot be looked into.
         """
-        return self._layered().num_layers
+        return self._layered_member().num_layers
 
-    def _layered(self) -> SideBySide:
-        if self._side_by_side is None:
-            kinds = ", ".join(sorted({type(member).__name__ for member in self.members}))
-            raise InvalidInputError(f"the features of members need equally built LayeredNetworks, not {kinds}")
-        return self._side_by_side
+    def _layered_member(self) -> LayeredNetwork:
+        """One of the members, which are all of a kind."""
+        first, kinds = self.members[0], {type(member) for member in self.members}
+        if not isinstance(first, LayeredNetwork) or len(kinds) > 1:
+            names = ", ".join(sorted(kind.__name__ for kind in kinds))
+            raise InvalidInputError(f"the features of members need LayeredNetworks of one kind, not {names}")
+        return first
+
+    def _run(self, images: Tensor, *layer: int) -> Tensor:
+        """Outputs of every member at a layer, by default the last (M, B, ...), of at least 32 bits."""
+        normalised = self.normalise(images)
+        if self._side_by_side is not None:
+            return _of_32_bits(self._side_by_side(self.members, normalised, *layer))
+        batches = normalised if images.dim() == 5 else [normalised] * len(self.members)
+        outputs = [member(batch, *layer) for member, batch in zip(self.members, batches, strict=True)]
+        return _of_32_bits(torch.stack(outputs))
 
     def member_log_probabilities(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] -> log-probabilities of every member (B, M, K)."""

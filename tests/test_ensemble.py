@@ -1,6 +1,7 @@
 """The ensemble's output against plain arithmetic, and what it must not depend on."""
 
 import math
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from smdguard.architectures import ARCHITECTURES
+from smdguard.architectures import ARCHITECTURES, LayeredNetwork, LeNet5
 from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError
 
@@ -107,6 +108,47 @@ def test_outputs_have_32_bits_whatever_the_members_compute_in() -> None:
     assert rounded.dtype == torch.float32
     torch.testing.assert_close(rounded, ensemble.member_logits(images), rtol=0, atol=0.05)
     assert ensemble.double().member_logits(images.double()).dtype == torch.float64
+
+
+class Tempered(LeNet5):
+    """Has a setting that the networks of the package do not have."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__((1, 28, 28), 10)
+        self.temperature = temperature
+
+    def layers(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
+        *hidden, logits = super().layers(images)
+        yield from (*hidden, logits / self.temperature)
+
+
+class Own(LayeredNetwork):
+    """A layered network with the least that one needs."""
+
+    num_layers = 2
+
+    def __init__(self, num_hidden: int) -> None:
+        super().__init__((1, 28, 28), 10)
+        self.hidden, self.output = nn.Linear(784, num_hidden), nn.Linear(num_hidden, 10)
+
+    def layers(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
+        yield (features := self.hidden(images.flatten(1)))
+        yield self.output(features.tanh())
+
+
+@pytest.mark.parametrize("build", [Tempered, Own])
+@pytest.mark.parametrize("leading", [(5,), (2, 5)], ids=["shared", "own"])
+def test_layered_networks_of_ones_own_are_asked_themselves(
+    build: Callable[[int], LayeredNetwork], leading: tuple[int, ...]
+) -> None:
+    ensemble = Ensemble([build(4), build(4)], mean=[0.0], std=[1.0]).eval()
+    images = torch.rand(*leading, 1, 28, 28)
+    batches = images.expand(2, 5, 1, 28, 28)
+    for layer in range(ensemble.num_layers):
+        features = [member(batch, layer) for member, batch in zip(ensemble.members, batches, strict=True)]
+        torch.testing.assert_close(ensemble.member_features(images, layer), torch.stack(features))
+    logits = [member(batch) for member, batch in zip(ensemble.members, batches, strict=True)]
+    torch.testing.assert_close(ensemble.member_logits(images), torch.stack(logits))
 
 
 def test_members_whose_layers_cannot_be_seen_are_named() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from smdguard.architectures.layered import LayeredNetwork
+from smdguard.architectures.registry import ARCHITECTURES
 
 
 class SideBySide:
@@ -28,15 +29,10 @@ class SideBySide:
 
     @classmethod
     def of(cls, members: Sequence[nn.Module]) -> "SideBySide | None":
-        """For these members; None where they are not equally built LayeredNetworks."""
+        """For these members; None where they are not networks of ARCHITECTURES, all built alike."""
         builds = {_build_of(member) for member in members}
         build = builds.pop()
         return cls(build, len(members)) if build is not None and not builds else None
-
-    @property
-    def num_layers(self) -> int:
-        """How many layers a member has."""
-        return self._build.kind.num_layers
 
     def __call__(self, members: Iterable[nn.Module], images: Tensor, layer: int | None = None) -> Tensor:
         """Features of every member at a layer, by default the logits: (M, B, ...).
@@ -70,7 +66,8 @@ class _Build(NamedTuple):
 
 
 def _build_of(network: nn.Module) -> _Build | None:
-    if not isinstance(network, LayeredNetwork):
+    """None for any other class, even one derived from those: it may have settings that nobody knows of here."""
+    if not isinstance(network, LayeredNetwork) or type(network) not in ARCHITECTURES.values():
         return None
     return _Build(type(network), network.image_shape, network.num_classes, network.negative_slope)
 
