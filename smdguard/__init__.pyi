@@ -1,0 +1,33 @@
+from . import render as render
+from .attacks import APGD as APGD
+from .attacks import BIM as BIM
+from .attacks import FAB as FAB
+from .attacks import FGSM as FGSM
+from .attacks import MIM as MIM
+from .attacks import PGD as PGD
+from .attacks import RFGSM as RFGSM
+from .attacks import MemberReweighing as MemberReweighing
+from .attacks import Square as Square
+from .attacks import TargetedAPGD as TargetedAPGD
+from .attacks import Transfer as Transfer
+from .attacks import Unsuspicious as Unsuspicious
+from .auditing import AuditInterrupted as AuditInterrupted
+from .auditing import audit as audit
+from .ensemble import Ensemble as Ensemble
+from .errors import BackendError as BackendError
+from .errors import HubError as HubError
+from .errors import ImageError as ImageError
+from .errors import IntegrityError as IntegrityError
+from .errors import InvalidInputError as InvalidInputError
+from .errors import SmdguardError as SmdguardError
+from .errors import UnknownModelError as UnknownModelError
+from .errors import UnpinnedRevisionWarning as UnpinnedRevisionWarning
+from .guard import Guard as Guard
+from .guard import Prediction as Prediction
+from .guard import load as load
+from .report import AuditReport as AuditReport
+from .report import Finding as Finding
+from .report import Interval as Interval
+from .threat import ThreatModel as ThreatModel
+
+__version__: str

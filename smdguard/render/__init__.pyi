@@ -1,0 +1,11 @@
+from .documents import json as json
+from .documents import parse_report as parse_report
+from .documents import read_report as read_report
+from .documents import serialise as serialise
+from .figures import figure_files as figure_files
+from .figures import figure_names as figure_names
+from .page import html as html
+from .terminal import audit_view as audit_view
+from .terminal import predictions_view as predictions_view
+from .terminal import text as text
+from .terminal import zoo_view as zoo_view
