@@ -51,15 +51,18 @@ def of_class(scores: "Tensor", classes: "Tensor") -> "Tensor":
     return scores.gather(-1, classes.expand(scores.shape[:-1]).unsqueeze(-1)).squeeze(-1)
 
 
+def without_class(scores: "Tensor", classes: "Tensor") -> "Tensor":
+    """The scores, with -inf for each image's class: scores (..., B, K), classes (B,) -> (..., B, K)."""
+    return scores.scatter(-1, classes.expand(scores.shape[:-1]).unsqueeze(-1), -math.inf)
+
+
 def log_odds(logits: "Tensor", labels: "Tensor") -> "Tensor":
     """Log-odds of the true class, z_y - logsumexp_{k != y} z_k: logits (..., B, K), labels (B,) -> (..., B).
 
     Logits and log-probabilities give the same value. Its gradient is a positive multiple of that of the
     cross-entropy (negated) and of the probability, but does not round to zero when the classifier is sure.
     """
-    index = labels.expand(logits.shape[:-1]).unsqueeze(-1)
-    others = logits.scatter(-1, index, -math.inf).logsumexp(-1)
-    return of_class(logits, labels) - others
+    return of_class(logits, labels) - without_class(logits, labels).logsumexp(-1)
 
 
 def _entropy(log_probabilities: "Array") -> "Array":

@@ -1,12 +1,11 @@
 """What gradient attacks increase: one value an image, larger where the model is closer to the wrong class."""
 
-import math
 from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor
 
-from smdguard.scores import log_odds, of_class
+from smdguard.scores import log_odds, of_class, without_class
 
 LossName = Literal["ce", "cw", "dlr"]
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -27,8 +26,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     Reference:
         Carlini, Wagner, "Towards Evaluating the Robustness of Neural Networks", 2017, loss f6.
     """
-    others = logits.scatter(-1, labels.unsqueeze(-1), -math.inf).amax(dim=-1)
-    return others - of_class(logits, labels)
+    return without_class(logits, labels).amax(dim=-1) - of_class(logits, labels)
 
 
 def difference_of_logits_ratio(logits: Tensor, labels: Tensor) -> Tensor:
@@ -79,6 +77,6 @@ def rising(name: LossName, logits: Tensor, labels: Tensor, *, targeted: bool = F
     if not targeted:
         return LOSSES[name](logits, labels)
     if name == "dlr":
-        rivals = logits.scatter(-1, labels.unsqueeze(-1), -math.inf).argmax(dim=-1)
+        rivals = without_class(logits, labels).argmax(dim=-1)
         return targeted_difference_of_logits_ratio(logits, rivals, labels)
     return -LOSSES[name](logits, labels)

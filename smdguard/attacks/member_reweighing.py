@@ -9,7 +9,7 @@ from torch import Tensor
 from smdguard.attacks.adaptive_ascent import AdaptiveAscent, Judgement
 from smdguard.attacks.attack import Model, is_fooled, require_members
 from smdguard.errors import InvalidInputError
-from smdguard.scores import average_log_probabilities, log_odds, member_log_probabilities, of_class
+from smdguard.scores import average_log_probabilities, log_odds, member_log_probabilities, of_class, without_class
 from smdguard.threat import ThreatModel
 
 
@@ -88,7 +88,7 @@ def member_weights(logits: Tensor, labels: Tensor) -> Tensor:
     """
     probabilities = logits.softmax(dim=-1)
     mean = probabilities.mean(dim=0)
-    target = mean.scatter(-1, labels.unsqueeze(-1), -1).argmax(dim=-1)
+    target = without_class(mean, labels).argmax(dim=-1)
     p_label, p_target = of_class(probabilities, labels), of_class(probabilities, target)
     influence = p_target * (p_label / of_class(mean, labels) + (1 - p_target) / of_class(mean, target))
     influence = influence * ~is_fooled(logits, labels)

@@ -1,6 +1,5 @@
 """Adaptive diversity promoting: members are rewarded for disagreeing on the classes that are not the true one."""
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +7,7 @@ from pydantic import FiniteFloat
 from torch import Tensor
 from torch.nn import functional
 
-from smdguard.scores import average_log_probabilities
+from smdguard.scores import average_log_probabilities, without_class
 from training.batch import Batch
 
 _DIAGONAL = 1e-6
@@ -51,8 +50,7 @@ def log_volume(logits: Tensor, labels: Tensor) -> Tensor:
     member is sure. The determinant of nearly equal rows is far below the precision of 32-bit floats, so it is taken
     in 64.
     """
-    index = labels.expand(logits.shape[:-1]).unsqueeze(-1)
-    others = logits.double().scatter(-1, index, -math.inf).softmax(dim=-1)
+    others = without_class(logits.double(), labels).softmax(dim=-1)
     directions = functional.normalize(others, dim=-1).transpose(0, 1)
     gram = directions @ directions.mT + _DIAGONAL * torch.eye(len(logits), dtype=others.dtype, device=logits.device)
     return (torch.linalg.det(gram) + _LOG_OFFSET).log().to(logits.dtype)
