@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from smdguard.attacks import PGD
+from smdguard.auditing.sampling import evenly_spaced
 from smdguard.datasets import LabelledImages
 from smdguard.ensemble import Ensemble
 from smdguard.saliency import member_saliencies, pairwise_cosine
@@ -36,7 +37,10 @@ class Monitor:
     def __init__(self, recipe: Recipe, data: TrainingData, *, evaluate_every: int | None = None) -> None:
         self._recipe = recipe
         self._num_images = min(recipe.batch_size, len(data.train.images)) * num_batches(data.train, recipe.batch_size)
-        self._held_out = _evenly_spaced(data.calibration if len(data.calibration.images) else data.test)
+        held_out = data.calibration if len(data.calibration.images) else data.test
+        # From one end to the other: a folder of images is in the order of its classes.
+        rows = evenly_spaced(len(held_out.images), NUM_IMAGES, held_out.images.device)
+        self._held_out = LabelledImages(held_out.images[rows], held_out.labels[rows])
         self._evaluate_every = evaluate_every or -(-recipe.num_epochs // 10)
         epsilon = recipe.dataset_description.epsilon
         self._threats = [ThreatModel("linf", radius) for radius in (epsilon / 3, epsilon)]
@@ -77,9 +81,3 @@ class Monitor:
     def _portions(self, data: LabelledImages) -> Iterator[tuple[Tensor, Tensor]]:
         """No larger than a batch, so that gradients of the images take no more memory than a step."""
         return portions(data, self._recipe.batch_size)
-
-
-def _evenly_spaced(data: LabelledImages) -> LabelledImages:
-    """1,000 images from one end to the other, or all there are; a folder of images is in the order of its classes."""
-    rows = torch.linspace(0, len(data.images) - 1, min(NUM_IMAGES, len(data.images))).long()
-    return LabelledImages(data.images[rows], data.labels[rows])

@@ -21,7 +21,8 @@ from smdguard.auditing.members import member_transfer
 from smdguard.auditing.outcomes import Outcome, worst_case
 from smdguard.auditing.plan import Plan, plan_attacks
 from smdguard.auditing.preset_names import PresetName
-from smdguard.auditing.probes import TRACED, probe_gradient_attacks, probe_rows
+from smdguard.auditing.probes import TRACED, probe_gradient_attacks
+from smdguard.auditing.sampling import probe_rows
 from smdguard.auditing.suspicion import suspicion_under_attack
 from smdguard.auditing.validation import (
     check_attacks,

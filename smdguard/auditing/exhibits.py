@@ -12,7 +12,7 @@ from smdguard.auditing.crafting import Workshop
 from smdguard.auditing.outcomes import Outcome
 from smdguard.auditing.pictures import picture_of_change, picture_of_image, picture_of_saliency
 from smdguard.auditing.plan import Plan
-from smdguard.auditing.probes import probe_rows
+from smdguard.auditing.sampling import evenly_spaced
 from smdguard.ensemble import Ensemble
 from smdguard.report import Disagreement, Exhibits, GalleryImage, SaliencyMaps
 from smdguard.saliency import member_saliencies, pairwise_cosine
@@ -40,7 +40,7 @@ def gather_exhibits(
     wrap = workshop.batching.wrap
     careful = wrap(plan.model)
     right = clean.nonzero().flatten()
-    rows = right[probe_rows(len(right), right.device, NUM_SAMPLES)]
+    rows = right[evenly_spaced(len(right), NUM_SAMPLES, right.device)]
     attempts = _attempts(outcomes, {name: wrap(surrogate) for name, surrogate in plan.surrogates.items()}, rows)
     generator = workshop.generator("exhibits")
     sample = _attacked(careful, workshop.images[rows], workshop.labels[rows], threat, attempts, generator)

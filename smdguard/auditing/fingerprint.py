@@ -16,7 +16,7 @@ import smdguard
 from smdguard.attacks import Attack, Model
 from smdguard.auditing.batching import Batching
 from smdguard.auditing.gradients import has_gradients, loss_gradient
-from smdguard.auditing.probes import probe_rows
+from smdguard.auditing.sampling import evenly_spaced
 
 NUM_ASKED = 32
 
@@ -47,7 +47,7 @@ def fingerprint(
         digest.update(program.read_bytes())
     for part in _content((images, labels)):
         digest.update(part)
-    rows = probe_rows(len(images), images.device, NUM_ASKED)
+    rows = evenly_spaced(len(images), NUM_ASKED, images.device)
     few, truth = images[rows], labels[rows]
     for name, model in models:
         digest.update(name.encode())

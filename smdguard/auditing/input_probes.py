@@ -14,7 +14,7 @@ from smdguard.attacks import Model
 from smdguard.attacks.attack import is_fooled
 from smdguard.attacks.losses import margin
 from smdguard.auditing.outcomes import is_gap, percent
-from smdguard.auditing.probes import probe_rows
+from smdguard.auditing.sampling import evenly_spaced
 from smdguard.auditing.statistics import interval, share_of
 from smdguard.report import DEPENDS_ON_BATCH, RANDOM_OUTPUT, Finding
 
@@ -55,7 +55,7 @@ def _random_output(model: Model, images: Tensor) -> Iterator[Finding]:
 
 def _depends_on_batch(model: Model, images: Tensor) -> Iterator[Finding]:
     """Does an image get another answer alone than among others?"""
-    rows = probe_rows(len(images), images.device, NUM_ALONE)
+    rows = evenly_spaced(len(images), NUM_ALONE, images.device)
     few = images[rows]
     with torch.no_grad():
         together = model(images)[rows]
@@ -109,7 +109,7 @@ def _scores_jump(model: Model, images: Tensor, labels: Tensor) -> Iterator[Findi
     On the line from each image to one that the model answers otherwise, near the point where the answer changes. Of a
     part of the images alone: a model may show its scores for some classes, and may be steep for a few images.
     """
-    rows = probe_rows(len(images), images.device, NUM_BISECTED)
+    rows = evenly_spaced(len(images), NUM_BISECTED, images.device)
     images, labels = images[rows], labels[rows]
     with torch.no_grad():
         outputs = model(images)

@@ -20,19 +20,12 @@ from smdguard.auditing.statistics import share_of
 from smdguard.report import Finding
 from smdguard.threat import ThreatModel
 
-# So few that the probes take a tenth of a quick audit of 1,000 images.
-NUM_PROBED = 200
 FEW_STEPS, MANY_STEPS, LAST_STEPS = 10, 40, 10
 MAX_UNBOUNDED_SHARE = 0.1
 MIN_SHARE = 0.05
 MAX_LATE_GAIN = 0.1
 UNBOUNDED = (PGD(num_steps=2 * FEW_STEPS), BIM(num_steps=2 * FEW_STEPS))
 TRACED = PGD(num_steps=MANY_STEPS, early_stop=False)
-
-
-def probe_rows(num_images: int, device: torch.device, num_probed: int = NUM_PROBED) -> Tensor:
-    """Places of at most `num_probed` images, spread evenly."""
-    return torch.linspace(0, num_images - 1, min(num_images, num_probed), device=device).round().long()
 
 
 def probe_gradient_attacks(

@@ -7,7 +7,7 @@ from smdguard.attacks import APGD, Attack, Unsuspicious
 from smdguard.attacks.attack import is_fooled
 from smdguard.auditing.crafting import SHARD_SIZE, Planned, Workshop
 from smdguard.auditing.outcomes import Outcome
-from smdguard.auditing.probes import probe_rows
+from smdguard.auditing.sampling import probe_rows
 from smdguard.auditing.statistics import area_under_roc, interval
 from smdguard.ensemble import Ensemble
 from smdguard.report import SuspicionReport, SuspicionUnderAttack
