@@ -14,13 +14,13 @@ from smdguard.architectures import LayeredNetwork
 from smdguard.ensemble import Ensemble
 from training.batch import Batch
 from training.objectives import ADVERSARIES, OBJECTIVES, AdversarialTraining
-from training.objectives.adp import PredictionDiversity, log_volume
-from training.objectives.dverge import VulnerabilityDiversity, of_the_others
-from training.objectives.gal import GradientDiversity
+from training.objectives.adp import ADP, log_volume
+from training.objectives.dverge import DVERGE, of_the_others
+from training.objectives.gal import GAL
 from training.objectives.naive import Naive
 from training.objectives.objective import Objective
-from training.objectives.smd import SaliencyDiversity
-from training.objectives.smd_plus import VulnerabilityAndSaliencyDiversity
+from training.objectives.smd import SMD
+from training.objectives.smd_plus import SMDPlus
 
 
 def assert_same(objective: Objective, batch: Batch, reference: Callable[[Batch], Tensor]) -> None:
@@ -94,7 +94,7 @@ def test_smd(batch: Batch, source: Any) -> None:
         maps = saliencies(b, direction_of(source, b) if source == "probability" else source)
         return torch.stack(cross_entropies(b)).sum() + 0.7 * mean_alignment(maps)
 
-    assert_same(SaliencyDiversity(weight=0.7, saliency=source), batch, reference)
+    assert_same(SMD(weight=0.7, saliency=source), batch, reference)
 
 
 def test_gal(batch: Batch) -> None:
@@ -102,12 +102,12 @@ def test_gal(batch: Batch) -> None:
         gradients = saliencies(b, direction_of("log_probability", b))
         return torch.stack(cross_entropies(b)).mean() + 0.5 * mean_alignment(gradients)
 
-    assert_same(GradientDiversity(noise=0.0), batch, reference)
+    assert_same(GAL(noise=0.0), batch, reference)
 
 
 def test_gal_makes_half_of_the_images_noisy(batch: Batch) -> None:
     many = replace(batch, images=torch.zeros(2000, 1, 6, 6))
-    noise = GradientDiversity()._with_noise(many).images
+    noise = GAL()._with_noise(many).images
     noisy = noise.flatten(1).any(dim=1)
     assert noisy.double().mean().item() == pytest.approx(0.5, abs=0.05)
     assert noise[noisy].std().item() == pytest.approx(0.045, rel=0.02)
@@ -125,7 +125,7 @@ def test_adp(batch: Batch) -> None:
             diversity.append(2.0 * -(mean * mean.log()).sum() + 0.5 * volume.log())
         return torch.stack(cross_entropies(b)).sum() - torch.stack(diversity).mean()
 
-    assert_same(PredictionDiversity(alpha=2.0, beta=0.5), batch, reference)
+    assert_same(ADP(alpha=2.0, beta=0.5), batch, reference)
 
 
 def test_adp_stays_finite_for_equal_and_for_saturated_members() -> None:
@@ -175,14 +175,14 @@ def distilled_loss(batch: Batch) -> Tensor:
 
 @pytest.mark.parametrize("epoch_seed", [0, 1, 2, 2**63 - 1])
 def test_dverge(batch: Batch, epoch_seed: int) -> None:
-    assert_same(VulnerabilityDiversity(epsilon=0.2), replace(batch, epoch_seed=epoch_seed), distilled_loss)
+    assert_same(DVERGE(epsilon=0.2), replace(batch, epoch_seed=epoch_seed), distilled_loss)
 
 
 def test_smd_plus(batch: Batch) -> None:
     def reference(b: Batch) -> Tensor:
         return distilled_loss(b) + 0.7 * mean_alignment(saliencies(b, direction_of("probability", b)))
 
-    assert_same(VulnerabilityAndSaliencyDiversity(epsilon=0.2, weight=0.7), batch, reference)
+    assert_same(SMDPlus(epsilon=0.2, weight=0.7), batch, reference)
 
 
 def test_members_get_the_images_of_all_others() -> None:

@@ -2,22 +2,22 @@
 
 from typing import Any
 
-from training.objectives.adp import PredictionDiversity
+from training.objectives.adp import ADP
 from training.objectives.adversarial import AdversarialTraining, HoldOutAttack, SelfAttack
-from training.objectives.dverge import VulnerabilityDiversity
-from training.objectives.gal import GradientDiversity
+from training.objectives.dverge import DVERGE
+from training.objectives.gal import GAL
 from training.objectives.naive import Naive
 from training.objectives.objective import Objective
-from training.objectives.smd import SaliencyDiversity
-from training.objectives.smd_plus import VulnerabilityAndSaliencyDiversity
+from training.objectives.smd import SMD
+from training.objectives.smd_plus import SMDPlus
 
 OBJECTIVES: dict[str, Any] = {
     "naive": Naive,
-    "adp": PredictionDiversity,
-    "gal": GradientDiversity,
-    "dverge": VulnerabilityDiversity,
-    "smd": SaliencyDiversity,
-    "smd-plus": VulnerabilityAndSaliencyDiversity,
+    "adp": ADP,
+    "gal": GAL,
+    "dverge": DVERGE,
+    "smd": SMD,
+    "smd-plus": SMDPlus,
 }
 ADVERSARIES: dict[str, Any] = {
     "pgd": SelfAttack,

@@ -15,7 +15,7 @@ _LOG_OFFSET = 1e-20
 
 
 @dataclass(frozen=True)
-class PredictionDiversity:
+class ADP:
     """Sum of the members' cross-entropies - alpha H(mean p) - beta log(det(N N^T + 1e-6 I) + 1e-20).
 
     The rows of N are the members' probabilities without the true class, divided by their Euclidean length.

@@ -13,7 +13,7 @@ from training.objectives.objective import Radius, StepRatio
 
 
 @dataclass(frozen=True)
-class VulnerabilityDiversity:
+class DVERGE:
     """Sum over the pairs i != j of members of the cross-entropy of member i on the images distilled from member j.
 
     The layer whose features are distilled is drawn once an epoch. It takes the place of the members' loss on clean

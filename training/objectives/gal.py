@@ -11,7 +11,7 @@ from training.objectives.objective import Share
 
 
 @dataclass(frozen=True)
-class GradientDiversity:
+class GAL:
     """Mean of the members' cross-entropies + weight x mean_x log sum_{i<j} exp cos(g_i, g_j), g_m = d CE_m / dx.
 
     Some images get Gaussian noise first, which may take them a little out of [0, 1]. The members are meant to have

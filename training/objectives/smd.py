@@ -10,7 +10,7 @@ from training.batch import Batch
 
 
 @dataclass(frozen=True)
-class SaliencyDiversity:
+class SMD:
     """Sum of the members' cross-entropies + weight x the mean saliency alignment of the images.
 
     Args:

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from smdguard.saliency import SaliencySource
 from training.batch import Batch
-from training.objectives.dverge import VulnerabilityDiversity
+from training.objectives.dverge import DVERGE
 
 
 @dataclass(frozen=True)
-class VulnerabilityAndSaliencyDiversity(VulnerabilityDiversity):
-    """The loss of VulnerabilityDiversity + weight x the mean saliency alignment of the clean images.
+class SMDPlus(DVERGE):
+    """The loss of DVERGE + weight x the mean saliency alignment of the clean images.
 
     Both passes run in training mode, so batch normalisation sees distilled and clean images, once a step each.
 
