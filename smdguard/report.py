@@ -36,7 +36,8 @@ class AttackResult:
         access: "white-box" made on the audited model, "black-box" on a surrogate, "member" on one member.
         source: What it was made on.
         epsilon: Radius it was made for.
-        num_attacked: Images it was made on: all, or only those that the white-box attacks before it left standing.
+        num_attacked: Images it was made on: all, or only those that the white-box attacks before it left standing; for
+            one along gradients, those that the ones along gradients did.
         robust_accuracy: Share of all images that are still classified rightly, after it and, where it pursued what
             others left standing, after them.
     """

@@ -76,8 +76,9 @@ def audit(
     Every attack is made white-box on the model and, where it needs gradients, black-box on each surrogate, but for FAB
     and attacks that need members; on an ensemble PGD, or each attack of the preset paper, is also made on each member
     alone. A preset's stronger attacks are made white-box alone, and pursue the images that the white-box attacks before
-    them left standing. What an attack returns is not trusted: its ball and box are checked and the model is asked
-    again. The clean image counts as an attack, so the worst case is never above the clean accuracy.
+    them left standing or, along gradients, those that the ones along gradients did. What an attack returns is not
+    trusted: its ball and box are checked and the model is asked again. The clean image counts as an attack, so the
+    worst case is never above the clean accuracy.
 
     The same seed gives the same result on one type of device and number of threads: the images are worked on in
     shards of 250, each with a generator made from (seed, attack, shard). What a model itself draws is not seeded.

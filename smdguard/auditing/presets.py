@@ -26,8 +26,10 @@ class Preset:
     """Which attacks an audit makes.
 
     Args:
-        attacks: Each made on all images, on the model and on every surrogate.
-        pursuits: Stronger ones, each made on the model and only on the images that still stand after those before it.
+        attacks: Each made on all images, on the model and, if it needs gradients, on every surrogate; but FAB and those
+            that need members on the model alone.
+        pursuits: Stronger ones, made on the model alone, each on the images that the white-box attacks before it left
+            standing; one along gradients on those that the ones along gradients did.
         on_members: Each made on every member of an ensemble alone, the first of them, PGD, at all radii.
     """
 

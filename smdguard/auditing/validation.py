@@ -181,8 +181,8 @@ def check_attacks(attacks: PresetName | Sequence[Attack]) -> None:
             )
         if isinstance(attack, Transfer):
             raise InvalidInputError(
-                f"{attack!r} is not for the audited model; hand the other model over as one of the surrogates, and "
-                f"{attack.name} is made on it as well"
+                f"{attack!r} is not for the audited model; give the attack itself, and the other model as one of the "
+                "surrogates, on which attacks that need gradients, but for FAB and MORA, are crafted as well"
             )
         if getattr(attack, "targeted", False):
             raise InvalidInputError(

@@ -49,7 +49,7 @@ quiet_option = click.option("--quiet", is_flag=True, help="No progress and no no
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options of every command that runs a model."""
+    """The options of predict: which model, how it runs, and what is printed."""
     options = (model_option, builder_option, device_option, backend_option, json_option, quiet_option)
     return reduce(lambda decorated, option: option(decorated), reversed(options), command)
 

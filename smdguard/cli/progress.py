@@ -36,7 +36,7 @@ def audit_progress(*, quiet: bool) -> Iterator[AuditProgress]:
 
 
 def in_words(seconds: float) -> str:
-    """A duration to about one part in ten, in the largest unit of which there are two."""
+    """A duration, rounded up in the largest unit of which there are two."""
     for unit, length in (("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{math.ceil(seconds / length)} {unit}"

@@ -142,7 +142,7 @@ REFUSED: list[tuple[Any, str]] = [
     ),
     ([PGD(), APGD(targeted=True)], r"^APGD\(.*\) would lead towards the true classes"),
     ([Square(targeted=True)], r"^Square\(.*\) would lead towards the true classes"),
-    ([Transfer("other", PGD())], r"^Transfer\(.*\) is not for the audited model; .* surrogates, and PGD is made on it"),
+    ([Transfer("other", PGD())], r"^Transfer\(.*\) is not for the audited model; give the attack itself"),
     (FGSM(), r"^attacks must be a preset's name or a list of attacks, not FGSM\(loss='ce'"),
     (None, "^attacks must be a preset's name or a list of attacks, not None$"),
     ([], r"^attacks must be a preset's name or a list of attacks, not \[\]$"),
