@@ -19,7 +19,7 @@ def gradient_findings(health: GradientHealth | None) -> Iterator[Finding]:
     if health is None:
         message = (
             "The model gives no input gradients, so the strongest attacks could not be made on it, and those that do "
-            "without find less. Audit the differentiable model behind it, or hand a surrogate over."
+            "without find less. Audit the differentiable model behind it, or supply a surrogate."
         )
         yield Finding("no_gradients", "high", message)
     elif health.broken:
@@ -27,7 +27,7 @@ def gradient_findings(health: GradientHealth | None) -> Iterator[Finding]:
         shares = ", ".join(f"{name.replace('_', ' ')} {percent(share)}" for name, share in evidence.items())
         message = (
             f"Input gradients are unusable on too many images ({shares}). Gradient attacks may fail on such a model "
-            "without it being robust. Go by gradient-free and transferred attacks."
+            "without it being robust. Rely on gradient-free and transferred attacks."
         )
         yield Finding(GRADIENT_MASKING, "high", message, evidence)
 

@@ -46,7 +46,7 @@ def _random_output(model: Model, images: Tensor) -> Iterator[Finding]:
         share = _share_that_differs(model(images), model(images), by=1e-3)
     if share > 0:
         message = (
-            f"Asked twice about the same images, the model gives other outputs for {percent(share)} of them. Every "
+            f"Asked twice about the same images, the model gives different outputs for {percent(share)} of them. Every "
             "figure here is one draw, and an adversary may ask again. Make the model deterministic, or average its "
             "outputs over many draws inside the model and audit that."
         )
@@ -63,9 +63,9 @@ def _depends_on_batch(model: Model, images: Tensor) -> Iterator[Finding]:
     share = _share_that_differs(together, alone, by=_BEYOND_ROUNDING)
     if share > 0:
         message = (
-            f"Of {len(few)} images {percent(share)} get other outputs alone than together with others. Attacks change "
-            "all images of a batch at once, so no figure here holds for an image by itself. Look for statistics that "
-            "are taken over the batch, such as those of batch normalisation in training mode."
+            f"Of {len(few)} images {percent(share)} get different outputs alone and in a batch with others. Attacks "
+            "change all images of a batch at once, so no figure here holds for an image by itself. Look for statistics "
+            "that are taken over the batch, such as those of batch normalisation in training mode."
         )
         yield Finding(DEPENDS_ON_BATCH, "high", message, {"share": share})
 
@@ -79,8 +79,8 @@ def _answers_attacks_otherwise(model: Model, images: Tensor) -> Iterator[Finding
     share = _share_that_differs(plain, asked, by=_BEYOND_ROUNDING)
     if share > 0:
         message = (
-            f"Asked for gradients, as attacks do, the model gives other outputs for {percent(share)} of the images "
-            "than when asked without. Attacks take for a success what is none, and stop. Make the model answer alike, "
+            f"Asked for gradients, as attacks do, the model gives different outputs for {percent(share)} of the "
+            "images than without. Attacks take failures for successes, and stop. Make the model give the same outputs "
             "whether torch.is_grad_enabled() or not."
         )
         yield Finding("answers_attacks_otherwise", "high", message, {"share": share})
@@ -127,10 +127,10 @@ def _scores_jump(model: Model, images: Tensor, labels: Tensor) -> Iterator[Findi
     share = share_of(jumps > MAX_JUMP)
     if share >= MAX_JUMPING:
         message = (
-            f"Where the model's answer changes, its scores jump for {percent(share)} of {len(jumps)} images by more "
-            "than a tenth of the lead that the clean image's class has, between points that no eye tells apart. They "
-            "do not show how near another answer is, so attacks that follow them go astray. Take the decision out of "
-            "the model, and audit what it decides by."
+            f"Where the decision changes, the scores of {percent(share)} of {len(jumps)} images jump by more than a "
+            "tenth of the clean image's margin, between indistinguishable points. They do not show how near the "
+            "decision boundary is, so attacks that follow them fail. Take the step that decides out of the model, and "
+            "audit the scores before it."
         )
         yield Finding("scores_jump", "high", message, {"share": share})
 
@@ -168,7 +168,7 @@ def _no_better_than_chance(model: Model, images: Tensor, labels: Tensor) -> Iter
     if clean.low <= chance and clean.value < 1:
         message = (
             f"On {len(images)} clean images the model is right on {percent(clean.value)}, which is not clearly more "
-            f"than the {percent(chance)} of guessing: what does not look at the image withstands every change of it."
+            f"than the {percent(chance)} of guessing: a model that ignores its input withstands any perturbation."
         )
         evidence = {"clean_accuracy": clean.value, "chance": chance}
         yield Finding("no_better_than_chance", "high", message, evidence)

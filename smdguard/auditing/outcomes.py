@@ -48,7 +48,7 @@ class Outcome:
     @property
     def description(self) -> str:
         """Its name, and what it was made on where that is not the audited model."""
-        return self.attack.name if self.access == "white-box" else f"{self.attack.name} made on {self.source}"
+        return self.attack.name if self.access == "white-box" else f"{self.attack.name} crafted on {self.source}"
 
 
 def strongest(outcomes: Iterable[Outcome]) -> Outcome:
@@ -67,8 +67,10 @@ def comparison(rival: Outcome, other: Outcome) -> str:
     """What two attacks leave standing; one that pursued what the others left is not said to do so much alone."""
     left, others_left = percent(rival.robust_accuracy), percent(other.robust_accuracy)
     if rival.num_attacked is None:
-        return f"{rival.description} leaves {left} standing, the best white-box attack {others_left}"
-    return f"white-box attacks leave {others_left} standing, and {rival.description}, made on those, leaves {left}"
+        return f"{rival.description} leaves {left} standing, the best white-box gradient attack {others_left}"
+    return (
+        f"white-box gradient attacks leave {others_left} standing, and {rival.description}, run on those, leaves {left}"
+    )
 
 
 def worst_case(outcomes: Sequence[Outcome], clean: Tensor, epsilon: float) -> Tensor:

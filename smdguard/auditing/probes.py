@@ -124,7 +124,7 @@ def _stands_at_any_distance(
     message = (
         f"Of {percent(clean)} that are right when clean, PGD and BIM leave {percent(share)} standing at {threat.norm} "
         f"{radius:.3g}, where an image may be replaced by any other: no model that looks at its images can be robust "
-        "there. The gradients lead attacks nowhere. Go by gradient-free and transferred attacks."
+        "there. The gradients lead attacks nowhere. Rely on gradient-free and transferred attacks."
     )
     evidence = {"epsilon": radius, "clean_accuracy": clean, "robust_accuracy": share}
     yield Finding("stands_at_any_distance", "high", message, evidence)
@@ -135,8 +135,8 @@ def _attacks_too_weak(before: Tensor, after: Tensor) -> Iterator[Finding]:
     evidence = {"attacks": share_of(before), "with_probe": share_of(after)}
     message = (
         f"All attacks of the audit together leave {percent(evidence['attacks'])} of {len(before)} images standing; PGD "
-        f"with {MANY_STEPS} steps, made on these to check on them, leaves {percent(evidence['with_probe'])}, which "
-        "counts in the worst case. "
+        f"with {MANY_STEPS} steps, run on these as a check, leaves {percent(evidence['with_probe'])}, which counts in "
+        "the worst case. "
     )
     if is_gap(after, before):
         message += "The attacks are too weak for this model, and the worst case is too high. Choose stronger ones."
@@ -152,7 +152,7 @@ def _too_few_steps(trace: _Trace) -> Iterator[Finding]:
         message = (
             f"PGD leaves {percent(evidence['few_steps'])} standing after {FEW_STEPS} steps and "
             f"{percent(evidence['many_steps'])} after {MANY_STEPS}. The figures of attacks with so few steps are too "
-            "high; that says nothing about the model. Go by the attacks with more steps."
+            "high; that says nothing about the model. Rely on the attacks with more steps."
         )
         yield Finding("too_few_steps", "note", message, evidence)
 
@@ -162,9 +162,9 @@ def _more_steps_do_worse(trace: _Trace) -> Iterator[Finding]:
     if is_gap(few, many):
         evidence = {"few_steps": share_of(few), "many_steps": share_of(many)}
         message = (
-            f"Where PGD ends, {percent(evidence['few_steps'])} are classified rightly after {FEW_STEPS} steps and "
+            f"Where PGD ends, {percent(evidence['few_steps'])} are classified correctly after {FEW_STEPS} steps and "
             f"{percent(evidence['many_steps'])} after {MANY_STEPS}: more steps do worse. The gradients do not lead to "
-            "larger losses. Go by gradient-free and transferred attacks."
+            "larger losses. Rely on gradient-free and transferred attacks."
         )
         yield Finding("more_steps_do_worse", "high", message, evidence)
 
@@ -190,7 +190,7 @@ def _success_lost_on_the_way(trace: _Trace) -> Iterator[Finding]:
     if share >= MIN_SHARE:
         message = (
             f"PGD with {FEW_STEPS} steps passes an adversarial image on its way and ends at one that is classified "
-            f"rightly for {percent(share)} of {len(lost)} images. Attacks that return their last iterate, as some here "
-            "do, throw those away, and their figures are too high. Keep the first success (early_stop=True)."
+            f"correctly for {percent(share)} of {len(lost)} images. Attacks that return their last iterate, as some "
+            "here do, throw those away, and their figures are too high. Keep the first success (early_stop=True)."
         )
         yield Finding("success_lost_on_the_way", "medium", message, {"share": share})

@@ -74,8 +74,8 @@ def _gradient_masking(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
             ]
         }
         message = (
-            f"The model's gradients mislead attacks: {named}. The same steps made elsewhere do better, so these "
-            "white-box figures overstate robustness. Go by the worst case, and add stronger attacks."
+            f"The model's gradients mislead attacks: {named}. The same attacks crafted elsewhere do better, so "
+            "these white-box figures overstate robustness. Rely on the worst case, and add stronger attacks."
         )
         yield Finding(GRADIENT_MASKING, "high", message, evidence)
 
@@ -88,8 +88,8 @@ def _indirect_beats_white_box(outcomes: Sequence[Outcome]) -> Iterator[Finding]:
         # On few images a wide gap may be chance, and is worth a word all the same.
         if chance < MAX_P_VALUE or is_wide(rival.standing, best.standing):
             message = (
-                f"{comparison(rival, best)}. {rival.attack.name} does without the gradients of the whole model: "
-                "attacks along them miss something. Go by the worst case, and add stronger attacks."
+                f"{comparison(rival, best)}. {rival.description} does not use the whole model's gradients, so attacks "
+                "that do are missing something. Rely on the worst case, and add stronger attacks."
             )
             evidence = {"indirect": rival.robust_accuracy, "white_box": best.robust_accuracy, "p_value": chance}
             severity = "high" if is_gap(rival.standing, best.standing) else "note"
@@ -126,7 +126,7 @@ def _random_start_beats_clean_start(outcomes: Sequence[Outcome]) -> Iterator[Fin
             message = (
                 f"From a random start PGD leaves {percent(random.robust_accuracy)} standing; from the clean image the "
                 f"same steps (BIM) leave {percent(clean.robust_accuracy)}. The gradients at the clean images mislead "
-                "attacks that start there. Go by attacks with random starts, and add restarts."
+                "attacks that start there. Rely on attacks with random starts, and add restarts."
             )
             evidence = {"random_start": random.robust_accuracy, "clean_start": clean.robust_accuracy}
             yield Finding("random_start_beats_clean_start", "medium", message, evidence)
@@ -135,8 +135,8 @@ def _random_start_beats_clean_start(outcomes: Sequence[Outcome]) -> Iterator[Fin
 def _low_clean_accuracy(clean: Interval) -> Iterator[Finding]:
     if clean.value < MIN_CLEAN_ACCURACY:
         message = (
-            f"The model is right on {percent(clean.value)} of the clean images. Where it should do better, the images "
-            "may not be as it expects them (normalisation belongs into the model, and only once) or the labels may "
-            "be in another order."
+            f"The model is right on {percent(clean.value)} of the clean images. If it should do better, the images may "
+            "not be as it expects them (normalisation belongs in the model, and only once) or the labels may be in a "
+            "different order."
         )
         yield Finding("low_clean_accuracy", "medium", message, {"clean_accuracy": clean.value})

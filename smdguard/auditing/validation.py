@@ -44,7 +44,7 @@ def checked_images(images: Any) -> Tensor:
     low, high = images.min().item(), images.max().item()
     if low < 0 or high > 1:
         raise InvalidInputError(
-            f"images must lie in [0, 1], but these span [{low:.4g}, {high:.4g}]; normalisation belongs into the model"
+            f"images must lie in [0, 1], but these span [{low:.4g}, {high:.4g}]; normalisation belongs in the model"
         )
     return images
 

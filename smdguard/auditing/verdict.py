@@ -40,16 +40,16 @@ def judge(
     )
     if clean.value == 0:
         return "unreliable", (
-            "the model is right on none of the clean images, so there is nothing to attack: look at the labels' order "
-            "and at the normalisation."
+            "the model is right on none of the clean images, so there is nothing to attack: check the order of the "
+            "labels and the normalisation."
         )
     if threat.epsilon == 0:
         return "unreliable", "a radius of 0 allows no change of an image, so nothing was attacked."
     unsteady = [finding.check for finding in findings if finding.check in (RANDOM_OUTPUT, DEPENDS_ON_BATCH)]
     if unsteady:
         return "unreliable", (
-            f"the model's answers are not always the same, or not each image's own ({', '.join(unsteady)}): what fell "
-            f"at {radius} may have fallen without any change of its image."
+            f"the model's outputs are not reproducible ({', '.join(unsteady)}): what fell at {radius} may have fallen "
+            "without any change of its image."
         )
     if worst.value == 0:
         return "fragile", fallen
@@ -64,12 +64,12 @@ def judge(
         return "unreliable", f"{doubt}: the true figure may lie far below {percent(worst.value)}."
     if too_low:
         return "unreliable", (
-            f"no attack fooled an image at {radius}, but the images are too few to tell how the model does on others "
-            f"of their kind: on {percent(worst.low)} of them, or on more."
+            f"no attack fooled an image at {radius}, but the images are too few: the lower 95 % bound on the worst "
+            f"case is only {percent(worst.low)}."
         )
     return "robust", (
-        f"{percent(worst.value)} of the images stand against every attack tried at {radius}, of "
-        f"{percent(clean.value)} classified rightly when clean; attacks that nobody tried may do better."
+        f"{percent(worst.value)} of the images withstand every attack tried at {radius}, of {percent(clean.value)} "
+        "classified correctly when clean; attacks that nobody tried may do better."
     )
 
 
@@ -78,7 +78,7 @@ def _misled(outcomes: Sequence[Outcome], health: GradientHealth | None) -> str |
     if pair := with_and_without_gradients(outcomes):
         best, rival = pair
         if is_gap(rival.standing, best.standing):
-            return f"{comparison(rival, best)}, so white-box attacks are being misled"
+            return f"{comparison(rival, best)}, so white-box gradient attacks are being misled"
     do_without = any(each.access == "white-box" and each.attack.requires != "gradients" for each in outcomes)
     if _lacking(health) and not do_without:
         return f"the model's input gradients {_lacking(health)}, and no gradient-free attack was run"
@@ -91,7 +91,7 @@ def _doubt(findings: Sequence[Finding], health: GradientHealth | None, *, partia
     Attacks that a transferred version beats are named by a finding; the stronger ones beside them count all the same.
     """
     if _lacking(health):
-        return f"the model's input gradients {_lacking(health)}, and attacks that do without are weak"
+        return f"the model's input gradients {_lacking(health)}, and attacks that do without them are weak"
     grave = [finding.check for finding in findings if finding.severity == "high" and finding.check != GRADIENT_MASKING]
     if grave:
         return f"the audit's own checks failed ({', '.join(grave)})"
@@ -100,5 +100,5 @@ def _doubt(findings: Sequence[Finding], health: GradientHealth | None, *, partia
 
 def _lacking(health: GradientHealth | None) -> str | None:
     if health is None:
-        return "cannot be had"
+        return "are not available"
     return "are zero, not finite, random or misleading" if health.broken else None

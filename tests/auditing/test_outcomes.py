@@ -13,9 +13,12 @@ from tests.auditing.planted_outcomes import outcome
 
 def test_an_attack_on_what_others_left_is_not_credited_with_what_they_did() -> None:
     others = outcome(PGD(), 100)
-    assert comparison(outcome(FGSM(), 80), others) == "FGSM leaves 40.0 % standing, the best white-box attack 50.0 %"
+    assert (
+        comparison(outcome(FGSM(), 80), others)
+        == "FGSM leaves 40.0 % standing, the best white-box gradient attack 50.0 %"
+    )
     assert comparison(outcome(Square(), 80, pursued=True), others) == (
-        "white-box attacks leave 50.0 % standing, and Square, made on those, leaves 40.0 %"
+        "white-box gradient attacks leave 50.0 % standing, and Square, run on those, leaves 40.0 %"
     )
 
 

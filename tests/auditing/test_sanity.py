@@ -25,8 +25,8 @@ def test_outcomes_in_order_raise_nothing() -> None:
 def test_what_is_said_of_an_attack_on_a_single_member_is_true_of_it() -> None:
     member = outcome(Transfer("member 0", PGD()), 40, access="member")
     masked, missed = sanity_findings([outcome(PGD(), 100), member], RIGHT)
-    assert "The same steps made elsewhere do better" in masked.message
-    assert "PGD does without the gradients of the whole model" in missed.message
+    assert "The same attacks crafted elsewhere do better" in masked.message
+    assert "PGD crafted on model does not use the whole model's gradients" in missed.message
 
 
 def test_every_attack_that_its_transferred_version_beats_is_named_with_both_numbers() -> None:

@@ -53,7 +53,7 @@ def test_robust_is_what_certainly_keeps_half_of_the_clean_accuracy(clean: int, w
     ("doubt", "reason"),
     [
         ({"found": "attacks_too_weak"}, "checks failed (attacks_too_weak): the true figure may lie far below 80.0 %"),
-        ({"health": None}, "gradients cannot be had, and attacks that do without are weak"),
+        ({"health": None}, "gradients are not available, and attacks that do without them are weak"),
         (
             {"health": GradientHealth(0.02, 0.0, 0.0, 0.0)},
             "are zero, not finite, random or misleading, and attacks that do without",
@@ -80,7 +80,7 @@ def test_attacks_without_gradients_that_do_better_make_the_figure_unreliable_unl
     misled = outcome(PGD(), 60), outcome(Square(), 20, pursued=True)
     verdict, reason = judged(*misled, worst=20)
     assert verdict == "unreliable"
-    assert "white-box attacks are being misled: at linf 0.1 the true figure is likely below the 10.0 %" in reason
+    assert "gradient attacks are being misled: at linf 0.1 the true figure is likely below the 10.0 %" in reason
     assert judged(*misled, worst=0)[0] == "fragile"
 
 
@@ -93,8 +93,8 @@ def test_a_model_that_is_never_right_is_not_robust() -> None:
 def test_few_images_tell_nothing_where_none_fell_and_enough_where_some_did() -> None:
     assert judged(clean=2, worst=2, num_images=2) == (
         "unreliable",
-        "no attack fooled an image at linf 0.1, but the images are too few to tell how the model does on others of "
-        "their kind: on 34.2 % of them, or on more.",
+        "no attack fooled an image at linf 0.1, but the images are too few: the lower 95 % bound on the worst case is "
+        "only 34.2 %.",
     )
     assert judged(clean=2, worst=1, num_images=2)[0] == "fragile"
     assert judged(clean=20, worst=20, num_images=20)[0] == "robust"

@@ -37,7 +37,7 @@ def test_without_gradients_nothing_is_called_robust() -> None:
     queried = run(without_gradient, attacks=[Square(num_queries=100)])
     assert "no_gradients" in {finding.check for finding in queried.findings}
     assert queried.verdict == "unreliable"
-    assert "attacks that do without are weak" in queried.verdict_reason
+    assert "attacks that do without them are weak" in queried.verdict_reason
 
 
 def test_an_audit_without_any_possible_attack_is_refused() -> None:
