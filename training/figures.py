@@ -134,7 +134,7 @@ def draw_transfer(matrices: Mapping[str, Sequence[tuple[FinishedRun, TransferMat
     for axes in grid.flat[len(matrices) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
-        axes.set_ylabel("made on member")
+        axes.set_ylabel("crafted on member")
     images = []
     for axes, (method, of_seeds) in zip(grid.flat, matrices.items(), strict=False):
         images.append(_draw_matrix(axes, numpy.array([matrix.members for _, matrix in of_seeds])))
@@ -157,7 +157,7 @@ def _figures(runs: Sequence[FinishedRun]) -> Iterator[tuple[str, Figure]]:
             yield f"worst-case-{family.suffix}", draw_curves(panels, title)
         for attack, (dataset, name) in product(ATTACKS.values(), DATASETS.items()):
             if matrices := transfer_matrices(runs, family, attack, dataset):
-                title = f"{attack} made on one member, epsilon {EPSILON:g}\n{name}, {family.description}"
+                title = f"{attack} crafted on one member, epsilon {EPSILON:g}\n{name}, {family.description}"
                 yield f"transfer-{attack.lower()}-{dataset}-{family.suffix}", draw_transfer(matrices, title)
 
 

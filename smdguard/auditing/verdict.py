@@ -35,7 +35,7 @@ def judge(
     """
     radius = f"{threat.norm} {threat.epsilon:.3g}"
     fallen = (
-        f"an adversary who may change images by {radius} brings the accuracy from {percent(clean.value)} down to "
+        f"an adversary who may change images by up to {radius} brings the accuracy from {percent(clean.value)} down to "
         f"{percent(worst.value)}{' or less' if worst.value else ''}."
     )
     if clean.value == 0:

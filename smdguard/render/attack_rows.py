@@ -13,9 +13,9 @@ class AttackRow(NamedTuple):
     """One attack at the audit's radius.
 
     Args:
-        heading: Its name, with the settings that tell it from others of that name, and what it was made on where
-            that was not all images or not the model.
-        cells: Accuracy when made on the model, then on each surrogate; None where it was not.
+        heading: Its name, with the settings that tell it from others of that name, the images that it was made on where
+            that was not all, and the member that it was crafted on where that was not the whole model.
+        cells: Accuracy when crafted on the model, then on each surrogate; None where it was not.
     """
 
     heading: str
@@ -45,7 +45,8 @@ def attack_rows(report: "AuditReport") -> list[AttackRow]:
             heading = f"{heading} on the {same[0].num_attacked} still standing"
         rows.append(AttackRow(heading, tuple(cell and cell.robust_accuracy for cell in cells)))
     rows += [
-        AttackRow(f"{result.name} made on {result.source}", (result.robust_accuracy, *elsewhere)) for result in members
+        AttackRow(f"{result.name} crafted on {result.source}", (result.robust_accuracy, *elsewhere))
+        for result in members
     ]
     smaller = [point for point in report.curve if point.epsilon < report.threat.epsilon]
     if smaller:

@@ -57,7 +57,7 @@ def transfer_map(report: AuditReport) -> Figure | None:
     shares = numpy.array(report.transfer.members)
     texts = [[f"{100 * share:.0f} %" for share in row] for row in shares]
     image = draw_matrix(axes, shares, texts, size=min(10, 45 / len(shares)))
-    axes.set_ylabel("made on member")
+    axes.set_ylabel("crafted on member")
     bar = figure.colorbar(image, label="accuracy", format=PercentFormatter(1.0, symbol=" %"))
     bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue] - the stub takes the outline for a property
     return laid_out(figure)

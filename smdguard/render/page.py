@@ -14,22 +14,22 @@ from smdguard.report import AuditReport, CurvePoint, Interval, SaliencyMaps
 from smdguard.threat import ThreatModel
 
 _HEADLINES = {
-    "robust": "Robust: at least half of what it gets right stands against every attack tried",
+    "robust": "Robust: at least half of what it gets right withstands every attack tried",
     "fragile": "Fragile: it can be fooled",
     "unreliable": "Unreliable: do not trust the figure",
 }
 _MEANINGS = {
     "robust": "No attack tried halves the accuracy with changes of this size. That says nothing about "
-    "larger changes, about other kinds of change, such as turning or covering the image, or about attacks nobody has "
+    "larger changes, about other kinds of change, such as rotating or covering the image, or about attacks nobody has "
     "tried.",
     "fragile": "Whoever can alter the images can make it answer wrongly, as often as the figures above say. Where "
     "images come from people you do not trust, do not rely on this model's answer alone.",
-    "unreliable": "The audit cannot tell how strong the model is; it may be far weaker than it looks. Take it for "
-    "fragile until a better audit says otherwise.",
+    "unreliable": "The audit cannot tell how strong the model is; it may be far weaker than it looks. Treat it "
+    "as fragile until a better audit says otherwise.",
 }
 _UNSTEADY = (
-    "The model does not give an image the same answer each time, so every figure here is one draw: it may be too low "
-    "or too high. Take the model for fragile until it answers steadily and is audited again."
+    "The model does not give an image the same output each time, so every figure here is one draw: it may be too low "
+    "or too high. Treat the model as fragile until its outputs are reproducible and it is audited again."
 )
 
 
@@ -83,7 +83,7 @@ def _curve(report: AuditReport) -> _Figure | None:
             f"its curve comes from its own audit on {baseline.num_images} images."
         )
         if baseline.preset != report.preset:
-            caption += " The two were attacked with different presets, which is no even comparison."
+            caption += " The two were attacked with different presets, so the comparison is not even."
         curves[baseline.name] = _shares(baseline.curve)
     radii = sorted({radius for shares in curves.values() for radius in shares}, key=float)
     rows = [[radius, *(shares.get(radius, "") for shares in curves.values())] for radius in radii]
@@ -119,7 +119,7 @@ def _transfer(report: AuditReport) -> _Figure | None:
         f"Each row: images made to fool one member alone, at epsilon {report.transfer.epsilon:g}. Each column: how "
         "many of them a member still gets right. The less a fooling image carries over, the more the members differ. "
         "Even so, one that aims at all members at once may fool them all.",
-        _Table(["made on", *(f"on member {i}" for i in count)], rows),
+        _Table(["crafted on", *(f"on member {i}" for i in count)], rows),
     )
 
 
@@ -136,8 +136,8 @@ def _saliency(report: AuditReport) -> _Figure | None:
         figures.saliency_maps,
         "Where the members look",
         f"Saliency maps of the members on {len(report.exhibits.saliency)} images, with the cosine of every pair.",
-        "For each member how brighter pixels would change its certainty: yellow raises it, dark blue lowers it, grey "
-        "does nothing. The cosine of two maps is 1 where two members look alike and 0 or below where they do not.",
+        "For each member, how brighter pixels would change its certainty: yellow raises it, dark blue lowers it, grey "
+        "does nothing. The cosine of two maps is 1 where the members respond alike and 0 or below where they do not.",
         _Table(["image of", "members", "cosine"], rows),
     )
 
@@ -161,9 +161,9 @@ def _gallery(report: AuditReport) -> _Figure | None:
         "Images before and after",
         "Images, what the attack changed, and the result: "
         + "; ".join(f"{row[0]} taken for {row[2]}" if row[0] != row[2] else f"{row[0]} still {row[2]}" for row in rows),
-        f"Each of another class, with {_change(report.threat)}. The change is amplified until its strongest pixel is "
-        "black or white. In brackets the probability that the model gives its answer. These are examples: how often it "
-        "happens is the number at the top.",
+        f"Each image is from a different class. The attack changed {_change(report.threat)}; the change is shown "
+        "amplified until its strongest pixel is black or white. In brackets: the probability that the model gives its "
+        "answer. These are examples: how often it happens is the number at the top.",
         _Table(["image of", "before", "attacked: taken for", "after", "attack"], rows),
     )
 
@@ -181,13 +181,13 @@ def _disagreement(report: AuditReport) -> _Figure | None:
     return _figure(
         report,
         figures.disagreement_histogram,
-        "Do the members' quarrels give an attack away?",
+        "Does disagreement reveal an attack?",
         "Histogram of the members' disagreement on clean and on fooling images. "
         + "; ".join(f"{row[0]}: median {row[3]} nats" for row in rows),
         "How far the members' answers differ, on clean images and on those that fool the model. The further apart the "
-        "two, the more attacks could be noticed. But these attacks do not try to keep the members agreeing; one that "
-        f"does {_unnoticed(report)}.",
-        _Table(["images", "number", "10 % below", "half below", "90 % below"], rows),
+        "two, the more attacks could be noticed. But these attacks do not try to keep the members agreeing; an "
+        f"attack that does {_unnoticed(report)}.",
+        _Table(["images", "number", "10th percentile", "median", "90th percentile"], rows),
     )
 
 
@@ -196,7 +196,7 @@ def _unnoticed(report: AuditReport) -> str:
     if report.suspicion is None or not report.suspicion.attacks:
         return "is harder to notice"
     undetected = report.suspicion.attacks[-1].undetected.value
-    return f"leaves the model wrong and unsuspecting on {_percent(undetected)} of the images"
+    return f"leaves {_percent(undetected)} of the images misclassified and not flagged"
 
 
 _OTHERS: tuple[Callable[[AuditReport], _Figure | None], ...] = (_transfer, _saliency, _gallery, _disagreement)
@@ -224,8 +224,8 @@ def _pairs(maps: SaliencyMaps) -> list[tuple[int, int]]:
 
 def _change(threat: ThreatModel) -> str:
     if threat.norm == "linf":
-        return f"every pixel changed by at most {100 * threat.epsilon:.3g} % of the way from black to white"
-    return f"all pixels together changed by at most {threat.epsilon:.3g} (Euclidean length, black to white is 1)"
+        return f"each pixel by at most {100 * threat.epsilon:.3g} % of the range from black to white"
+    return f"all pixels together by at most {threat.epsilon:.3g} (Euclidean length, black to white is 1)"
 
 
 def _percent(share: float) -> str:

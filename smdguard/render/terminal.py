@@ -133,18 +133,18 @@ def _transfer_table(transfer: "TransferMatrix") -> Table:
     for target in range(len(transfer.members)):
         table.add_column(f"on member {target}", justify="right")
     for source, row in enumerate(transfer.members):
-        table.add_row(f"made on member {source}", *(f"{100 * share:.1f} %" for share in row))
+        table.add_row(f"crafted on member {source}", *(f"{100 * share:.1f} %" for share in row))
     return table
 
 
 def _suspicion_table(suspicion: "SuspicionReport") -> Table:
     """Per attack: what is wrong under it, what of that is flagged, and what gets through."""
     table = Table(f"suspicion, {suspicion.num_images} images", box=None, pad_edge=False)
-    for heading in ("still right", "flagged of the wrong", "wrong and not flagged", "AUROC"):
+    for heading in ("still right", "flagged among misclassified", "misclassified, not flagged", "AUROC"):
         table.add_column(heading, justify="right")
     table.add_row("clean", "", f"{_share(suspicion.clean_flagged)} flagged", "", "")
     for attack in suspicion.attacks:
-        flagged = "none wrong" if attack.flagged is None else _share(attack.flagged)
+        flagged = "none misclassified" if attack.flagged is None else _share(attack.flagged)
         area = "" if attack.auroc is None else f"{attack.auroc:.3f}"
         table.add_row(printable(attack.name), _share(attack.robust_accuracy), flagged, _share(attack.undetected), area)
     return table

@@ -73,8 +73,8 @@ def test_first_screen_says_verdict_and_numbers(pages: dict[str, str]) -> None:
     first, rest = text.split("Findings", maxsplit=1)
     assert "How hard is a-model to fool?" in first
     assert "Fragile: it can be fooled" in first
-    assert "the model is right on 98.7 % of the images" in first
-    assert "every pixel changed by at most 20 % of the way from black to white, it is right on at most 12.3 %" in first
+    assert "The model is right on 98.7 % of the clean images" in first
+    assert "each pixel by at most 20 % of the range from black to white, it is right on at most 12.3 %" in first
     assert "an adversary can fool it." in first
     # The gravest finding comes first, then the curve.
     places = [rest.index(part) for part in ("high : gradient masking", "note : few steps", "Accuracy as the change")]
@@ -88,11 +88,11 @@ def test_page_holds_every_part_of_a_full_report(pages: dict[str, str]) -> None:
         "from other",
         "52.1 %",
         "16.3 %",
-        "PGD made on member 0",
+        "PGD crafted on member 0",
         "Square: it is too slow",
         "naive-model is an ensemble of the same architecture",
-        "attacked with different presets, which is no even comparison",
-        "leaves the model wrong and unsuspecting on 54.0 % of the images",
+        "attacked with different presets, so the comparison is not even",
+        "leaves 54.0 % of the images misclassified and not flagged",
         "0.814",
         "They say nothing about attacks that nobody tried",
         "FGSM(num_steps=10)",
@@ -104,7 +104,7 @@ def test_page_holds_every_part_of_a_full_report(pages: dict[str, str]) -> None:
 
 SENTENCES = {
     "robust": {
-        "Robust: at least half of what it gets right stands against every attack tried",
+        "Robust: at least half of what it gets right withstands every attack tried",
         "No attack tried halves the accuracy",
     },
     "fragile": {"Fragile: it can be fooled", "Whoever can alter the images can make it answer wrongly"},
@@ -149,7 +149,7 @@ def test_the_curve_of_a_robust_model_is_not_said_to_have_to_fall(full: AuditRepo
 
 def test_attacks_made_elsewhere_are_said_to_have_run_to_their_last_step(pages: dict[str, str]) -> None:
     text = Page(pages["full"]).text
-    assert "made on another model or on one member alone ran to its last step, whatever early_stop" in text
+    assert "crafted on another model or on one member alone ran to their last step, whatever early_stop" in text
 
 
 def test_page_of_a_bare_report_leaves_out_what_is_missing(pages: dict[str, str]) -> None:
@@ -209,7 +209,7 @@ def test_each_number_is_in_its_row_and_column(pages: dict[str, str]) -> None:
         ["worst case", "12.3 % 9.3 to 15.3 %", ""],
         ["0.1", "40.0 %", "20.0 %"],
         ["1", "70.0 %", "10.0 %", "60.0 %"],
-        ["T-shirt/top", "90.0 %", "T-shirt/top", "60.0 %", "PGD made on other"],
+        ["T-shirt/top", "90.0 %", "T-shirt/top", "60.0 %", "PGD crafted on other"],
         ["clean", "3", "0", "0.01", "0.01"],
     ):
         assert row in rows, (row, rows)

@@ -15,11 +15,11 @@ def test_every_row_has_its_numbers(full: AuditReport) -> None:
     for row in (
         "clean 98.7 % [95.7, 100.0]",
         "FGSM 52.1 % [49.1, 55.1] 16.3 % [13.3, 19.3]",
-        "PGD made on member 0 70.0 % [67.0, 73.0]",
+        "PGD crafted on member 0 70.0 % [67.0, 73.0]",
         "worst case 12.3 % [9.3, 15.3]",
         "0.1 40.0 % [37.0, 43.0]",
-        "made on member 0 0.0 % 80.0 % 90.0 %",
-        "made on member 1 70.0 % 10.0 % 60.0 %",
+        "crafted on member 0 0.0 % 80.0 % 90.0 %",
+        "crafted on member 1 70.0 % 10.0 % 60.0 %",
         "Unsuspicious 10.0 % [7.0, 13.0] 40.0 % [37.0, 43.0] 54.0 % [51.0, 57.0] 0.814",
     ):
         assert row in shown, (row, shown)
