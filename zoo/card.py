@@ -53,9 +53,9 @@ withstood every one of the attacks below; so no attack's figure is lower.
 | {{ evaluation.attack }}{% if evaluation.num_attacked %}, on the {{ evaluation.num_attacked }} still standing\
 {% endif %} | {{ percent(evaluation.robust_accuracy) }} |
 {% endfor %}
-"From" names the model that a transferred attack was made on. Where a transferred attack leaves fewer images standing \
-than the same attack made on this model, the model's gradients mislead the attack: do not take the higher figure for \
-robustness. The whole audit is in `audit.json`.
+"From" names the model that a transferred attack was crafted on. Where a transferred attack leaves fewer images \
+standing than the same attack crafted on this model, the model's gradients mislead the attack: do not take the higher \
+figure for robustness. The whole audit is in `audit.json`.
 
 ## Use
 
@@ -73,7 +73,7 @@ is inside the model. Classes: {{ entry.labels | join(", ") }}.
 
 Objective: `{{ entry.objective.name }}`{{ in_brackets(entry.objective.parameters) }}.
 {%- if entry.objective.adversarial_training %}
-Adversarial training: every step learns from images that were attacked before\
+Adversarial training: every step learns from images that were attacked first\
 {{ in_brackets(entry.objective.adversarial_training) }}.
 {%- endif %}
 {{ entry.training.num_epochs }} epochs, seed {{ entry.training.seed }}, batches of {{ config.training.batch_size }}, \
@@ -84,18 +84,18 @@ decay {{ config.training.weight_decay }}\
 {{ "{:,}".format(config.training.num_calibration_images) }} training images were held out. On all test images of the \
 data set the clean accuracy is {{ percent(config.clean_accuracy, 2) }}.
 {%- if config.suspicion %}
-An input is called suspicious where the members' disagreement is above \
-{{ "%.4g" | format(config.suspicion.threshold) }} nats, which 1 % of the held-out images are; of the \
-test images {{ percent(config.suspicion.test_rate, 2) }} are. An adversary can stay below it\
-{% if suspicion %}: on {{ suspicion.num_images }} test images {{ unaware.name }} leaves the ensemble wrong and \
-unsuspecting on {{ percent(unaware.undetected.value) }}, an attack that knows of the threshold on \
+An input is called suspicious if the members' disagreement is above \
+{{ "%.4g" | format(config.suspicion.threshold) }} nats; this flags 1 % of the held-out images and \
+{{ percent(config.suspicion.test_rate, 2) }} of the test images. An adversary can stay below it\
+{% if suspicion %}: of {{ suspicion.num_images }} test images {{ unaware.name }} leaves \
+{{ percent(unaware.undetected.value) }} misclassified and not flagged, an attack that knows of the threshold \
 {{ percent(aware.undetected.value) }}{% endif %}.
 {%- endif %}
 
 ## Intended use and limits
 
 For research on robustness, for teaching, and as a baseline. It knows images like those of {{ dataset }} and nothing \
-else: anything is sorted into one of its {{ entry.architecture.num_classes }} classes. It is no protection where a \
+else: any input is assigned to one of its {{ entry.architecture.num_classes }} classes. Do not rely on it where a \
 wrong answer does harm. The figures hold for the attacks that were run; another attack may do better.
 {%- if entry.citation %}
 

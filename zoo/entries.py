@@ -32,7 +32,7 @@ from smdguard.manifest import (
     serialise,
 )
 from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS
-from smdguard.report import AuditReport, CurvePoint
+from smdguard.report import AttackResult, AuditReport, CurvePoint
 from training.audits import PARTIAL
 from training.finish import recipe_of
 from zoo.audits import audit_zoo_model
@@ -150,7 +150,7 @@ def _evaluations(report: AuditReport, report_sha256: str) -> list[Evaluation]:
     figures = [(WORST_CASE, point.epsilon, point.robust_accuracy.value, None) for point in worst]
     figures += [
         (
-            result.name if result.access == "white-box" else f"{result.name} from {result.source}",
+            _called(result),
             radius,
             result.robust_accuracy.value,
             result.num_attacked if result.num_attacked < report.num_images else None,
@@ -172,6 +172,13 @@ def _evaluations(report: AuditReport, report_sha256: str) -> list[Evaluation]:
         )
         for attack, epsilon, robust_accuracy, num_attacked in figures
     ]
+
+
+def _called(result: AttackResult) -> str:
+    """The attack's name, and what it was crafted on where that is not the whole model."""
+    if result.access == "white-box":
+        return result.name
+    return f"{result.name} {'from' if result.access == 'black-box' else 'crafted on'} {result.source}"
 
 
 def replace_in_manifest(entry: ManifestEntry) -> None:

@@ -41,7 +41,7 @@ class Planned:
     @property
     def description(self) -> str:
         """What progress bars call it."""
-        where = f" from {self.source}" if isinstance(self.attack, Transfer) else ""
+        where = f" crafted on {self.source}" if isinstance(self.attack, Transfer) else ""
         return f"{self.attack.name}{where}"
 
 

@@ -34,7 +34,7 @@ def test_card_says_how_the_model_was_trained(zoo: Path, entry: ManifestEntry) ->
     changed = entry.model_copy(update={"name": "smd-resnet20-cifar10-preview", "objective": objective})
     card = model_card(changed, config, None)
     assert "Objective: `smd` (weight 1.0, init m).\nAdversarial training: every step" in card
-    assert "attacked before (adversary pgd).\n1 epochs, seed 0" in card
+    assert "attacked first (adversary pgd).\n1 epochs, seed 0" in card
     assert "**A preview.** It was trained for 1 epochs, where the recipe has 200" in card
 
 
@@ -70,8 +70,8 @@ def test_card_says_what_the_suspicion_is_worth(entry: ManifestEntry) -> None:
         update={"suspicion": Suspicion(threshold=0.1, quantile=0.99, num_images=100, test_rate=0.0123)}
     )
     assert (
-        "of the test images 1.23 % are. An adversary can stay below it: on 200 test images APGD-CE leaves the ensemble "
-        "wrong and unsuspecting on 50.0 %, an attack that knows of the threshold on 98.7 %.\n"
+        "and 1.23 % of the test images. An adversary can stay below it: of 200 test images APGD-CE leaves 50.0 % "
+        "misclassified and not flagged, an attack that knows of the threshold 98.7 %.\n"
     ) in model_card(entry, config, suspicion)
 
 
