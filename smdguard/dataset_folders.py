@@ -118,7 +118,9 @@ def _images(folder: Path, below: str = "**/*") -> Iterator[Path]:
 
     A class's folder may be a link; links further down are not followed, as they may lead in circles.
     """
-    return (file for file in folder.glob(f"{_VISIBLE}/{below}") if _is_image(file, folder) and not file.is_dir())
+    # Not in one pattern, which would end at the first link that may not be followed.
+    files = (file for name in _classes(folder) for file in (folder / name).glob(below))
+    return (file for file in files if _is_image(file, folder) and not is_folder(file))
 
 
 def _is_image(path: Path, folder: Path) -> bool:
@@ -143,7 +145,7 @@ def class_names(root: Path, half: Half = "test") -> tuple[str, ...]:
 
 
 def _classes(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob(_VISIBLE) if path.is_dir())
+    return sorted(path.name for path in folder.glob(_VISIBLE) if is_folder(path))
 
 
 def first_image(root: Path, half: Half = "test") -> Path:

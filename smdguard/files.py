@@ -18,7 +18,10 @@ def zoo_folder() -> Path:
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether there is a folder of that name; there is none where no file can have the name, such as a too long one."""
+    """Whether a folder of that name is known to be there; where the system will not tell, there is none.
+
+    It does not where no file can have the name, such as a too long one, or where the folder around may not be entered.
+    """
     try:
         return Path(path).is_dir()
     except OSError:

@@ -175,6 +175,16 @@ def test_a_link_to_nowhere_is_refused_by_name(tmp_path: Path) -> None:
         load_split(MNIST, tmp_path, "test")
 
 
+def test_what_the_system_tells_nothing_of_is_no_class_and_no_readable_image(tmp_path: Path) -> None:
+    write(tmp_path / "0", "a.png", 0)
+    # As behind a folder that may be listed but not entered, which nothing keeps root from.
+    (tmp_path / "1").symlink_to("x" * 300)
+    assert class_names(tmp_path) == ("0",)
+    (tmp_path / "0" / "b.png").symlink_to("x" * 300)
+    with pytest.raises(InvalidInputError, match=r"0/b\.png cannot be read: File name too long"):
+        load_folder(MNIST, tmp_path)
+
+
 def test_a_class_may_be_a_link_and_no_link_leads_in_circles(tmp_path: Path) -> None:
     write(tmp_path / "elsewhere" / "cats", "a.png", 10)
     write(tmp_path / "own" / "dog", "b.png", 20)

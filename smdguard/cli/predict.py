@@ -71,7 +71,7 @@ def _names(argument: str) -> list[str]:
 
     if is_folder(argument):
         inside = Path(argument).glob("[!.]*")
-        found = sorted(str(file) for file in inside if file.suffix.lower() in _SUFFIXES and not file.is_dir())
+        found = sorted(str(file) for file in inside if file.suffix.lower() in _SUFFIXES and not is_folder(file))
         return found or [argument]
     if argument == "-" or os.path.lexists(argument):
         return [argument]

@@ -102,6 +102,16 @@ def test_a_folder_that_a_glob_finds_is_one_that_is_named(smdguard: Run, tiny_fol
     assert names(smdguard("predict", pictures / "**", *options)) == ["a.JPG", "b.png", "c.png"]
 
 
+def test_a_file_of_a_folder_that_the_system_tells_nothing_of_is_refused_by_name(
+    smdguard: Run, tiny_folder: Path, pictures: Path
+) -> None:
+    # As in a folder that may be listed but not entered, which nothing keeps root from.
+    (pictures / "untold.png").symlink_to("x" * 300)
+    result = smdguard("predict", pictures, "--model", tiny_folder, "--json", status=1)
+    assert names(result) == ["a.JPG", "b.png", "untold.png"]
+    assert result.stderr == f"Error: {pictures / 'untold.png'} cannot be read: File name too long\n"
+
+
 def test_folders_called_as_images_are_none(smdguard: Run, tiny_folder: Path, pictures: Path) -> None:
     (pictures / "below").rename(pictures / "below.png")
     assert names(smdguard("predict", pictures, "--model", tiny_folder, "--json")) == ["a.JPG", "b.png"]
