@@ -65,18 +65,23 @@ def predict(
 def _names(argument: str) -> list[str]:
     """The files that an argument stands for, each once; itself where it stands for none, so that its error is shown."""
     from glob import glob
+
+    is_there = argument == "-" or os.path.lexists(argument)
+    matches = [argument] if is_there else sorted(glob(argument, recursive=True))
+    found = [name for match in matches for name in _files(match)]
+    return list(dict.fromkeys(found)) or [argument]
+
+
+def _files(name: str) -> list[str]:
+    """The images in a folder, which may be none; whatever else has the name is one file."""
     from pathlib import Path
 
     from smdguard.files import is_folder
 
-    if is_folder(argument):
-        inside = Path(argument).glob("[!.]*")
-        found = sorted(str(file) for file in inside if file.suffix.lower() in _SUFFIXES and not is_folder(file))
-        return found or [argument]
-    if argument == "-" or os.path.lexists(argument):
-        return [argument]
-    found = [name for match in sorted(glob(argument, recursive=True)) for name in _names(match)]
-    return list(dict.fromkeys(found)) or [argument]
+    if not is_folder(name):
+        return [name]
+    inside = Path(name).glob("[!.]*")
+    return sorted(str(file) for file in inside if file.suffix.lower() in _SUFFIXES and not is_folder(file))
 
 
 def _read(name: str) -> "bytes | Path":

@@ -102,6 +102,19 @@ def test_a_folder_that_a_glob_finds_is_one_that_is_named(smdguard: Run, tiny_fol
     assert names(smdguard("predict", pictures / "**", *options)) == ["a.JPG", "b.png", "c.png"]
 
 
+def test_folders_without_images_among_what_a_glob_finds_are_passed_over(
+    smdguard: Run, tiny_folder: Path, tmp_path: Path, pictures: Path
+) -> None:
+    (pictures / "notes.txt").unlink()
+    (pictures / "empty").mkdir()
+    options = ["--model", tiny_folder, "--json"]
+    # Above the pictures there is the folder that they are in, with no image of its own.
+    assert names(smdguard("predict", tmp_path / "pict*" / "**", *options)) == ["a.JPG", "b.png", "c.png"]
+    assert names(smdguard("predict", tmp_path / "p*" / "*", *options)) == ["a.JPG", "b.png", "c.png"]
+    nothing = smdguard("predict", pictures / "emp*", *options, status=1)
+    assert nothing.stderr == f"Error: {pictures / 'emp*'} cannot be read: No such file or directory\n"
+
+
 def test_a_file_of_a_folder_that_the_system_tells_nothing_of_is_refused_by_name(
     smdguard: Run, tiny_folder: Path, pictures: Path
 ) -> None:
