@@ -65,7 +65,8 @@ def pull_model(model: str) -> ModelFolder:
     except IntegrityError:
         if not isinstance(place.source, Repository):
             raise
-        with suppress(SmdguardError):
+        with suppress(SmdguardError, OSError):  # In a cache that cannot be written it stays.
+            (folder.path / AUDIT).unlink(missing_ok=True)
             _fetch_papers(place.source, place.entry)
     return folder
 

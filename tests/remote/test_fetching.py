@@ -113,7 +113,7 @@ def test_only_the_audit_that_the_manifest_pins_is_kept(
     pull_model(ZOO_NAME)
     assert (distant_model.folder / AUDIT).read_bytes() == b"{}"
     # Made again since: the model is whole without, and is not fetched once more.
-    (distant_model.folder / AUDIT).unlink()
+    (distant_model.folder / AUDIT).write_bytes(b"of another manifest")
     hub_server.answers[AUDIT] = lambda handler: handler.send(b"made again")
     hub_server.requests.clear()
     pull_model(ZOO_NAME)
