@@ -10,7 +10,7 @@ from smdguard.auditing.preset_names import PresetName
 from smdguard.cli.options import DEFAULT_MODEL, builder_option, device_option, json_option, output_console, quiet_option
 from smdguard.cli.parameter_types import Range, Size
 from smdguard.cli.report_folder import PARTIAL, require_writable, write_report
-from smdguard.errors import InvalidInputError, SmdguardError, printable
+from smdguard.errors import IntegrityError, InvalidInputError, SmdguardError, printable
 from smdguard.factories import users_code
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def audit(
             click.echo(note, err=True)
     sources = _sources(surrogates, audited, preset, builder, device)
     # An attack or two of a preset would not be an even comparison.
-    baseline = _baseline(config, threat) if config and epsilons and attacks is None else None
+    baseline = _sound_baseline(config, threat, quiet=quiet) if config and epsilons and attacks is None else None
     store = PartialResults(output / PARTIAL) if output is not None else None
     try:
         # The model may be the user's code.
@@ -252,6 +252,16 @@ def _baseline(config: "ModelConfig", threat: "ThreatModel") -> "Baseline | None"
     if len(curve) < 2 or audited.threat.norm != threat.norm:
         return None
     return Baseline(name, audited.preset, audited.num_images, curve)
+
+
+def _sound_baseline(config: "ModelConfig", threat: "ThreatModel", *, quiet: bool) -> "Baseline | None":
+    """As _baseline, but where another model's audit is damaged, that is noted and keeps none from its own."""
+    try:
+        return _baseline(config, threat)
+    except IntegrityError as error:
+        if not quiet:
+            click.echo(f"no baseline: {error}", err=True)
+        return None
 
 
 def _deliver(report: "AuditReport", output: Path | None, *, as_json: bool) -> None:

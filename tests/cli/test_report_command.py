@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,18 @@ def test_baseline_that_was_changed_is_refused(audited_zoo: Path) -> None:
     file.write_bytes(file.read_bytes() + b" ")
     with pytest.raises(IntegrityError, match="is not the file that the manifest names"):
         read_baseline_audit(defended(find_model("smd-lenet-mnist-s1").config))
+
+
+def test_an_audit_is_made_without_a_baseline_that_was_changed(
+    smdguard: Run, audited_zoo: Path, tiny_copy: Path, edit_config: Callable[..., None]
+) -> None:
+    file = audited_zoo / "models" / "naive-lenet-mnist" / AUDIT
+    file.write_bytes(file.read_bytes() + b" ")
+    edit_config(tiny_copy, lambda config: config["objective"].update(name="smd"))
+    options = ["--preset", "quick", "--num-images", 10, "--device", "cpu", "--epsilons", "0:0.1:0.1", "--json"]
+    result = smdguard("audit", "--model", tiny_copy, *options)
+    assert json.loads(result.stdout)["baseline"] is None
+    assert f"no baseline: {file} is not the file that the manifest names" in result.stderr
 
 
 def test_zoo_without_audits_has_no_baseline(tiny_zoo: Path) -> None:
