@@ -140,7 +140,7 @@ def class_names(root: Path, half: Half = "test") -> tuple[str, ...]:
     names = _classes(class_folder(root, half))
     for name in names:
         if not name.isprintable():
-            raise InvalidInputError(f"the folder {name!r} in {root} cannot name a class; its name is no readable text")
+            raise InvalidInputError(f"the folder {name!r} in {root} cannot name a class; its name is not readable text")
     return tuple(names)
 
 

@@ -38,7 +38,7 @@ def import_factory(name: str) -> Callable[..., Any]:
     except ANY_ERROR as error:
         raise InvalidInputError(f"{name} cannot be imported: {in_one_line(error)}") from error
     if not callable(function):
-        raise InvalidInputError(f"{name} is no function, but of type {type(function).__name__}")
+        raise InvalidInputError(f"{name} is not a function but of type {type(function).__name__}")
     return function
 
 

@@ -36,8 +36,8 @@ def check_golden(guard: Guard, golden: bytes, *, atol: float) -> float:
     difference = float(numpy.abs(again - expected).max())
     if not difference <= atol:
         raise IntegrityError(
-            f"{guard.name} on {guard.backend.name}: a probability differs by {difference:.2g} from its golden output, "
-            f"allowed is {atol:.2g}"
+            f"{guard.name} on {guard.backend.name}: a probability differs by {difference:.2g} from its golden output; "
+            f"at most {atol:.2g} is allowed"
         )
     return difference
 
@@ -47,7 +47,7 @@ def _parse(golden: bytes, guard: Guard) -> tuple[numpy.ndarray, numpy.ndarray]:
         tensors = load(golden)
         images, expected = tensors["images"], tensors["member_probabilities"]
     except (SafetensorError, KeyError) as error:
-        raise IntegrityError(f"{guard.name}: its golden outputs are no images with outputs: {error}") from error
+        raise IntegrityError(f"{guard.name}: its golden outputs are not images with outputs: {error}") from error
     if images.dtype != numpy.uint8 or images.shape[1:] != guard.image_shape or not len(images):
         raise IntegrityError(
             f"{guard.name}: its golden outputs are of images {images.dtype} {images.shape}, and it takes 8-bit images "

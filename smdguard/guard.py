@@ -210,8 +210,8 @@ class Guard:
         if not numpy.allclose(sums, 1, rtol=0, atol=_MAX_SUM_ERROR):
             furthest = sums[abs(sums - 1).argmax()]  # NaN counts as the largest.
             raise BackendError(
-                f"{self.name} answers with what are no probabilities: for an image they add up to {furthest:g}; its "
-                "weights or its ONNX file are of no use"
+                f"{self.name} gives outputs that are not probabilities (for one image they sum to {furthest:g}); its "
+                "weights or its ONNX file are unusable"
             )
         agreements = agreement(member_log_probabilities)
         disagreements = disagreement(member_log_probabilities)

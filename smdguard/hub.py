@@ -97,7 +97,7 @@ def _locate(model: str | Path) -> _Place:
     if entry is not None:
         source = source_of(entry)
         if source is None:
-            raise UnknownModelError(f"{model} is in the zoo, but its files are not on this machine nor on the Hub")
+            raise UnknownModelError(f"{model} is in the zoo, but its files are neither on this machine nor on the Hub")
         return _Place(model, source, entry)
     if is_folder(model):
         return _Place(model, Path(model), None)
@@ -163,7 +163,7 @@ def _complete(folder: ModelFolder, source: Repository, anew: bool) -> None:
         return
     strangers = sorted(files.keys() - {WEIGHTS, ONNX, GOLDEN})
     if strangers:
-        raise IntegrityError(f"{source.name} lists {strangers[0]}, which is no file of a model")
+        raise IntegrityError(f"{source.name} lists {strangers[0]}, which is not a file of a model")
     num_bytes = sum(file.num_bytes for file in files.values())
     if num_bytes > _MAX_MODEL_BYTES:
         raise IntegrityError(f"{source.name} has {num_bytes:,} bytes; a model may have {_MAX_MODEL_BYTES:,}")

@@ -186,7 +186,7 @@ def _reader(content: bytes, source: str) -> type[PngImageFile | JpegImageFile]:
 def _describe(content: bytes) -> str:
     """What a file is by its first bytes, for a message."""
     known = next((name for signature, name in _REFUSED.items() if content.startswith(signature)), None)
-    return f"a {known} file" if known else f"no known kind of image (it starts with {content[:8]!r})"
+    return f"a {known} file" if known else f"not a known kind of image (it starts with {content[:8]!r})"
 
 
 @contextmanager
@@ -219,7 +219,7 @@ def _normalise(image: Image.Image, source: str) -> Image.Image:
         )
     image = _upright(image)
     if image.mode == "F":
-        raise ImageError(f"{source} has pixels that are no integers, whose range is not known; give it as an array")
+        raise ImageError(f"{source} has pixels that are not integers, whose range is not known; give it as an array")
     if image.mode.startswith("I"):
         image = _sixteen_to_eight_bits(image)
     if image.has_transparency_data:

@@ -145,7 +145,7 @@ def _explain(error: Exception, what: str) -> SmdguardError:
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
 
     if isinstance(error, OfflineModeIsEnabled):
-        return HubError(f"{what} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it")
+        return HubError(f"{what} is not in the cache, and HF_HUB_OFFLINE forbids fetching it")
     if isinstance(error, EntryNotFoundError):
         return IntegrityError(f"{constants.ENDPOINT} has no {what}")
     if isinstance(error, HfHubHTTPError):
@@ -241,7 +241,7 @@ def _open(url: str, timeout: float) -> Any:
 def _at(repository: str, commit: str) -> Repository:
     """The commit becomes the name of a folder, so it has to be one."""
     if not is_commit(commit):
-        raise IntegrityError(f"{commit[:50]!r} is no commit of {repository}")
+        raise IntegrityError(f"{commit[:50]!r} is not a commit of {repository}")
     return Repository(repository, commit)
 
 

@@ -164,7 +164,7 @@ def test_of_a_subset_no_other_image_is_read(tmp_path: Path, half: str) -> None:
 def test_text_in_the_place_of_an_image_is_refused_by_name(tmp_path: Path) -> None:
     write(tmp_path / "test" / "0", "a.png", 0)
     (tmp_path / "test" / "0" / "b.png").write_text("no image")
-    with pytest.raises(InvalidInputError, match=r"test/0/b\.png is no known kind of image"):
+    with pytest.raises(InvalidInputError, match=r"test/0/b\.png is not a known kind of image"):
         load_split(MNIST, tmp_path, "test")
 
 

@@ -60,7 +60,7 @@ def test_the_working_directory_is_searched_then_and_when_the_function_is_called(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("own_factories:answer", "own_factories:answer is no function, but of type int"),
+        ("own_factories:answer", "own_factories:answer is not a function but of type int"),
         (
             "own_factories:absent",
             "own_factories:absent cannot be imported: AttributeError: module 'own_factories' has no attribute 'absent'",

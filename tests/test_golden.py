@@ -20,7 +20,7 @@ def golden_of(shape: tuple[int, ...], dtype: type = numpy.uint8) -> dict[str, nu
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({}, "are no images with outputs: 'images'"),
+        ({}, "are not images with outputs: 'images'"),
         (golden_of((2, 3, 8, 8)), r"are of images uint8 \(2, 3, 8, 8\)"),
         (golden_of((2, 1, 28, 28), numpy.float32), "are of images float32"),
         (golden_of((0, 1, 28, 28)), r"are of images uint8 \(0, 1, 28, 28\)"),
@@ -38,7 +38,7 @@ def test_golden_outputs_that_cannot_be_those_of_the_model_are_refused(
 
 def test_golden_outputs_in_another_format_are_refused(tiny_folder: Path) -> None:
     guard = sg.load(str(tiny_folder), backend="torch", device="cpu")
-    with pytest.raises(IntegrityError, match="are no images with outputs"):
+    with pytest.raises(IntegrityError, match="are not images with outputs"):
         check_golden(guard, b"PK\x03\x04 and so on", atol=1e-5)
 
 
@@ -51,5 +51,5 @@ def test_golden_outputs_hold_to_within_the_tolerance(tiny_folder: Path, shift: f
     if passes:
         assert check_golden(guard, save(tensors), atol=1e-5) == pytest.approx(shift, abs=1e-6)
     else:
-        with pytest.raises(IntegrityError, match=r" on torch: a probability differs by .* allowed is 1e-05"):
+        with pytest.raises(IntegrityError, match=r" on torch: a probability differs by .* at most 1e-05 is allowed"):
             check_golden(guard, save(tensors), atol=1e-5)

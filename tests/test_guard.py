@@ -202,7 +202,7 @@ def test_an_answer_without_probabilities_is_an_error(
     broken = sg.load(str(tiny_folder), device="cpu")
     answer = broken.backend.member_log_probabilities(digits[:1].reshape(1, 1, 28, 28).astype(numpy.float32) / 255)
     monkeypatch.setattr(broken.backend, "member_log_probabilities", lambda images: answer * numpy.float32(factor))
-    with pytest.raises(BackendError, match=f"no probabilities: for an image they add up to {total};"):
+    with pytest.raises(BackendError, match=rf"not probabilities \(for one image they sum to {total}\);"):
         broken.predict(digits[0])
 
 

@@ -241,7 +241,7 @@ def test_zoo_name_stands_for_the_zoo_and_a_path_for_the_folder(
 
 def test_entry_whose_files_are_not_here(tiny_zoo: Path) -> None:
     shutil.rmtree(tiny_zoo / "models" / NAME)
-    with pytest.raises(UnknownModelError, match="is in the zoo, but its files are not on this machine"):
+    with pytest.raises(UnknownModelError, match="is in the zoo, but its files are neither on this machine"):
         find_model(NAME)
     where = {row["name"]: row["where"] for row in list_zoo()}
     assert where == {NAME: "unpublished", "naive-lenet-mnist-s1": "checkout", "smd-lenet-mnist-s1": "checkout"}

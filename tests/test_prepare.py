@@ -121,7 +121,7 @@ def test_a_pillow_image_is_held_to_the_same_limits() -> None:
         prepare(Image.open(BytesIO(content[: len(content) // 2])), MNIST, "fit", source="cut")
     with pytest.raises(ImageError, match="beyond 16 bits"):
         prepare(Image.new("I", (9, 9), 70_000), MNIST, "fit", source="deep")
-    with pytest.raises(ImageError, match=r"fractions has pixels that are no integers, .*; give it as an array"):
+    with pytest.raises(ImageError, match=r"fractions has pixels that are not integers, .*; give it as an array"):
         prepare(Image.fromarray(numpy.full((9, 9), 0.5, numpy.float32)), MNIST, "fit", source="fractions")
 
 

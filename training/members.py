@@ -58,7 +58,7 @@ def require_trainable(architecture: str, builder: Builder, dataset: Dataset, *, 
     if layered and not isinstance(member, LayeredNetwork):
         raise InvalidInputError(
             f"dverge and smd-plus look into the members' layers; {architecture} gives a {type(member).__name__}, which "
-            "is no smdguard.architectures.LayeredNetwork: derive it from that, or choose smd"
+            "is not an smdguard.architectures.LayeredNetwork: derive it from that, or choose smd"
         )
     if not any(weight.requires_grad for weight in member.parameters()) or not logits.requires_grad:
         raise InvalidInputError(f"{architecture} gives a {type(member).__name__} without a weight that can be trained")

@@ -154,7 +154,7 @@ def _read_run(folder: Path, preset: PresetName | None) -> FinishedRun:
     recipe, config = folder / RECIPE, folder / CONFIG
     for file in (recipe, config):
         if not file.exists():
-            raise InvalidInputError(f"{folder} has an audit but no {file.name}; it is no run of a sweep")
+            raise InvalidInputError(f"{folder} has an audit but no {file.name}; it is not a run of a sweep")
     report = read_audit(folder)
     if report is None or preset not in (None, report.preset):
         raise InvalidInputError(f"{folder} was not audited with the preset {preset}; run the sweep again")

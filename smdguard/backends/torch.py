@@ -71,8 +71,8 @@ def _known(architecture: str) -> Callable[..., nn.Module]:
         return ARCHITECTURES[architecture]
     if is_factory(architecture):
         raise IntegrityError(
-            f"the members are made by {architecture}, a function of somebody's own, and no code is imported because a "
-            "file names it; name it yourself with --builder, or hand it over: smdguard.load(model, builder=function)"
+            f"the members are made by {architecture}, a function of somebody's own, and no code is imported just "
+            "because a file names it; name it with --builder, or pass it: smdguard.load(model, builder=function)"
         )
     known = ", ".join(ARCHITECTURES)
     raise IntegrityError(f"architecture {architecture!r} is unknown to this version; it knows {known}")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     "--model",
     default=DEFAULT_MODEL,
     show_default=True,
-    help="A name of the zoo, a model folder, org/repo@revision on the Hub where smdguard made it, FILE.onnx, "
+    help="A name of the zoo, a model folder, org/repo@revision on the Hub (made with smdguard), FILE.onnx, "
     "torchvision:NAME, or package.module:factory, a function without arguments that returns a model in evaluation "
     "mode, from images in [0, 1] to logits. Only those trained or exported with smdguard for mnist, fashion-mnist or "
     "cifar10 do without --data.",
@@ -64,8 +64,8 @@ if TYPE_CHECKING:
     "surrogates",
     multiple=True,
     metavar="NAME",
-    help="Model to make black-box attacks on, repeatable; default: the most similar undefended ensemble at hand "
-    "and, but for the preset quick, another seed of the model itself.",
+    help="Model to craft black-box attacks on, repeatable; default: the most similar undefended ensemble at hand "
+    "and, except with the preset quick, another seed of the model itself.",
 )
 @click.option(
     "--data",
@@ -78,13 +78,13 @@ if TYPE_CHECKING:
     type=Size(),
     metavar="HEIGHT[xWIDTH]",
     help="What images are resized to for package.module:factory, such as 224; default: the size of the first. Other "
-    "models say themselves which size they take.",
+    "models come with a size of their own.",
 )
 @click.option("--download", is_flag=True, help="Let torchvision fetch the data set into --data.")
 @click.option(
     "--num-images",
     type=click.IntRange(min=1),
-    help="Audit only that many images, as many of each class: a multiple of the number of classes.",
+    help="Number of images to audit, balanced over the classes; a multiple of the number of classes. Default: all.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option(
@@ -93,7 +93,7 @@ if TYPE_CHECKING:
 @click.option(
     "--fail-under",
     type=click.FloatRange(0, 1),
-    help="Exit with status 1 where the worst case is below this share, or the verdict is unreliable.",
+    help="Exit with status 1 if the worst case is below this share, or the verdict is unreliable.",
 )
 @builder_option
 @device_option
@@ -119,7 +119,7 @@ def audit(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Attack a model in every way at hand and count the images that stand."""
+    """Attack a model in every way available and count the images that withstand all attacks."""
     from smdguard import auditing
     from smdguard.auditing.partial_results import PartialResults
     from smdguard.cli.audited_model import find_audited_model
@@ -172,8 +172,8 @@ def audit(
             )
     except auditing.AuditInterrupted as interrupt:
         _deliver(replace(interrupt.report, baseline=baseline), output, as_json=as_json)
-        goes_on = "; the same command goes on from there" if store is not None else ""
-        raise SmdguardError(f"the audit was stopped, the report is what was found until then{goes_on}") from None
+        goes_on = ", and the same command continues from there" if store is not None else ""
+        raise SmdguardError(f"the audit was stopped; the report covers what was finished{goes_on}") from None
     _deliver(replace(report, baseline=baseline), output, as_json=as_json)
     if store is not None:
         store.discard()
@@ -204,8 +204,8 @@ def _notes(
     from smdguard.dataset_folders import has_test_half
 
     if data is not None and audited.dataset.folder is None and not has_test_half(data):
-        which = "held out by name" if audited.config else "whether the model was trained on them or not"
-        yield f"{data} has no test half: audited are {num_images} images, {which}"
+        which = "held out by name" if audited.config else "some of which the model may have been trained on"
+        yield f"{data} has no test split; auditing {num_images} images, {which}"
     if image_size is None and leaves_size_open(audited.name):
         size = " x ".join(map(str, audited.dataset.image_shape[1:]))
         yield f"{audited.name} is shown images of {size} pixels, the size of the first; see --image-size"

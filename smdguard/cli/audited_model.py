@@ -92,7 +92,7 @@ def find_audited_model(
         return _of_factory(name, _required(data, name), device, image_size)
     if image_size is not None:
         raise InvalidInputError(
-            f"{name} says itself which size of images it takes; --image-size is for package.module:factory"
+            f"{name} comes with an image size of its own; --image-size is for package.module:factory"
         )
     if name.startswith(_TORCHVISION):
         return _of_torchvision(name, _required(data, name), device)
@@ -144,8 +144,8 @@ def _of_torchvision(name: str, data: Path, device: str) -> AuditedModel:
         shape = (3, recipe.crop_size[0], recipe.crop_size[0])
     except Exception as error:  # Networks, caches and other kinds of models fail in many ways.
         raise UnknownModelError(
-            f"{name} cannot be had: {in_one_line(error)}; its weights must be in torch's cache, or within reach, and "
-            "it must classify images"
+            f"{name} is not available: {in_one_line(error)}; its weights must be in torch's cache, or within reach, "
+            "and it must classify images"
         ) from error
     model = nn.Sequential(normalise, classifier).eval()
     return _foreign(name, model, data, shape, device, labels=tuple(weights.meta["categories"]))
@@ -184,7 +184,7 @@ def _foreign(
     labels = _labels_of(folders, labels, num_classes)
     if len(labels) != num_classes:
         raise InvalidInputError(
-            f"{name} tells {num_classes} classes apart, but {data} holds {len(labels)} folders; name each folder by "
+            f"{name} distinguishes {num_classes} classes, but {data} holds {len(labels)} folders; name each folder by "
             f"the index of its class (0 to {num_classes - 1}), or have one for every class, in alphabetical order"
         )
     nothing, one = (0.0,) * image_shape[0], (1.0,) * image_shape[0]
@@ -200,7 +200,7 @@ def _labels_of(folders: tuple[str, ...], known: tuple[str, ...] | None, num_clas
         return known or numbers
     if all(folder.isdecimal() for folder in folders) and list(folders) != sorted(folders, key=int):
         raise InvalidInputError(
-            f"the folders of the classes are numbers whose order is another one by the alphabet ({folders[0]}, "
+            f"the folders of the classes are numbers that sort differently as text ({folders[0]}, "
             f"{folders[1]}, ...); name each by the index of its class, from 0 to {num_classes - 1}"
         )
     # ImageNet's folders have identifiers of WordNet, whose order is that of the classes.

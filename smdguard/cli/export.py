@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @builder_option
 @quiet_option
 def export(model: str, output: Path | None, builder: "Builder | None", quiet: bool) -> None:
-    """Write the ensemble NAME, a name of the zoo or a model folder, as one file that needs nothing else."""
+    """Write the ensemble NAME, a name of the zoo or a model folder, as one self-contained ONNX file."""
     from smdguard.export import to_onnx
     from smdguard.files import write_where_named
     from smdguard.guard import load

@@ -12,7 +12,7 @@ from smdguard.command_group import is_screen
 @click.argument("model", metavar="NAME")
 @json_option
 def info(model: str, as_json: bool) -> None:
-    """Show the card of the model NAME; with --json its entry in the zoo, or else its configuration."""
+    """Show the card of the model NAME; with --json its entry in the zoo or, without one, its configuration."""
     from smdguard.catalogue import read_manifest
     from smdguard.hub import find_model, read_card
 

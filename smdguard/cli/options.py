@@ -20,7 +20,7 @@ model_option = click.option(
     "--model",
     default=DEFAULT_MODEL,
     show_default=True,
-    help="A name of the zoo, a model folder, or org/repo@revision on the Hub where smdguard made it.",
+    help="A name of the zoo, a model folder, or org/repo@revision on the Hub (made with smdguard).",
 )
 device_option = click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
@@ -30,7 +30,7 @@ backend_option = click.option(
     type=click.Choice(["auto", "onnx", "torch"]),
     default="auto",
     show_default=True,
-    help="What computes; auto is ONNX where the model has it.",
+    help="What computes; auto is ONNX if the model has it, else PyTorch.",
 )
 
 
@@ -42,7 +42,7 @@ builder_option = click.option(
     "--builder",
     metavar="package.module:factory",
     callback=_import_builder,
-    help="Where the members are a network of your own, the function (image_shape, num_classes) that makes one.",
+    help="For members that are your own network: the function (image_shape, num_classes) that builds one.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
 quiet_option = click.option("--quiet", is_flag=True, help="No progress and no notes.")

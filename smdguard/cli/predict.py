@@ -26,8 +26,8 @@ _SUFFIXES = {".png", ".jpg", ".jpeg"}
 @click.option(
     "--preprocess",
     type=click.Choice(["fit", "resize", "none"]),
-    help="How an image of another size becomes one of the model's: as the data set was made, as a whole, not at all; "
-    "default: as in training, which is resize for a model of images of your own, else fit.",
+    help="How to fit an image of another size: fit, as the data set was made; resize, ignoring the aspect ratio; none, "
+    "refuse it. Default: as in training, which is resize for a model of images of your own, else fit.",
 )
 @model_options
 @click.pass_context

@@ -10,7 +10,7 @@ from smdguard.cli.report_folder import DOCUMENT, PAGE, write_renderings
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def report(folder: Path) -> None:
-    """Render page and figures again from DIR/report.json, which `audit --output DIR` wrote."""
+    """Render the page and figures again from DIR/report.json, which `audit --output DIR` wrote."""
     from smdguard import render
 
     hint = "; name the folder that smdguard audit --output wrote"

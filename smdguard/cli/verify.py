@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_context
 def verify(ctx: click.Context, models: tuple[str, ...], as_json: bool) -> None:
-    """Check the files of models against their checksums, and that they still give their golden outputs.
+    """Check the files of models against their checksums, and that they still reproduce their golden outputs.
 
     Each NAME is a name of the zoo, a model folder or org/repo@revision on the Hub; without one, all models of the zoo
     that are on this machine are checked.
@@ -34,7 +34,7 @@ def verify(ctx: click.Context, models: tuple[str, ...], as_json: bool) -> None:
         if "error" in row:
             click.echo(f"Error: {row['model']}: {row['error']}", err=True)
         elif not as_json:
-            unasked = "" if row["golden_outputs_on"] else ", but not asked for golden outputs"
+            unasked = "" if row["golden_outputs_on"] else ", but golden outputs were not checked"
             click.echo(f"{row['model']}: {row['num_files']} files, {row['num_bytes'] / 1e6:.1f} MB, verified{unasked}")
     if any("error" in row for row in rows):
         ctx.exit(1)

@@ -236,7 +236,7 @@ def test_how_many_images_were_held_out_is_told_as_they_are_audited(
         for number in range(20):
             Image.new("L", (28, 28), number).save(tmp_path / "digits" / str(digit) / f"{number}.png")
     result = smdguard("audit", "--model", tiny_copy, "--data", tmp_path / "digits", *FAST)
-    note = f"{tmp_path / 'digits'} has no test half: audited are 10 images, held out by name"
+    note = f"{tmp_path / 'digits'} has no test split; auditing 10 images, held out by name"
     assert result.stderr.splitlines()[0] == note
 
 

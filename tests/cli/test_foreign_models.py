@@ -61,7 +61,7 @@ def test_wrong_number_of_classes_is_one_clear_line(one_line: OneLine, halves: Pa
     (halves / "images" / "middle").mkdir()
     Image.new("L", (6, 6), 128).save(halves / "images" / "middle" / "a.png")
     line = one_line("audit", "--model", "halves:make", "--data", "images", *QUICK)
-    assert line.startswith("halves:make tells 2 classes apart, but images holds 3 folders")
+    assert line.startswith("halves:make distinguishes 2 classes, but images holds 3 folders")
 
 
 def test_a_function_s_model_of_another_size_is_told_whose_size_it_was_shown(
@@ -87,7 +87,7 @@ def test_whose_size_images_have_is_told_where_nobody_said_it(smdguard: Run, halv
 @pytest.mark.parametrize("model", ["smd-lenet-mnist", "torchvision:resnet18", "halves.onnx"])
 def test_what_says_its_size_takes_no_other(one_line: OneLine, halves: Path, model: str) -> None:
     line = one_line("audit", "--model", model, "--data", "images", "--image-size", 8)
-    assert line == f"{model} says itself which size of images it takes; --image-size is for package.module:factory"
+    assert line == f"{model} comes with an image size of its own; --image-size is for package.module:factory"
 
 
 class _Recipe:
@@ -128,7 +128,7 @@ def test_weights_that_cannot_be_fetched_are_one_clear_line(
 
     monkeypatch.setattr("torchvision.models.get_model", unreachable)
     line = one_line("audit", "--model", "torchvision:resnet18", "--data", "images")
-    assert line.startswith("torchvision:resnet18 cannot be had: URLError: <urlopen error no route to host>")
+    assert line.startswith("torchvision:resnet18 is not available: URLError: <urlopen error no route to host>")
 
 
 def onnx_classifier(batch: int | str, last: str = "Identity") -> bytes:
@@ -183,7 +183,7 @@ def test_numbers_that_are_not_in_the_order_of_the_alphabet_are_ambiguous(one_lin
     for old, new in zip(("left", "right"), ("9", "10"), strict=True):
         (halves / "images" / old).rename(halves / "images" / new)
     assert one_line(*arguments(), "--quiet") == (
-        "the folders of the classes are numbers whose order is another one by the alphabet (10, 9, ...); name each by "
+        "the folders of the classes are numbers that sort differently as text (10, 9, ...); name each by "
         "the index of its class, from 0 to 1"
     )
 
@@ -201,10 +201,10 @@ def test_that_images_may_have_been_trained_on_is_told(smdguard: Run, halves: Pat
     (halves / "halves.onnx").write_bytes(onnx_classifier("batch"))
     options = ("--epsilon", "0.08", "--num-images", 20)
     told = smdguard("audit", "--model", "halves.onnx", "--data", "images", *options).stderr.splitlines()[0]
-    assert told == "images has no test half: audited are 20 images, whether the model was trained on them or not"
+    assert told == "images has no test split; auditing 20 images, some of which the model may have been trained on"
     (halves / "both").mkdir()
     (halves / "images").rename(halves / "both" / "test")
-    assert "test half" not in smdguard("audit", "--model", "halves.onnx", "--data", "both", *options).stderr
+    assert "test split" not in smdguard("audit", "--model", "halves.onnx", "--data", "both", *options).stderr
 
 
 def test_an_exported_ensemble_finds_its_images(

@@ -225,7 +225,7 @@ def test_verify_makes_no_members_of_the_users_own(
     assert smdguard("verify", golden_copy).stdout.endswith(" MB, verified\n")
     edit_config(golden_copy, lambda config: config["files"].pop(ONNX))
     # Without the graph nothing is left to ask.
-    assert smdguard("verify", golden_copy).stdout.endswith(" MB, verified, but not asked for golden outputs\n")
+    assert smdguard("verify", golden_copy).stdout.endswith(" MB, verified, but golden outputs were not checked\n")
     (row,) = json.loads(smdguard("verify", golden_copy, "--json").stdout)["models"]
     assert row["golden_outputs_on"] == []
 

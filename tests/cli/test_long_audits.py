@@ -60,7 +60,7 @@ def test_ctrl_c_leaves_a_partial_report_and_one_line(
         sys.modules["halves"].CALLS = num_calls() + 15  # type: ignore[attr-defined]
         stopped = smdguard(*arguments(output="stopped"), "--quiet", status=1)
     assert stopped.stderr == (
-        "Error: the audit was stopped, the report is what was found until then; the same command goes on from there\n"
+        "Error: the audit was stopped; the report covers what was finished, and the same command continues from there\n"
     )
     document = json.loads((halves / "stopped" / "report.json").read_text())
     assert document["partial"] is True

@@ -49,7 +49,7 @@ def test_bad_image_among_good_ones_keeps_its_place(smdguard: Run, tiny_folder: P
     rows = json.loads(result.stdout)["predictions"]
     assert [row["image"] for row in rows] == [str(image) for image in images]
     assert [set(row) for row in rows] == [ROW_KEYS, {"image", "error"}, {"image", "error"}, ROW_KEYS]
-    assert rows[1]["error"].startswith(f"{text} is no known kind of image")
+    assert rows[1]["error"].startswith(f"{text} is not a known kind of image")
     assert rows[2]["error"] == f"{pictures / 'none.png'} cannot be read: No such file or directory"
     assert result.stderr.splitlines() == [f"Error: {rows[1]['error']}", f"Error: {rows[2]['error']}"]
     alone = smdguard("predict", images[3], "--model", tiny_folder, "--json")
@@ -153,7 +153,7 @@ BAD_INPUT = {
     "glob of nothing": ("*.gif", "cannot be read: No such file or directory"),
     "too long a name": ("a" * 5000, "cannot be read: File name too long"),
     "folder without images": ("empty", "empty is a folder without PNG or JPEG files"),
-    "text": ("text.png", "is no known kind of image"),
+    "text": ("text.png", "is not a known kind of image"),
     "nothing": ("nothing.png", "is empty; give a PNG or JPEG image"),
     "cut off": ("cut.png", "cannot be read: it is damaged"),
 }

@@ -40,7 +40,7 @@ def test_cached_model_is_loaded_offline(model: Repository, monkeypatch: pytest.M
 
 def test_cold_cache_offline(hub_server: HubServer, model: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert refusal(pinned(model), HubError).endswith("is not in the cache, and HF_HUB_OFFLINE forbids to fetch it")
+    assert refusal(pinned(model), HubError).endswith("is not in the cache, and HF_HUB_OFFLINE forbids fetching it")
     assert hub_server.requests == []
 
 

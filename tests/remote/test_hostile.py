@@ -146,7 +146,7 @@ def test_hostile_answer_leaves_nothing_and_harms_nothing(
 @pytest.mark.parametrize("commit", ["../../../elsewhere", "main", "", "0" * 39, "0" * 40 + "/.."])
 def test_commit_that_is_none_is_no_folder(hub_server: HubServer, tmp_path: Path, commit: str) -> None:
     hub_server.answers[CONFIG] = lambda handler: handler.send(b"{}", X_Repo_Commit=commit, ETag='"x"')
-    assert "is no commit of org/tiny" in refusal("org/tiny", IntegrityError)
+    assert "is not a commit of org/tiny" in refusal("org/tiny", IntegrityError)
     assert not (tmp_path / "cache").exists()
 
 
@@ -160,8 +160,8 @@ def list_file(name: str, num_bytes: int = 3) -> Callable[[dict[str, Any]], None]
 THIRD_PARTY: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "parent folder": (list_file("../../../evil"), "is not a valid ModelConfig"),
     "absolute path": (list_file("/tmp/evil"), "is not a valid ModelConfig"),
-    "pickle": (list_file("model.pkl"), "lists model.pkl, which is no file of a model"),
-    "code": (list_file("modeling.py"), "lists modeling.py, which is no file of a model"),
+    "pickle": (list_file("model.pkl"), "lists model.pkl, which is not a file of a model"),
+    "code": (list_file("modeling.py"), "lists modeling.py, which is not a file of a model"),
     "gigabytes": (list_file("golden.safetensors", 2**31), "bytes; a model may have 1,073,741,824"),
     "more than it lists": (lambda config: config["files"][WEIGHTS].update(num_bytes=1000), "more than the 1,000 it"),
     "remote code": (

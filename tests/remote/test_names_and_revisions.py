@@ -139,4 +139,4 @@ def test_a_damaged_reference_is_one_line(model: Repository, monkeypatch: pytest.
     load("org/tiny")
     (model.folder.parents[1] / "refs" / "main").write_bytes(b"\xff\xfe")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert refusal("org/tiny", IntegrityError).endswith(" is no commit of org/tiny")
+    assert refusal("org/tiny", IntegrityError).endswith(" is not a commit of org/tiny")

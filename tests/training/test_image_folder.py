@@ -76,7 +76,7 @@ def test_images_in_hidden_folders_are_none_of_the_fifth_that_is_held_out(flowers
 
 def test_a_class_whose_name_is_no_text_is_refused(flowers: Path) -> None:
     (flowers / "train" / CLASSES[0]).rename(os.fsdecode(os.fsencode(flowers / "train") + b"/ros\xe9"))
-    with pytest.raises(InvalidInputError, match="cannot name a class; its name is no readable text"):
+    with pytest.raises(InvalidInputError, match="cannot name a class; its name is not readable text"):
         load_image_folder(flowers)
 
 

@@ -170,7 +170,7 @@ def test_distillation_needs_layers_and_says_so_before_any_training(own: str, met
     arguments = ["--architecture", f"{own}:dropping", "--data-root", str(tmp_path), "--output", str(tmp_path / "model")]
     result = CliRunner().invoke(main, ["run", f"{method}-lenet-mnist", *arguments])
     assert result.exit_code == 1
-    assert f"{own}:dropping gives a Sequential, which is no smdguard.architectures.LayeredNetwork" in result.output
+    assert f"{own}:dropping gives a Sequential, which is not an smdguard.architectures.LayeredNetwork" in result.output
     assert not (tmp_path / "model").exists()
     assert recipe_for(f"{method}-lenet-mnist", architecture=f"{own}:layered").method == method
 
@@ -180,7 +180,7 @@ def test_distillation_needs_layers_and_says_so_before_any_training(own: str, met
     [
         ("own_networks:absent", "own_networks:absent cannot be imported: AttributeError: "),
         ("no_such_module:network", "no_such_module:network cannot be imported: ModuleNotFoundError: "),
-        ("own_networks:answer", "own_networks:answer is no function, but of type int"),
+        ("own_networks:answer", "own_networks:answer is not a function but of type int"),
         (
             "own_networks:nothing",
             r"own_networks:nothing does not work for images \(1, 28, 28\) of 10 classes: ValueError: no idea",
