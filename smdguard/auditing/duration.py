@@ -27,6 +27,8 @@ from smdguard.auditing import probes
 from smdguard.auditing.crafting import SHARD_SIZE
 from smdguard.auditing.gradients import has_gradients, loss_gradient
 from smdguard.auditing.plan import Plan
+from smdguard.auditing.presets import LONG_QUERY, has_long_query
+from smdguard.auditing.sampling import NUM_QUERIED
 
 
 class Calls(NamedTuple):
@@ -101,7 +103,7 @@ def seconds_at_most(plan: Plan, *, num_images: int, num_radii: int, pace_of: Cal
     return total
 
 
-def _runs(plan: Plan, num_radii: int, num_shards: int) -> Iterator[tuple[Attack, Model, int]]:
+def _runs(plan: Plan, num_radii: int, num_shards: int) -> Iterator[tuple[Attack, Model, float]]:
     """Every attack, the model that it is made on, and on how many shards of images."""
     direct: Iterable[Attack] = (*plan.attacks, *plan.pursuits)
     yield from ((attack, plan.model, num_radii * num_shards) for attack in direct)
@@ -113,6 +115,8 @@ def _runs(plan: Plan, num_radii: int, num_shards: int) -> Iterator[tuple[Attack,
     if plan.has_gradients:
         yield from ((attack, plan.model, 1) for attack in probes.UNBOUNDED)
         yield probes.TRACED, plan.model, num_radii
+        if not has_long_query(plan.preset):
+            yield LONG_QUERY, plan.model, NUM_QUERIED / SHARD_SIZE
     if not plan.transfers and all(attack.requires == "scores" for attack in direct):
         # Quicker ones failing, the exhibits make these again.
         yield from ((attack, plan.model, 1) for attack in direct)

@@ -10,7 +10,7 @@ from torch import Tensor
 from smdguard.attacks import Attack, Model
 from smdguard.auditing.batching import Batching
 from smdguard.auditing.composition import Assignment, Evidence, compose_report
-from smdguard.auditing.crafting import SHARD_SIZE, Planned, Store, Workshop
+from smdguard.auditing.crafting import SHARD_SIZE, Measure, Planned, Store, Workshop
 from smdguard.auditing.duration import measure_pace, seconds_at_most
 from smdguard.auditing.exhibits import gather_exhibits
 from smdguard.auditing.fingerprint import fingerprint
@@ -21,8 +21,10 @@ from smdguard.auditing.members import member_transfer
 from smdguard.auditing.outcomes import Outcome, worst_case
 from smdguard.auditing.plan import Plan, plan_attacks
 from smdguard.auditing.preset_names import PresetName
-from smdguard.auditing.probes import TRACED, probe_gradient_attacks
-from smdguard.auditing.sampling import probe_rows
+from smdguard.auditing.presets import LONG_QUERY, has_long_query
+from smdguard.auditing.probes import TRACED, attacks_too_weak, probe_gradient_attacks
+from smdguard.auditing.sampling import NUM_QUERIED, evenly_spaced, probe_rows
+from smdguard.auditing.statistics import interval
 from smdguard.auditing.suspicion import suspicion_under_attack
 from smdguard.auditing.validation import (
     check_attacks,
@@ -32,6 +34,7 @@ from smdguard.auditing.validation import (
     checked_images,
     checked_labels,
 )
+from smdguard.auditing.verdict import is_too_low
 from smdguard.ensemble import Ensemble
 from smdguard.report import Access, AuditReport, Exhibits
 from smdguard.threat import ThreatModel
@@ -221,6 +224,7 @@ def _gather(evidence: Evidence, plan: Plan, workshop: Workshop, assignment: Assi
         evidence.asides += outcomes
     if evidence.has_steady_gradients:
         _probe_gradients(evidence, plan, workshop, threat)
+        _probe_without_gradients(evidence, plan, workshop, threat)
 
 
 def _exhibits(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel) -> Exhibits:
@@ -271,11 +275,12 @@ def _attack(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatMo
 
 def _left_by(planned: Planned, plan: Plan, workshop: Workshop, threat: ThreatModel, pursued: Tensor | None) -> Tensor:
     """Which of the pursued images the audited model still gets right after an attack, whatever that was made on."""
+    return workshop.measure(planned, threat, _right(plan, workshop), pursued=pursued)[:, 0]
 
-    def right(images: Tensor, labels: Tensor) -> Tensor:
-        return workshop.standing(plan.model, images, labels)[:, None]
 
-    return workshop.measure(planned, threat, right, pursued=pursued)[:, 0]
+def _right(plan: Plan, workshop: Workshop) -> Measure:
+    """Whether the audited model gets each image right: (B, 1)."""
+    return lambda images, labels: workshop.standing(plan.model, images, labels)[:, None]
 
 
 def _long_run(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel) -> Outcome:
@@ -299,3 +304,19 @@ def _probe_gradients(evidence: Evidence, plan: Plan, workshop: Workshop, threat:
     )
     evidence.probed += findings
     evidence.asides.append(Outcome(TRACED, "white-box", "probes", threat.epsilon, standing))
+
+
+def _probe_without_gradients(evidence: Evidence, plan: Plan, workshop: Workshop, threat: ThreatModel) -> None:
+    """Where enough stands to be called robust and no attack has asked long without gradients, ask about a few images.
+
+    Gradients may be sound and still lead nowhere: such as those of the one branch of a model that lets them through.
+    """
+    clean, standing = evidence.clean, evidence.standing(threat.epsilon)
+    if has_long_query(plan.preset) or is_too_low(interval(standing), interval(clean)):
+        return
+    rows = evenly_spaced(len(standing), NUM_QUERIED, standing.device)
+    asked, after = rows[standing[rows]], standing.clone()
+    planned = Planned(LONG_QUERY, plan.model, "probes")
+    after[asked] = workshop.measure_rows(planned, threat, _right(plan, workshop), asked, width=1)[:, 0]
+    evidence.probed += attacks_too_weak(standing[rows], after[rows], f"Square with {LONG_QUERY.num_queries:,} queries")
+    evidence.asides.append(Outcome(LONG_QUERY, "white-box", "probes", threat.epsilon, after))

@@ -74,6 +74,9 @@ def _first_successes() -> tuple[Attack, ...]:
     return (FGSM(), RFGSM(), PGD(), BIM(), MIM())
 
 
+# What a model has to withstand without gradients before its figures are believed.
+LONG_QUERY = Square(num_queries=1000)
+
 PRESETS: dict[PresetName, Callable[[], Preset]] = {
     "quick": _quick,
     "standard": _standard,
@@ -93,10 +96,15 @@ def find_preset(attacks: PresetName | Sequence[Attack], *, has_gradients: bool) 
     if attacks not in PRESETS:
         raise InvalidInputError(f"unknown preset {attacks!r}; known are {', '.join(PRESETS)}")
     preset = PRESETS[attacks]()
-    alone = Square(num_queries=1000)
-    if has_gradients or any(getattr(attack, "num_queries", 0) >= alone.num_queries for attack in preset.pursuits):
+    if has_gradients or has_long_query(preset):
         return preset
-    return replace(preset, pursuits=(*preset.pursuits, alone))
+    return replace(preset, pursuits=(*preset.pursuits, LONG_QUERY))
+
+
+def has_long_query(preset: Preset) -> bool:
+    """Whether one of the attacks on the model asks it at least 1,000 times without gradients."""
+    attacks = (*preset.attacks, *preset.pursuits)
+    return any(getattr(attack, "num_queries", 0) >= LONG_QUERY.num_queries for attack in attacks)
 
 
 def impossible_attacks(preset: Preset, *, has_gradients: bool, is_ensemble: bool) -> dict[Attack, Impossible]:

@@ -65,7 +65,7 @@ def probe_gradient_attacks(
     after = standing & ~fooled
     findings = [
         *unbounded,
-        *_attacks_too_weak(standing, after),
+        *attacks_too_weak(standing, after, f"PGD with {MANY_STEPS} steps"),
         *_more_steps_do_worse(trace),
         *(_success_lost_on_the_way(trace) if last_iterate else ()),
         *(_too_few_steps(trace) if few_steps else ()),
@@ -130,13 +130,18 @@ def _stands_at_any_distance(
     yield Finding("stands_at_any_distance", "high", message, evidence)
 
 
-def _attacks_too_weak(before: Tensor, after: Tensor) -> Iterator[Finding]:
-    """Does one plain attack fool images, or even many, that all attacks of the audit left standing?"""
+def attacks_too_weak(before: Tensor, after: Tensor, probe: str) -> Iterator[Finding]:
+    """Does one plain attack fool images, or even many, that all attacks of the audit left standing?
+
+    Args:
+        before: What those left standing, bool (B,).
+        after: What the one left of these, bool (B,).
+        probe: What the one is.
+    """
     evidence = {"attacks": share_of(before), "with_probe": share_of(after)}
     message = (
-        f"All attacks of the audit together leave {percent(evidence['attacks'])} of {len(before)} images standing; PGD "
-        f"with {MANY_STEPS} steps, run on these as a check, leaves {percent(evidence['with_probe'])}, which counts in "
-        "the worst case. "
+        f"All attacks of the audit together leave {percent(evidence['attacks'])} of {len(before)} images standing; "
+        f"{probe}, run on these as a check, leaves {percent(evidence['with_probe'])}, which counts in the worst case. "
     )
     if is_gap(after, before):
         message += "The attacks are too weak for this model, and the worst case is too high. Choose stronger ones."

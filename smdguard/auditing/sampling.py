@@ -5,6 +5,8 @@ from torch import Tensor
 
 # So few that the probes take a tenth of a quick audit of 1,000 images.
 NUM_PROBED = 200
+# So few that a thousand questions about each take no longer than a quick audit of a robust model.
+NUM_QUERIED = 60
 
 
 def evenly_spaced(num_images: int, num_wanted: int, device: torch.device) -> Tensor:

@@ -57,7 +57,7 @@ def judge(
         return "unreliable", (
             f"{misled}: at {radius} the true figure is likely below the {percent(worst.value)} of the worst case."
         )
-    too_low = worst.low < clean.value / 2
+    too_low = is_too_low(worst, clean)
     if too_low and worst.value < clean.value:
         return "fragile", fallen
     if doubt := _doubt(findings, health, partial=partial):
@@ -71,6 +71,11 @@ def judge(
         f"{percent(worst.value)} of the images withstand every attack tried at {radius}, of {percent(clean.value)} "
         "classified correctly when clean; attacks that nobody tried may do better."
     )
+
+
+def is_too_low(worst: Interval, clean: Interval) -> bool:
+    """Whether too little stands to be called robust."""
+    return worst.low < clean.value / 2
 
 
 def _misled(outcomes: Sequence[Outcome], health: GradientHealth | None) -> str | None:

@@ -28,6 +28,7 @@ from smdguard.auditing.crafting import SHARD_SIZE
 from smdguard.auditing.duration import Calls, Pace, calls_at_most, seconds_at_most
 from smdguard.auditing.plan import Plan
 from smdguard.auditing.presets import Preset
+from smdguard.auditing.sampling import NUM_QUERIED
 from smdguard.ensemble import Ensemble
 from smdguard.threat import ThreatModel
 
@@ -139,10 +140,13 @@ def test_seconds_count_surrogates_and_probes() -> None:
     assert direct is not None
     assert transferred == direct + 1000 + 1
     # Probes make PGD and BIM with 20 steps, and PGD with 40.
-    probes = 2 * (20 * 100 + 1) + (40 * 100 + 1)
+    gradient_probes = 2 * (20 * 100 + 1) + (40 * 100 + 1)
+    # Square asks 1,000 times about a few, as no attack here does.
+    probes = gradient_probes + NUM_QUERIED / SHARD_SIZE * (1 + 1000 + 1)
     assert direct == (100 + 1) + probes
     # They are made wherever there are gradients, whatever the attacks ask for.
     assert seconds(plan_of(Square(num_queries=9))) == 2 * 11 + probes
+    assert seconds(plan_of(Square(num_queries=1000))) == 2 * 1002 + gradient_probes
 
 
 def test_seconds_count_attacks_on_members_and_on_the_suspicion() -> None:
@@ -157,7 +161,7 @@ def test_seconds_count_attacks_on_members_and_on_the_suspicion() -> None:
     on_members = 2 * 2 * (3 * (2 * 1000 + 1) + (1000 + 1))
     # A start and 20 steps, and the same towards each of three classes, on the probed images at the largest radius.
     on_suspicion = (21 * 100 + 1 + 1) + (3 * 21 * 100 + 4 + 1)
-    assert three[1:] == [three[0] + on_members, three[0] + on_members + on_suspicion]
+    assert three[1:] == pytest.approx([three[0] + on_members, three[0] + on_members + on_suspicion])
 
 
 @dataclass(frozen=True)

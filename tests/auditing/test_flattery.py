@@ -191,9 +191,10 @@ def test_a_figure_that_attacks_along_a_decoy_leave_is_not_believed() -> None:
     threat, attacks = sg.ThreatModel("linf", 0.25), [sg.PGD(), sg.APGD()]
     assert sg.audit(honest, images, labels, threat, attacks=attacks).worst_case.robust_accuracy.value == 0
     report = sg.audit(hard(honest, decoy), images, labels, threat, attacks=attacks)
-    assert report.worst_case.robust_accuracy.value == 1
-    # No other check of the audit speaks against the figure.
-    assert [finding.check for finding in report.findings] == ["scores_jump"]
+    # All that the audit asks brings few of them down, and the attacks none.
+    assert [result.robust_accuracy.value for result in report.attacks] == [1, 1]
+    assert report.worst_case.robust_accuracy.value >= 0.9
+    assert "scores_jump" in [finding.check for finding in report.findings]
     assert report.verdict == "unreliable"
 
 

@@ -232,6 +232,27 @@ def test_a_robust_model_is_called_robust_and_a_fragile_one_fragile() -> None:
     assert run(stripes_model(), epsilon=0.15).verdict == "fragile"
 
 
+class OneBranch(nn.Module):
+    """A large branch that lets no gradient through, and a small one that does, on the top row of the image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            whole = stripes_model()(images)
+        return whole + 0.3 * stripes_model()(images[:, :, :1])
+
+
+def test_sound_gradients_of_a_part_of_the_model_do_not_make_it_robust() -> None:
+    report = run(OneBranch().eval(), epsilon=0.1)
+    assert report.verdict == "unreliable"
+    finding = next(finding for finding in report.findings if finding.severity == "high")
+    assert (finding.check, "Square with 1,000 queries" in finding.message) == ("attacks_too_weak", True)
+    # Stripes alone, which decides here, holds on far fewer.
+    assert (stripes()[2] > 0.1).float().mean() < 0.5 < 0.75 < finding.evidence["attacks"]
+    assert finding.evidence["with_probe"] < 0.5
+    # What it found counts.
+    assert report.worst_case.robust_accuracy.value < min(result.robust_accuracy.value for result in report.attacks)
+
+
 def test_attacks_too_weak_for_the_model_are_not_called_a_success() -> None:
     """One step leaves most of these digits standing, and that says nothing."""
     guard = load("smd-lenet-mnist", backend="torch", device="cpu")

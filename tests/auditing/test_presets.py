@@ -20,12 +20,18 @@ from smdguard.attacks import (
 )
 from smdguard.auditing import PRESETS, PresetName, audit
 from smdguard.auditing.duration import calls_at_most
-from smdguard.auditing.presets import Preset
+from smdguard.auditing.presets import Preset, has_long_query
 
 
 def test_every_name_is_a_preset_and_the_default_is_standard() -> None:
     assert tuple(PRESETS) == get_args(PresetName)
     assert inspect.signature(audit).parameters["attacks"].default == "standard"
+
+
+def test_long_queries_are_1000_and_more() -> None:
+    assert [name for name in PRESETS if has_long_query(PRESETS[name]())] == ["standard", "full"]
+    assert not has_long_query(Preset((Square(num_queries=999),)))
+    assert has_long_query(Preset((Square(num_queries=1000),)))
 
 
 def test_names_are_to_be_had_without_torch() -> None:
