@@ -6,6 +6,7 @@ from .attacks import FGSM as FGSM
 from .attacks import MIM as MIM
 from .attacks import PGD as PGD
 from .attacks import RFGSM as RFGSM
+from .attacks import Attack as Attack
 from .attacks import MemberReweighing as MemberReweighing
 from .attacks import Square as Square
 from .attacks import TargetedAPGD as TargetedAPGD

@@ -289,7 +289,7 @@ class AuditReport:
     seed: int
     seconds: float
     schema_version: int = SCHEMA_VERSION
-    exhibits: Exhibits | None = None
+    exhibits: Exhibits | None = field(default=None, repr=False)
     baseline: Baseline | None = None
     impossible: tuple[Impossible, ...] = ()
     partial: bool = False

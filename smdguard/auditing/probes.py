@@ -144,7 +144,7 @@ def attacks_too_weak(before: Tensor, after: Tensor, probe: str) -> Iterator[Find
         f"{probe}, run on these as a check, leaves {percent(evidence['with_probe'])}, which counts in the worst case. "
     )
     if is_gap(after, before):
-        message += "The attacks are too weak for this model, and the worst case is too high. Choose stronger ones."
+        message += "The attacks are too weak for this model. Choose stronger ones, which may find more."
         yield Finding("attacks_too_weak", "high", message, evidence)
     elif evidence["with_probe"] < evidence["attacks"]:
         yield Finding("attacks_too_weak", "note", message + "Stronger attacks may find more.", evidence)

@@ -72,13 +72,19 @@ def checked_labels(labels: Any, images: Tensor) -> Tensor:
     return labels.to(images.device, torch.int64)
 
 
-def check_model(model: Model, images: Tensor, labels: Tensor, name: str = "the model") -> None:
-    """Try a model on a few images.
+def check_model(model: Model, images: Tensor, labels: Tensor, name: str = "the model") -> int:
+    """Try a model on a few images; returns how many classes it tells apart.
 
     Raises:
-        InvalidInputError: It is in training mode, or its batch normalisation is, or its weights were made under
-            torch.inference_mode(), or it fails, its output is not (B, K) finite values, or a label is no class.
+        InvalidInputError: It is no function of images, is in training mode, or its batch normalisation is, its weights
+            were made under torch.inference_mode(), it fails, its output is not (B, K) finite values, or a label is no
+            class.
     """
+    if not callable(model):
+        raise InvalidInputError(
+            f"{name} must be a function of images, such as a torch.nn.Module, not {type(model).__name__}; what "
+            "smdguard.load returns holds one as its `ensemble`"
+        )
     if isinstance(model, nn.Module):
         _check_module(model, name)
     output = checked_output(model, images[:2], name)
@@ -97,6 +103,7 @@ def check_model(model: Model, images: Tensor, labels: Tensor, name: str = "the m
             f"{name} seems to give probabilities; give logits or log-probabilities (leave out the last softmax): where "
             "it is sure, probabilities hardly change, attacks find no way, and the audit would overstate its robustness"
         )
+    return num_classes
 
 
 def _check_module(model: nn.Module, name: str) -> None:
@@ -134,15 +141,33 @@ def checked_output(model: Model, images: Tensor, name: str) -> Tensor:
     return output
 
 
-def check_surrogate(name: str, model: Model, images: Tensor, labels: Tensor) -> None:
+def check_surrogate(name: str, model: Model, images: Tensor, labels: Tensor, num_classes: int) -> None:
     """Try a model that black-box attacks are to be made on.
 
     Raises:
-        InvalidInputError: It is not as an audited model has to be, or gives no input gradients.
+        InvalidInputError: It is not as an audited model has to be, has other classes, or gives no input gradients.
     """
-    check_model(model, images, labels, f"the surrogate {name}")
+    found = check_model(model, images, labels, f"the surrogate {name}")
+    if found != num_classes:
+        raise InvalidInputError(f"the surrogate {name} has {found} classes, and the model {num_classes}")
     if not has_gradients(model, images[:2]):
         raise InvalidInputError(f"the surrogate {name} gives no input gradients; attacks on it are made along them")
+
+
+def check_settings(threat: ThreatModel, seed: int, class_names: Sequence[str], num_classes: int) -> None:
+    """See that the rest of what an audit is given can be worked with, and read again from its report.
+
+    Raises:
+        InvalidInputError: `threat` is no ThreatModel, `seed` no integer, or there is not one name for each class.
+    """
+    if not isinstance(threat, ThreatModel):
+        raise InvalidInputError(f"threat must be a ThreatModel, such as ThreatModel('linf', 0.1), not {threat!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise InvalidInputError(f"seed must be an integer, not {seed!r}")
+    if class_names and (isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names)):
+        raise InvalidInputError(f"class_names must be a sequence of strings, not {class_names!r}")
+    if class_names and len(class_names) != num_classes:
+        raise InvalidInputError(f"class_names has {len(class_names)} names, and the model {num_classes} classes")
 
 
 def check_attacks(attacks: PresetName | Sequence[Attack]) -> None:

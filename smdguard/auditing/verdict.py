@@ -8,6 +8,9 @@ from smdguard.auditing.outcomes import Outcome, comparison, is_gap, percent, wit
 from smdguard.report import DEPENDS_ON_BATCH, RANDOM_OUTPUT, Finding, Interval, Verdict
 from smdguard.threat import ThreatModel
 
+# Of 8-bit images: what changes a pixel by less is rounded away.
+HALF_A_GREY_LEVEL = 0.5 / 255
+
 
 def judge(
     outcomes: Sequence[Outcome],
@@ -45,6 +48,8 @@ def judge(
         )
     if threat.epsilon == 0:
         return "unreliable", "a radius of 0 allows no change of an image, so nothing was attacked."
+    if threat.epsilon < HALF_A_GREY_LEVEL:
+        return "unreliable", f"at {radius} no pixel of an 8-bit image can become another, so nothing was tested."
     unsteady = [finding.check for finding in findings if finding.check in (RANDOM_OUTPUT, DEPENDS_ON_BATCH)]
     if unsteady:
         return "unreliable", (

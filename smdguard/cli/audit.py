@@ -8,7 +8,7 @@ import click
 
 from smdguard.auditing.preset_names import PresetName
 from smdguard.cli.options import DEFAULT_MODEL, builder_option, device_option, json_option, output_console, quiet_option
-from smdguard.cli.parameter_types import Range, Size
+from smdguard.cli.parameter_types import Radius, Range, Size
 from smdguard.cli.report_folder import PARTIAL, require_writable, write_report
 from smdguard.errors import IntegrityError, InvalidInputError, SmdguardError, printable
 from smdguard.factories import users_code
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--epsilon",
-    type=float,
+    type=Radius(),
     help="Radius, where pixels are in [0, 1]; default: the largest of --epsilons, else the data set's in that norm: "
     "mnist linf 0.3, l2 2; fashion-mnist linf 0.1, l2 2; cifar10 linf 8/255, l2 0.5; images of your own linf 8/255, "
     "l2 none.",
 )
-@click.option("--epsilons", type=Range(), help="Radii for the accuracy curve, such as 0:0.3:0.05.")
+@click.option("--epsilons", type=Range(), help="Radii for the accuracy curve, such as 0:0.3:0.05 or 0:8/255:2/255.")
 @click.option(
     "--norm",
     type=click.Choice(["linf", "l2"]),
@@ -188,7 +188,7 @@ def _attacks(preset: Any, names: str | None) -> Any:
     if names is None:
         return preset
     known = (*PRESETS[preset]().attacks, *PRESETS[preset]().pursuits)
-    wanted = [name.strip().lower() for name in names.split(",")]
+    wanted = [name.strip().lower() for name in names.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in {attack.name.lower() for attack in known}]
     if unknown:
         available = ", ".join(dict.fromkeys(attack.name for attack in known))

@@ -2,9 +2,23 @@
 
 import math
 import re
+from fractions import Fraction
 from typing import Any
 
 import click
+
+
+class Radius(click.ParamType):
+    """A number, or a fraction such as 8/255."""
+
+    name = "RADIUS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        try:
+            return _number(value)
+        except (ValueError, ZeroDivisionError):
+            self.fail(f"{value!r} is not a number, such as 0.03 or 8/255", param, ctx)
 
 
 class Range(click.ParamType):
@@ -17,8 +31,8 @@ class Range(click.ParamType):
         if isinstance(value, list):
             return value
         try:
-            start, stop, step = (float(part) for part in value.split(":"))
-        except ValueError:
+            start, stop, step = (_number(part) for part in value.split(":"))
+        except (ValueError, ZeroDivisionError):
             self.fail(f"{value!r} is not of the form START:STOP:STEP, such as 0:0.3:0.05", param, ctx)
         if not (0 < step < math.inf and 0 <= start <= stop and (stop - start) / step <= 1000):
             self.fail(f"{value!r} must rise from 0 or more in at most 1000 steps", param, ctx)
@@ -39,3 +53,7 @@ class Size(click.ParamType):
         if sides is None:
             self.fail(f"{value!r} is not of the form HEIGHT[xWIDTH], 1 to 9999 pixels, such as 224", param, ctx)
         return int(sides[1]), int(sides[2] or sides[1])
+
+
+def _number(value: str) -> float:
+    return float(Fraction(value)) if "/" in value else float(value)

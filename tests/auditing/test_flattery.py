@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import smdguard as sg
 from smdguard.auditing.input_probes import probe_input
 from smdguard.errors import InvalidInputError
+from smdguard.threat import Norm
 
 
 def images_and_labels(num_classes: int = 4) -> tuple[Tensor, Tensor]:
@@ -277,6 +278,17 @@ def test_nothing_is_robust_at_a_radius_of_zero() -> None:
     report = sg.audit(classify, images, labels, sg.ThreatModel("linf", 0.0), attacks=[sg.PGD()])
     assert (report.worst_case.robust_accuracy.value, report.verdict) == (1.0, "unreliable")
     assert "a radius of 0 allows no change" in report.verdict_reason
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_nothing_is_robust_at_a_radius_that_changes_no_8_bit_image(norm: Norm) -> None:
+    images, labels = images_and_labels()
+    below, above = (
+        sg.audit(classify, images, labels, sg.ThreatModel(norm, k / 255), attacks=[sg.PGD()]) for k in (0.4, 0.6)
+    )
+    assert (below.worst_case.robust_accuracy.value, below.verdict) == (1.0, "unreliable")
+    assert "no pixel of an 8-bit image can become another" in below.verdict_reason
+    assert above.verdict == "robust"
 
 
 def test_successes_of_the_check_count_only_where_the_model_says_so_when_asked_plainly() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from smdguard.attacks import APGD, FGSM, PGD, Square, Unsuspicious
-from smdguard.auditing import AuditInterrupted, audit, evaluate
+from smdguard.auditing import AuditInterrupted, audit, campaign
 from smdguard.auditing.batching import Batching
 from smdguard.auditing.fingerprint import fingerprint
 from smdguard.auditing.partial_results import PartialResults
@@ -241,7 +241,7 @@ def test_ctrl_c_after_all_attacks_costs_no_more_than_the_pictures(monkeypatch: p
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate, "gather_exhibits", stop)
+    monkeypatch.setattr(campaign, "gather_exhibits", stop)
     with pytest.raises(AuditInterrupted) as caught:
         run()
     assert whole.exhibits is not None
@@ -304,7 +304,7 @@ def test_a_partial_report_calls_nothing_robust() -> None:
             ensemble(),
             images,
             labels,
-            ThreatModel("linf", 0.001),
+            ThreatModel("linf", 0.002),
             attacks=[FGSM()],
             progress=stopping_after(1, KeyboardInterrupt()),
         )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from smdguard.attacks import APGD, Unsuspicious
 from smdguard.attacks.attack import is_fooled
-from smdguard.auditing import audit, evaluate, suspicion
+from smdguard.auditing import audit, campaign, suspicion
 from smdguard.auditing.crafting import Planned, Workshop
 from smdguard.auditing.outcomes import Outcome
 from smdguard.auditing.suspicion import suspicion_under_attack
@@ -147,7 +147,7 @@ def test_what_the_attacks_on_suspicion_fool_counts_in_the_worst_case(monkeypatch
         report, outcomes = suspicion_under_attack(*arguments)  # type: ignore[arg-type]
         return report, [replace(outcome, standing=nothing) for outcome in outcomes]
 
-    monkeypatch.setattr(evaluate, "suspicion_under_attack", all_fall)
+    monkeypatch.setattr(campaign, "suspicion_under_attack", all_fall)
     report = audit(
         ensemble(), images, labels, ThreatModel("linf", 1e-4), attacks=[APGD(num_steps=2)], suspicion_threshold=0.02
     )

@@ -272,3 +272,28 @@ def test_members_are_attacked_only_where_their_probabilities_are_averaged() -> N
 def test_where_no_attack_is_possible_the_reasons_are_said(surrogates: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInputError, match=rf"^no attack is possible on this model, and {message} \(MORA: "):
         audit(linear_model(), PIXELS / 255, LABELS, THREAT, attacks=[MemberReweighing()], surrogates=surrogates)
+
+
+def test_surrogates_of_other_classes_are_refused() -> None:
+    other = nn.Sequential(nn.Flatten(), nn.Linear(PIXELS[0].size, 7)).eval()
+    with pytest.raises(InvalidInputError, match=r"^the surrogate other has 7 classes, and the model \d$"):
+        audit(linear_model(), PIXELS / 255, LABELS, THREAT, attacks=[FGSM()], surrogates={"other": other})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "smd-lenet-mnist"}, "the model must be a function of images, such as a torch.nn.Module, not str"),
+        ({"surrogates": {"a": "b"}}, "the surrogate a must be a function of images"),
+        ({"threat": 0.03}, r"threat must be a ThreatModel, such as ThreatModel\('linf', 0.1\), not 0.03"),
+        ({"seed": 2.5}, "seed must be an integer, not 2.5"),
+        ({"seed": None}, "seed must be an integer, not None"),
+        ({"class_names": "abcd"}, "class_names must be a sequence of strings, not 'abcd'"),
+        ({"class_names": [1, 2]}, r"class_names must be a sequence of strings, not \[1, 2\]"),
+        ({"class_names": ["a"]}, r"class_names has 1 names, and the model \d classes"),
+    ],
+)
+def test_what_else_an_audit_is_given_is_checked(settings: dict[str, Any], message: str) -> None:
+    given = {"model": linear_model(), "images": PIXELS / 255, "labels": LABELS, "threat": THREAT, "attacks": [FGSM()]}
+    with pytest.raises(InvalidInputError, match=f"^{message}"):
+        audit(**(given | settings))

@@ -91,7 +91,7 @@ def test_fail_under_is_not_satisfied_by_a_model_that_exits(one_line: OneLine, ha
 
 def test_fail_under_is_not_satisfied_by_what_is_unreliable(smdguard: Run, halves: Path) -> None:
     model = ["--model", "halves:blind", "--data", "images"]
-    options = ["--preset", "quick", "--epsilon", 0.001, "--device", "cpu", "--json", "--quiet"]
+    options = ["--preset", "quick", "--epsilon", 0.002, "--device", "cpu", "--json", "--quiet"]
     result = smdguard("audit", *model, *options, "--fail-under", 0.5, status=1)
     assert json.loads(result.stdout)["verdict"] == "unreliable"
     assert "unreliable does not satisfy --fail-under" in result.stderr
