@@ -92,8 +92,8 @@ def restore_checkpoint(
         ) from error
     if progress.data != data:
         raise InvalidInputError(
-            f"{path} is of a training on other images, or on these in another order, of which it may have learned "
-            "those that are held out here; go on with the same --data-root, or train anew in another folder"
+            f"{path} was trained on other images or in another order, so it may have seen images held out here; "
+            "continue with the same --data-root, or train anew in another folder"
         )
     if progress.generators and made_on != device:
         raise InvalidInputError(

@@ -110,8 +110,8 @@ def require_alike(runs: Iterable[FinishedRun]) -> None:
         first = first_of_kind.setdefault(run.kind, run.recipe)
         if changed := differences(first, _but_for_the_seed(run.recipe, first)):
             raise InvalidInputError(
-                f"{first.name} and {run.recipe.name} were trained otherwise ({changed}), and a mean would mix them; "
-                "keep those of each way to train apart"
+                f"{first.name} and {run.recipe.name} were trained differently ({changed}) and cannot be averaged; keep "
+                "them in separate folders"
             )
 
 

@@ -136,7 +136,7 @@ def publish(names: tuple[str, ...], namespace: str, private: bool, dry_run: bool
 @click.option("--data-root", type=click.Path(path_type=Path), default=Path("data"), show_default=True)
 @click.option("--num-images", type=click.IntRange(min=1), default=1000, show_default=True)
 def subset(dataset: str, data_root: Path, num_images: int) -> None:
-    """Bundle test images: the first of each class, as many of each."""
+    """Bundle test images: the first of each class, the same number from each."""
     record = bundle_subset(dataset, data_root, num_images)
     click.echo(f"{record.file}: {record.num_images} images, {record.num_bytes:,} bytes")
 

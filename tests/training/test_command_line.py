@@ -225,7 +225,7 @@ def test_no_time_is_a_clean_stop(data: TrainingData, tmp_path: Path, monkeypatch
     result = invoke("sweep", *TINY, "--device", "cpu", "--output", tmp_path, "--time-limit", "0")
     assert (result.exit_code, result.output) == (
         0,
-        "0 of 1 runs are trained, 0 of 1 audited, 0 failed; the time is up, the same command goes on from there\n",
+        "0 of 1 runs are trained, 0 of 1 audited, 0 failed; the time is up, the same command continues from there\n",
     )
 
 
@@ -248,7 +248,7 @@ def test_a_key_stops_it_with_one_line(data: TrainingData, tmp_path: Path, monkey
     result = invoke("sweep", *TINY, "--device", "cpu", "--output", tmp_path)
     assert (result.exit_code, result.output) == (
         1,
-        "Error: the sweep was stopped; the same command goes on from there\n",
+        "Error: the sweep was stopped; the same command continues from there\n",
     )
 
 

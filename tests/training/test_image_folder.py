@@ -197,7 +197,7 @@ def test_from_a_folder_to_a_model_on_the_command_line(tmp_path: Path) -> None:
     settings = ["--epochs", "3", "--batch-size", "8", "--members", "2", "--device", "cpu"]
     result = CliRunner().invoke(main, ["run", "smd", *arguments, *settings])
     assert result.exit_code == 0, result.output
-    assert "has no test half: 16 of its images, 20% drawn by their names, are not trained on but make" in result.output
+    assert "has no test split: 16 of its images (20%, chosen by name) are held out for testing" in result.output
     assert "6 calibration images are too few for a suspicion score, which takes 99; see --calib" in result.output
     guard = load(str(tmp_path / "model"), device="cpu")
     assert guard.config.name == "smd-lenet-lamps-x2"

@@ -180,7 +180,7 @@ def test_a_training_does_not_go_on_with_other_images(data: TrainingData, tmp_pat
     with pytest.raises(Interruption):
         train(recipe, data, tmp_path, device=CPU, report=interrupt)
     turned = data._replace(train=LabelledImages(data.train.images.flip(0), data.train.labels.flip(0)))
-    with pytest.raises(InvalidInputError, match=r"training on other images, or .*; go on with the same --data-root"):
+    with pytest.raises(InvalidInputError, match=r"trained on other images or .*; continue with the same --data-root"):
         train(recipe, turned, tmp_path, device=CPU)
     assert train(recipe, data, tmp_path, device=CPU).name == "naive-lenet-mnist-x2"
 

@@ -193,7 +193,7 @@ def test_runs_that_were_trained_otherwise_are_not_mixed(tmp_path: Path) -> None:
     )
     changed = r"parameters.weight \S+ -> 2.0, learning_rate_schedule constant -> one-cycle"
     with pytest.raises(
-        InvalidInputError, match=f"smd-lenet-mnist and smd-lenet-mnist-s2 were trained otherwise .{changed}"
+        InvalidInputError, match=f"smd-lenet-mnist and smd-lenet-mnist-s2 were trained differently .{changed}"
     ):
         read_runs([tmp_path])
 
@@ -211,7 +211,7 @@ def test_runs_that_started_otherwise_or_had_other_holdouts_are_not_mixed(
 ) -> None:
     first, second = finished_run(name), finished_run(f"{name}-s1")
     require_alike([first, second])
-    with pytest.raises(InvalidInputError, match=rf"{name} and {name}-s1 were trained otherwise \({difference}\)"):
+    with pytest.raises(InvalidInputError, match=rf"{name} and {name}-s1 were trained differently \({difference}\)"):
         require_alike([first, finished_run(f"{name}-s1", **changes)])
 
 

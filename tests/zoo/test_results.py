@@ -133,7 +133,7 @@ def test_page_mixes_no_ways_to_train(zoo: list[dict[str, Any]], monkeypatch: pyt
     name = "smd-lenet-mnist-s1"
     monkeypatch.setitem(RUNS, name, finished_run(name, num_epochs=20, parameters={"weight": 0.5}))
     measure_model(name)
-    with pytest.raises(InvalidInputError, match=rf"{name} were trained otherwise \(parameters.weight 1.0 -> 0.5\)"):
+    with pytest.raises(InvalidInputError, match=rf"{name} were trained differently \(parameters.weight 1.0 -> 0.5\)"):
         results_page()
 
 

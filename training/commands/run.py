@@ -54,7 +54,7 @@ from training.start import claim, require_divisible, require_fitting
     default=None,
     help="Shift images by up to four pixels and mirror them; default: on cifar10 only.",
 )
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder that becomes the model.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder that the model is written to.")
 @click.option(
     "--epochs",
     "num_epochs",
@@ -67,17 +67,17 @@ from training.start import claim, require_divisible, require_fitting
     type=click.Choice(get_args(Schedule)),
     help="Learning rate over time; default: constant.",
 )
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Largest one; default: 0.001.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images a step; default: 128.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), help="Peak learning rate; default: 0.001.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images per step; default: 128.")
 @click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
-    help="bfloat16 computes convolutions and matrix products in fewer bits, which pays for larger networks where the "
+    help="bfloat16 computes convolutions and matrix products in fewer bits, which pays off for larger networks if the "
     "device has instructions for it; default: float32.",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Of every random draw; default: NAME's -sSEED, else 0.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of every random draw; default: NAME's -sSEED, else 0.")
 @click.option(
-    "--members", "num_members", type=click.IntRange(2, 8), help="How many; default: NAME's -xMEMBERS, else 3."
+    "--members", "num_members", type=click.IntRange(2, 8), help="How many members; default: NAME's -xMEMBERS, else 3."
 )
 @click.option(
     "--parameter",
@@ -85,7 +85,7 @@ from training.start import claim, require_divisible, require_fitting
     multiple=True,
     callback=named_values,
     metavar="NAME=VALUE",
-    help="One of the method's, such as weight=2.",
+    help="A parameter of the method, such as weight=2.",
 )
 @click.option(
     "--init",
@@ -100,14 +100,14 @@ from training.start import claim, require_divisible, require_fitting
     multiple=True,
     callback=named_values,
     metavar="NAME=VALUE",
-    help="One of its adversary's, such as epsilon=0.2, num_steps=1 or, for pgd, warm_up=0.5.",
+    help="A parameter of the adversary, such as epsilon=0.2, num_steps=1 or, for pgd, warm_up=0.5.",
 )
 @click.option(
     "--holdout",
     "holdouts",
     multiple=True,
     metavar="MODEL",
-    help="An ensemble to craft images on for eat, once for each; otherwise three naive ones are trained first.",
+    help="An ensemble to craft images on for eat, repeatable; default: three naive ones, trained first.",
 )
 @click.option(
     "--calibration",
@@ -130,7 +130,7 @@ from training.start import claim, require_divisible, require_fitting
     show_default=True,
     help="What several processes, started with torchrun, divide: each batch's images, or the members.",
 )
-@click.option("--resume", is_flag=True, help="Go on from the folder's last checkpoint.")
+@click.option("--resume", is_flag=True, help="Continue from the folder's last checkpoint.")
 @click.option("--download", is_flag=True, help="Let torchvision fetch the data set if it is not there.")
 def run(
     name: str,
@@ -211,8 +211,8 @@ def _of_image_folder(
     dataset, data = load_image_folder(root, image_size=image_size, num_calibration_images=num_calibration_images)
     if not has_test_half(root):
         click.echo(
-            f"{root} has no test half: {len(data.test.images)} of its images, {TEST_SHARE:.0%} drawn by their names, "
-            "are not trained on but make one, for audits as well",
+            f"{root} has no test split: {len(data.test.images)} of its images ({TEST_SHARE:.0%}, chosen by name) are "
+            "held out for testing and audits",
             err=True,
         )
     found = {"folder": dataset, "num_calibration_images": len(data.calibration.images)}

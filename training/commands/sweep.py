@@ -56,7 +56,7 @@ _PLAIN = "none"
     multiple=True,
     callback=named_values,
     metavar="NAME=VALUE",
-    help="One of the methods', such as saliency=logit; each method has to have it.",
+    help="A parameter of the methods, such as saliency=logit; each method must have it.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data; default: 50, on cifar10 200.")
 @click.option("--schedule", type=click.Choice(get_args(Schedule)), help="Learning rate over time; default: constant.")
@@ -68,9 +68,14 @@ _PLAIN = "none"
 @click.option("--data-root", type=click.Path(path_type=Path), default=Path("data"), show_default=True)
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the runs.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--audit-images", type=click.IntRange(min=1), help="Attack only that many, evenly over the classes.")
 @click.option(
-    "--time-limit", type=click.FloatRange(min=0), metavar="MINUTES", help="Then stop, after the epoch under way."
+    "--audit-images", type=click.IntRange(min=1), help="Attack only that many images, balanced over the classes."
+)
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=0),
+    metavar="MINUTES",
+    help="Stop after that long, once the epoch under way is done.",
 )
 @click.option("--download", is_flag=True, help="Let torchvision fetch the data sets if they are not there.")
 def sweep(
@@ -92,8 +97,8 @@ def sweep(
 ) -> None:
     """Train many ensembles and audit each with the paper's attacks.
 
-    What they start from or are attacked by is trained once and shared. Stopped in whatever way, the same command goes
-    on from there.
+    What they start from or are attacked by is trained once and shared. However it is stopped, the same command
+    continues from there.
     """
     if distributed.is_torchelastic_launched():
         raise click.UsageError("a sweep is one process; start it without torchrun, which is for `run`")
@@ -119,7 +124,7 @@ def sweep(
                 wanted, output, data_root, screen, download, device, num_audit_images=audit_images, time_limit=limit
             ).run()
     except KeyboardInterrupt:
-        raise click.ClickException("the sweep was stopped; the same command goes on from there") from None
+        raise click.ClickException("the sweep was stopped; the same command continues from there") from None
     _close(summary)
 
 
@@ -129,7 +134,7 @@ def _close(summary: Summary) -> None:
     click.echo(
         f"{summary.num_trained} of {summary.num_runs} runs are trained, {summary.num_audited} of {summary.num_wanted} "
         f"audited, {len(summary.failures)} failed"
-        + ("; the time is up, the same command goes on from there" if summary.time_is_up else "")
+        + ("; the time is up, the same command continues from there" if summary.time_is_up else "")
     )
     if summary.failures:
         raise click.exceptions.Exit(1)
