@@ -24,8 +24,8 @@ Reading = Literal["white-box", "black-box-naive", "black-box-own"]
 READINGS: dict[str, dict[Reading, str]] = {
     "white_box": {"white-box": "white-box"},
     "black_box": {
-        "black-box-naive": "black-box, made on the naive ensemble of another seed",
-        "black-box-own": "black-box, made on the same method's ensemble of another seed",
+        "black-box-naive": "black-box, crafted on the naive ensemble of another seed",
+        "black-box-own": "black-box, crafted on the same method's ensemble of another seed",
     },
 }
 

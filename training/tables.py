@@ -16,7 +16,7 @@ COLUMNS = {CLEAN: CLEAN, **ATTACKS}
 
 _LEGEND = """\
 Accuracy in percent under attacks of epsilon 0.3: the mean over the seeds ± its standard deviation, and the paper's mean
-in brackets. Before each stands how the two compare:
+in brackets. A mark before each says how the two compare:
 
 - `=` they differ by at most two standard deviations: the paper's for three members without adversarial training, for
   which alone it gives them; elsewhere ours, plus 1 point;
@@ -26,9 +26,9 @@ in brackets. Before each stands how the two compare:
 One seed has no deviation; all figures are compared at the paper's one decimal. `clean` is on all test images, the
 others on as many as each row says. An attack that leaves many images standing can be a weak attack: the worst case
 counts an image as standing only if it withstood every attack of the same audit, white-box, black-box and on single
-members, at all radii up to 0.3, and the longer attacks with which an audit checks on itself, on 200 of the images: on
+members, at all radii up to 0.3, and the longer attacks with which an audit checks itself, on 200 of the images: on
 those few it is stricter than on the rest. The paper has no such figure. Adversarial training is ensemble adversarial
-training. What black-box attacks were made on has seed 1, or 0 for the ensembles of seed 1, and was itself trained in
+training. What black-box attacks were crafted on has seed 1, or 0 for the ensembles of seed 1, and was itself trained in
 the same way; the paper's wording allows both readings of its black box. The paper trained for 50 epochs, on CIFAR-10
 for 200, and took three to five seeds; each row says what ours had.
 """

@@ -34,7 +34,7 @@ _ORIGIN = """\
 `python -m zoo measure`. -->
 """
 _RADII = """\
-## At which radius ours have the paper's figures
+## The radius at which ours have the paper's figures
 
 The radius at which an attack takes our ensembles to the accuracy that the paper gives for its own at 0.3, on straight
 lines between the radii of the audits, from the mean over our seeds. Below 0.3 ours are easier to fool.
@@ -43,17 +43,18 @@ _TRIALS = """\
 ## Trials of what the distance is due to
 
 Accuracy in percent at epsilon 0.3: the paper's mean, that over a trial's seeds, and below it that over the zoo's runs
-of the same seeds. What each trial is, and what it shows, is above. Black-box attacks on a trial are made on ensembles
-of the same trial where it has such, and else on the zoo's. Averaged probabilities hide the members, so that no attacks
-on single ones are in their worst case. `uniform-start` is R-FGSM alone, over which a worst case would not compare.
+of the same seeds. What each trial is, and what it shows, is above. Black-box attacks on a trial are crafted on
+ensembles of the same trial if it has any, else on the zoo's. Averaged probabilities hide the members, so that no
+attacks on single ones are in their worst case. `uniform-start` is R-FGSM alone, over which a worst case would not
+compare.
 """
 _STRONGER = """\
 ## The same models under stronger attacks
 
 Accuracy in percent on the 1,000 bundled test images, at the paper's radius and at that which the field uses for the
 data set; `clean` is on these images as well, where the tables of the paper's results have it on all test images. PGD is
-the paper's, white-box. The paper's audit makes its five attacks on the model itself, on its surrogates and on single
-members, and checks on itself with longer ones, on 200 of the images; the preset `full` is AutoAttack's standard set and
+the paper's, white-box. The paper's audit crafts its five attacks on the model itself, on its surrogates and on single
+members, and checks itself with longer ones, on 200 of the images; the preset `full` is AutoAttack's standard set and
 more. Both count an image as standing only if it withstood every attack up to that radius. Where PGD stands far above
 them, its ten short steps were too few or the gradients mislead it: it does not tell how robust the ensemble is. The
 verdict is that of `full` on the largest radius.
@@ -67,8 +68,8 @@ _FIGURES = ("epsilon", "clean", "PGD", "the paper's audit", "preset `full`")
 _TRANSFER = """\
 ## How attacks transfer between the members
 
-Accuracy in percent of the member of each column on images that the paper's PGD made on the member of each row alone, at
-epsilon 0.3.
+Accuracy in percent of the member of each column on images that the paper's PGD crafted on the member of each row alone,
+at epsilon 0.3.
 """
 
 
@@ -164,7 +165,7 @@ def _transfer_table(model: Measured) -> Iterator[str]:
     if matrix is not None:
         targets = [f"on member {member}" for member in range(len(matrix.members))]
         rows = [[f"member {index}", *map(_percent, row)] for index, row in enumerate(matrix.members)]
-        yield f"`{model.run.config.name}`\n\n" + table(["made on", *targets], rows, right=targets)
+        yield f"`{model.run.config.name}`\n\n" + table(["crafted on", *targets], rows, right=targets)
 
 
 def _percent(share: float | None) -> str:

@@ -45,8 +45,8 @@ def verify_entry(entry: ManifestEntry, *, num_images: int | None = None) -> str:
     sources, surrogates = sources_of(report), set(default_surrogates(folder.config))
     if sources != surrogates:
         raise IntegrityError(
-            f"{entry.name}: {AUDIT} has attacks made on {_listed(sources)}, and the zoo has {_listed(surrogates)} for "
-            f"that; make it anew with zoo audit"
+            f"{entry.name}: {AUDIT} has attacks crafted on {_listed(sources)}, and the zoo has {_listed(surrogates)} "
+            f"for that; make it anew with zoo audit"
         )
     # Where its files are published stands in the manifest alone.
     if entry.published_at(None, None) != expected:

@@ -142,7 +142,7 @@ def test_the_clean_accuracy_is_that_on_all_test_images(runs: list[FinishedRun]) 
 
 
 def test_black_box_cells_are_of_the_runs_that_have_the_surrogate(runs: list[FinishedRun]) -> None:
-    text, table = paper_tables(runs), "Table 2: 3 members, black-box, made on the"
+    text, table = paper_tables(runs), "Table 2: 3 members, black-box, crafted on the"
     naive = row_of(section(text, f"{table} naive ensemble of another seed"), "MNIST", "SMD")
     assert naive[0] == "`-` 98.5 ± 0.7 (99.3)"
     assert naive[1] == "`=` 40.0 ± 14.1 (38.6)"

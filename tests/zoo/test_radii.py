@@ -31,5 +31,5 @@ def test_table_has_the_radius_of_each_attack_that_was_made() -> None:
     assert lines[0] == "| data set | method | attacks | FGSM | R-FGSM | PGD | BIM | MIM |"
     assert lines[2].startswith(f"| MNIST | Naive | white-box | {' | '.join(cells)} | ")
     assert lines[3].startswith("| MNIST | SMD | white-box | 0.17 | 0.05 | > 0.3 | > 0.3 | > 0.3 |")
-    assert lines[4].startswith("| MNIST | SMD | black-box, made on the naive ensemble of another seed | ")
+    assert lines[4].startswith("| MNIST | SMD | black-box, crafted on the naive ensemble of another seed | ")
     assert len(lines) == 5

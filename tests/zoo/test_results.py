@@ -140,7 +140,7 @@ def test_page_mixes_no_ways_to_train(zoo: list[dict[str, Any]], monkeypatch: pyt
 def test_page_shows_how_attacks_transfer(zoo: list[dict[str, Any]]) -> None:
     page = results_page()
     matrix = (
-        "`smd-lenet-fashion-mnist`\n\n| made on | on member 0 | on member 1 |\n| --- | ---: | ---: |\n"
+        "`smd-lenet-fashion-mnist`\n\n| crafted on | on member 0 | on member 1 |\n| --- | ---: | ---: |\n"
         "| member 0 | 12.5 | 50.0 |\n| member 1 | 75.0 | 25.0 |\n"
     )
     assert page.endswith(matrix)

@@ -37,7 +37,7 @@ def test_trials_stand_beside_the_papers_figures_and_the_zoos_of_the_same_seeds()
 def test_a_trial_has_lines_for_the_attacks_that_were_made_on_it() -> None:
     longer = finished_run("smd-lenet-mnist", num_epochs=50, black={"naive-lenet-mnist-s1": 0.25})
     black = [line for line in cells(longer=[longer]) if line[2] != "white-box"]
-    access = "black-box, made on the naive ensemble of another seed"
+    access = "black-box, crafted on the naive ensemble of another seed"
     assert [line[2:6] for line in black] == [
         [access, "the paper's", "99.3", "38.6"],
         [access, "longer", "99.0", "25.0"],

@@ -117,7 +117,7 @@ def test_audit_without_the_black_box_attacks_that_the_zoo_can_make_is_found(
     entry: ManifestEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verify, "default_surrogates", lambda _: ["naive-lenet-mnist-s1", "smd-lenet-mnist-s1"])
-    message = "attacks made on no other model, and the zoo has naive-lenet-mnist-s1 and smd-lenet-mnist-s1 for that"
+    message = "attacks crafted on no other model, and the zoo has naive-lenet-mnist-s1 and smd-lenet-mnist-s1 for that"
     with pytest.raises(IntegrityError, match=message):
         verify_entry(entry)
 
