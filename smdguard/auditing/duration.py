@@ -24,6 +24,7 @@ from smdguard.attacks import (
     Unsuspicious,
 )
 from smdguard.auditing import probes
+from smdguard.auditing.batching import Batching
 from smdguard.auditing.crafting import SHARD_SIZE
 from smdguard.auditing.gradients import has_gradients, loss_gradient
 from smdguard.auditing.plan import Plan
@@ -122,11 +123,12 @@ def _runs(plan: Plan, num_radii: int, num_shards: int) -> Iterator[tuple[Attack,
         yield from ((attack, plan.model, 1) for attack in direct)
 
 
-def measure_pace(model: Model, images: Tensor, labels: Tensor) -> Pace:
-    """Time one call of each kind; a model without gradients is never asked for one."""
+def measure_pace(model: Model, batching: Batching, images: Tensor, labels: Tensor) -> Pace:
+    """Time one call of each kind; for a gradient only where the model itself gives one, not zeros in its place."""
+    batched = batching.wrap(model)
     with torch.no_grad():
-        output = _seconds(lambda: model(images))
-    gradient = _seconds(lambda: loss_gradient(model, images, labels)) if has_gradients(model, images[:2]) else 0.0
+        output = _seconds(lambda: batched(images))
+    gradient = _seconds(lambda: loss_gradient(batched, images, labels)) if has_gradients(model, images[:2]) else 0.0
     return Pace(gradient, output)
 
 

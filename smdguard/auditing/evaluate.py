@@ -168,7 +168,7 @@ def _seconds_at_most(plan: Plan, workshop: Workshop, assignment: Assignment) -> 
         plan,
         num_images=len(workshop.labels),
         num_radii=len(assignment.attacked),
-        pace_of=lambda model: measure_pace(workshop.batching.wrap(model), images, labels),
+        pace_of=lambda model: measure_pace(model, workshop.batching, images, labels),
     )
 
 

@@ -53,7 +53,7 @@ def fingerprint(
         digest.update(name.encode())
         values = model.state_dict().values() if isinstance(model, nn.Module) else ()
         weights = [value for value in values if isinstance(value, Tensor)]
-        for part in _content((*weights, *_behaviour(batching.wrap(model), few, truth))):
+        for part in _content((*weights, *_behaviour(model, few, truth, batching))):
             digest.update(part)
     return digest.hexdigest()
 
@@ -68,14 +68,16 @@ def _programs(attacks: Iterable[Attack]) -> Iterator[Path]:
                 yield file
 
 
-def _behaviour(model: Model, images: Tensor, labels: Tensor) -> Iterator[Tensor]:
+def _behaviour(model: Model, images: Tensor, labels: Tensor, batching: Batching) -> Iterator[Tensor]:
+    # In pieces, a model that gives no gradient has one of zeros.
+    batched, differentiable = batching.wrap(model), has_gradients(model, images[:2])
     # What leaves clean images as they are, such as rounding to 8 bits, shows on others.
     noise = torch.rand(images.shape, generator=torch.Generator().manual_seed(0), dtype=images.dtype).to(images.device)
     for shown in (images, (images + 0.2 * noise - 0.1).clamp(0, 1)):
         with torch.no_grad():
-            yield model(shown)
-        if has_gradients(model, shown):
-            first, second = loss_gradient(model, shown, labels), loss_gradient(model, shown, labels)
+            yield batched(shown)
+        if differentiable:
+            first, second = (loss_gradient(batched, shown, labels) for _ in range(2))
             # Some kernels add up in another order each time, and what is stored would never be found again.
             if torch.equal(first, second):
                 yield first

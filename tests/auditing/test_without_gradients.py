@@ -30,6 +30,19 @@ def test_a_model_without_gradients_is_attacked_without(model: object) -> None:
     assert abs(report.worst_case.robust_accuracy.value - honest.worst_case.robust_accuracy.value) < 0.05
 
 
+def test_a_model_without_gradients_is_asked_for_none_but_to_find_that_out() -> None:
+    num_asked = []
+
+    def counting(images: Tensor) -> Tensor:
+        if images.requires_grad:
+            num_asked.append(len(images))
+        return ensemble()(images.detach())
+
+    run(counting, attacks=[Square(num_queries=5)], num_images=40, store={}, announce=lambda _: None)
+    # About two images each: for the plan, for what is stored, and for the time it takes.
+    assert num_asked == [2, 2, 2]
+
+
 def test_without_gradients_nothing_is_called_robust() -> None:
     report = run(without_gradient, attacks=[PGD()], surrogates={"honest": ensemble()})
     assert report.verdict == "unreliable"
