@@ -29,7 +29,7 @@ def checked_images(images: Any) -> Tensor:
         InvalidInputError: They have another shape or type, are on a device that cannot do, are not finite, or leave
             [0, 1].
     """
-    images = _tensor(images)
+    images = _tensor(images, "images")
     if images.dim() != 4 or not len(images):
         raise InvalidInputError(f"images must have the shape (B, C, H, W) with B at least 1, not {tuple(images.shape)}")
     if not images.is_floating_point():
@@ -49,10 +49,17 @@ def checked_images(images: Any) -> Tensor:
     return images
 
 
-def _tensor(values: Any) -> Tensor:
+def _tensor(values: Any, what: str) -> Tensor:
     """A tensor that a gradient can be taken at, also of one made under torch.inference_mode()."""
-    # Arrays that were turned round are nothing that torch can look at in place.
-    tensor = torch.as_tensor(numpy.asarray(values, order="C") if isinstance(values, numpy.ndarray) else values)
+    if isinstance(values, numpy.ndarray):
+        # Those that were turned round or may only be read are nothing that torch can look at in place.
+        values = numpy.require(values, requirements=["C", "W"])
+    try:
+        tensor = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidInputError(
+            f"{what} must be a tensor or an array of numbers, not {type(values).__name__} ({in_one_line(error)})"
+        ) from error
     return tensor.clone() if tensor.is_inference() else tensor
 
 
@@ -62,7 +69,7 @@ def checked_labels(labels: Any, images: Tensor) -> Tensor:
     Raises:
         InvalidInputError: There is not one integer for each image.
     """
-    labels = _tensor(labels)
+    labels = _tensor(labels, "labels")
     if labels.shape != images.shape[:1]:
         raise InvalidInputError(
             f"labels must have the shape ({len(images)},), one for each image, not {tuple(labels.shape)}"

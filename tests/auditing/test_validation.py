@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy
@@ -51,6 +52,13 @@ def test_images_and_labels_may_lie_in_memory_in_any_order() -> None:
         assert dataclasses.replace(report, seconds=plain.seconds) == plain
 
 
+def test_images_and_labels_may_lie_in_memory_that_is_only_read(tmp_path: Path) -> None:
+    numpy.save(tmp_path / "images.npy", PIXELS / numpy.float32(255))
+    numpy.save(tmp_path / "labels.npy", LABELS)
+    images, labels = (numpy.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("images", "labels"))
+    audit(linear_model(), images, labels, THREAT, attacks=[FGSM()])
+
+
 def test_rounding_above_one_is_no_reason_to_refuse() -> None:
     images = numpy.full((1, 1, 2, 2), 1 + 1e-12)
     assert checked_images(images).max().item() == 1
@@ -69,6 +77,13 @@ def test_rounding_above_one_is_no_reason_to_refuse() -> None:
         (lambda x, y: (x, y + 1), "0 to 1"),
         (lambda x, y: (x, y - 1), "0 to 1"),
         (lambda x, y: (x[:0], y[:0]), "B at least 1"),
+        (
+            lambda x, y: ("x.png", y),
+            r"images must be a tensor or an array of numbers, not str \(TypeError: .* 'str'\)$",
+        ),
+        (lambda x, y: (None, y), "images must be a tensor or an array of numbers, not NoneType"),
+        (lambda x, y: (numpy.full(len(x), None), y), "images must be a tensor or an array of numbers, not ndarray"),
+        (lambda x, y: (x, ["a"] * len(y)), "labels must be a tensor or an array of numbers, not list"),
     ],
 )
 def test_wrong_images_and_labels_are_refused(change, message: str) -> None:
