@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, get_args
 
 import torch
@@ -21,7 +22,7 @@ class ThreatModel:
         epsilon: Radius in pixel units of the [0, 1] scale; for "linf" at most 1.
 
     Raises:
-        InvalidInputError: An unknown norm, or a radius that is negative, not finite or, for "linf", above 1.
+        InvalidInputError: An unknown norm, or a radius that is no number, negative, not finite or, for "linf", above 1.
 
     Example:
         >>> ThreatModel(norm="linf", epsilon=0.1)
@@ -34,11 +35,11 @@ class ThreatModel:
     def __post_init__(self) -> None:
         if self.norm not in get_args(Norm):
             raise InvalidInputError(f"norm must be one of {', '.join(get_args(Norm))}, not {self.norm!r}")
-        upper = 1.0 if self.norm == "linf" else math.inf
-        if not (0 <= self.epsilon <= upper and math.isfinite(self.epsilon)):
-            raise InvalidInputError(
-                f"epsilon must lie between 0 and {upper:g} for the norm {self.norm}, not {self.epsilon}"
-            )
+        is_number = isinstance(self.epsilon, Real) and math.isfinite(self.epsilon)
+        if self.norm == "linf" and not (is_number and 0 <= self.epsilon <= 1):
+            raise InvalidInputError(f"epsilon must lie between 0 and 1 for the norm linf, not {self.epsilon!r}")
+        if not (is_number and self.epsilon >= 0):
+            raise InvalidInputError(f"epsilon must be finite and at least 0 for the norm l2, not {self.epsilon!r}")
 
     def distance(self, images: Tensor, others: Tensor) -> Tensor:
         """Distance of each pair of images in the threat model's norm: (B, ...), (B, ...) -> (B,)."""

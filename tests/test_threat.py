@@ -99,10 +99,19 @@ def test_unit_keeps_gradients_that_are_almost_zero() -> None:
     torch.testing.assert_close(unit(gradient, order=1), torch.tensor([[3 / 7, -4 / 7], [0.0, 0.0]]))
 
 
-@pytest.mark.parametrize("epsilon", [-0.1, 1.1, float("nan"), float("inf")])
-def test_radius_outside_the_scale_is_refused(epsilon: float) -> None:
-    with pytest.raises(InvalidInputError, match="epsilon must lie between 0 and 1"):
+@pytest.mark.parametrize("epsilon", [-0.1, 1.1, float("nan"), float("inf"), "0.1", None])
+def test_radius_outside_the_scale_is_refused(epsilon: Any) -> None:
+    with pytest.raises(
+        InvalidInputError, match=f"^epsilon must lie between 0 and 1 for the norm linf, not {epsilon!r}$"
+    ):
         ThreatModel(norm="linf", epsilon=epsilon)
+
+
+@pytest.mark.parametrize("epsilon", [-0.1, float("nan"), float("inf"), "0.1"])
+def test_l2_radius_that_no_change_can_have_is_refused(epsilon: Any) -> None:
+    message = f"^epsilon must be finite and at least 0 for the norm l2, not {epsilon!r}$"
+    with pytest.raises(InvalidInputError, match=message):
+        ThreatModel(norm="l2", epsilon=epsilon)
 
 
 def test_unknown_norm_is_refused() -> None:
