@@ -1,6 +1,7 @@
 """Member reweighing: an attack made for ensembles, which follows the members that the decision hangs on."""
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import ClassVar
 
 import torch
@@ -27,7 +28,7 @@ class MemberReweighing(AdaptiveAscent):
             the ensemble's output alone.
 
     Raises:
-        InvalidInputError: They are no tuple, there is none, or one is not between 0 and 1.
+        InvalidInputError: They are no tuple, there is none, or one is no number between 0 and 1.
 
     Reference:
         Yu, Gao, Xu, "MORA: Improving Ensemble Robustness Evaluation with Model-Reweighing Attack", 2022. It lowers
@@ -41,7 +42,8 @@ class MemberReweighing(AdaptiveAscent):
     def __post_init__(self) -> None:
         super().__post_init__()
         shares = self.member_shares
-        if not isinstance(shares, tuple) or not shares or not all(0 <= share <= 1 for share in shares):
+        are_shares = isinstance(shares, tuple) and all(isinstance(share, Real) and 0 <= share <= 1 for share in shares)
+        if not (are_shares and shares):
             raise InvalidInputError(
                 f"member_shares of MemberReweighing must be a tuple of shares between 0 and 1, not {shares!r}"
             )
