@@ -13,7 +13,7 @@ from torch import Tensor
 from smdguard.datasets import Dataset, LabelledImages, balanced_rows, balanced_subset
 from smdguard.errors import ImageError, InvalidInputError
 from smdguard.files import is_folder, read, sha256
-from smdguard.preprocess import ImageShape, decode, is_grey, prepare
+from smdguard.preprocess import Crop, ImageShape, decode, is_grey, prepare
 
 Half = Literal["train", "test"]
 
@@ -71,18 +71,21 @@ def load_split(
     return data if num_images is None else balanced_subset(data, num_images)
 
 
-def load_folder(dataset: Dataset, root: Path, *, num_images: int | None = None) -> LabelledImages:
+def load_folder(
+    dataset: Dataset, root: Path, *, num_images: int | None = None, crop: Crop | None = None
+) -> LabelledImages:
     """The images of a folder, or of its test half if it has one, for a model that was trained elsewhere.
 
     Args:
         dataset: Whose labels and size the images have.
         root: Holds CLASS/IMAGE or test/CLASS/IMAGE.
         num_images: As in load_split.
+        crop: As the model's own recipe does; without one, images are resized and their aspect ratio is not kept.
 
     Raises:
         InvalidInputError: There are no images or too few, one cannot be read, or a folder is no class.
     """
-    return _from_image_folder(class_folder(root), dataset, num_images)
+    return _from_image_folder(class_folder(root), dataset, num_images, crop=crop)
 
 
 def has_test_half(root: Path) -> bool:
@@ -179,7 +182,7 @@ def _is_grey(path: Path) -> bool:
 
 
 def _from_image_folder(
-    folder: Path, dataset: Dataset, num_images: int | None, half: Half | None = None
+    folder: Path, dataset: Dataset, num_images: int | None, half: Half | None = None, crop: Crop | None = None
 ) -> LabelledImages:
     """The images in the folders of the classes, all or those of a half, and of these all or so many."""
     samples = _samples(folder, dataset)
@@ -190,7 +193,8 @@ def _from_image_folder(
     shape = ImageShape(*dataset.image_shape)
 
     def pixels(path: Path) -> Tensor:
-        image = prepare(decode(read(path, error=ImageError), str(path)), shape, "resize", source=str(path))
+        image = decode(read(path, error=ImageError), str(path))
+        image = prepare(image, shape, "resize", source=str(path), crop=crop)
         return torch.from_numpy((image * 255).round().astype(numpy.uint8))
 
     try:

@@ -2,7 +2,7 @@
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from typing import BinaryIO, Literal, NamedTuple, get_args
@@ -16,6 +16,7 @@ from smdguard.drawing import DIGIT_INK_SHARE, FILTER, fit_drawing
 from smdguard.errors import ImageError, InvalidInputError
 
 Mode = Literal["fit", "resize", "none"]
+Crop = Callable[[Image.Image], Image.Image]
 
 MAX_PIXELS = 16_000_000
 
@@ -78,7 +79,13 @@ def is_grey(file: BinaryIO, source: str) -> bool:
 
 
 def prepare(
-    image: Image.Image, shape: ImageShape, mode: Mode, *, source: str, ink_share: float = DIGIT_INK_SHARE
+    image: Image.Image,
+    shape: ImageShape,
+    mode: Mode,
+    *,
+    source: str,
+    ink_share: float = DIGIT_INK_SHARE,
+    crop: Crop | None = None,
 ) -> numpy.ndarray:
     """Bring an image to the model's shape: float32 (C, H, W) in [0, 1].
 
@@ -98,6 +105,7 @@ def prepare(
         mode: See above.
         source: What to call the image in messages.
         ink_share: Longest side of the ink as a share of the model's size, in (0, 1]; MNIST's is 20/28.
+        crop: What a model's own recipe does to an image of the model's channels, before anything else is.
 
     Raises:
         ImageError: The image cannot be read or converted, has no pixels or more than `MAX_PIXELS`, or in mode "none" is
@@ -107,6 +115,7 @@ def prepare(
     _check_mode(mode)
     with _pillow(source):
         image = _normalise(image, source).convert("L" if shape.channels == 1 else "RGB")
+        image = crop(image) if crop else image
     size = (shape.width, shape.height)
     if image.size == size:
         return _scaled(image)

@@ -55,6 +55,19 @@ def test_resize_keeps_the_ground_and_the_whole_image() -> None:
     numpy.testing.assert_allclose(corners, [0, 1 / 3, 2 / 3, 1], atol=1e-6)
 
 
+def test_a_crop_comes_first_and_its_failure_is_refused_by_name() -> None:
+    quarters = numpy.kron(numpy.array([[0, 85], [170, 255]], numpy.uint8), numpy.ones((28, 28), numpy.uint8))
+    image = Image.fromarray(quarters)
+    prepared = prepare(image, MNIST, "none", source="quarters", crop=lambda image: image.crop((28, 0, 56, 28)))
+    assert numpy.unique(prepared).tolist() == [numpy.float32(85 / 255)]
+
+    def too_large(image: Image.Image) -> Image.Image:
+        raise MemoryError
+
+    with pytest.raises(ImageError, match="quarters cannot be read"):
+        prepare(image, MNIST, "none", source="quarters", crop=too_large)
+
+
 def test_resizing_is_antialiased() -> None:
     checks = numpy.indices((560, 560)).sum(0) % 2 * numpy.uint8(255)
     prepared = prepare_array(checks.astype(numpy.uint8), MNIST, "resize", source="checks")

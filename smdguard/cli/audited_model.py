@@ -1,7 +1,7 @@
 """Anyone's model for an audit: of the zoo, a folder, an ONNX file, torchvision's, or made by a function."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from smdguard.factories import ANY_ERROR, import_factory, in_one_line, is_factor
 from smdguard.files import read
 from smdguard.guard import load
 from smdguard.manifest import ModelConfig
+from smdguard.preprocess import Crop
 
 _TORCHVISION = "torchvision:"
 
@@ -41,6 +42,7 @@ class AuditedModel:
         dataset: Whose images it takes.
         device: Where it computes.
         config: What is known of a model of ours.
+        crop: What the recipe of a model of torchvision's does to an image.
     """
 
     name: str
@@ -48,6 +50,7 @@ class AuditedModel:
     dataset: Dataset
     device: torch.device
     config: ModelConfig | None = None
+    crop: Crop | None = None
 
     def images(self, data: Path | None, *, download: bool, num_images: int | None = None) -> LabelledImages:
         """The bundled test images, or those of the folder that a model of ours was not trained on; all or so many."""
@@ -55,7 +58,7 @@ class AuditedModel:
             bundled = parse_subset(read_test_subset(self.dataset.name))
             return bundled if num_images is None else balanced_subset(bundled, num_images)
         if self.config is None and self.dataset.folder is None:
-            return load_folder(self.dataset, data, num_images=num_images)
+            return load_folder(self.dataset, data, num_images=num_images, crop=self.crop)
         return load_split(self.dataset, data, "test", download=download, num_images=num_images)
 
 
@@ -141,6 +144,9 @@ def _of_torchvision(name: str, data: Path, device: str) -> AuditedModel:
         recipe = weights.transforms()
         classifier = models.get_model(network, weights=weights)
         normalise = transforms.Normalize(recipe.mean, recipe.std)
+        # What the recipe does first; it would normalise as well, which attacks have to leave to the model.
+        resize = transforms.Resize(recipe.resize_size, recipe.interpolation, antialias=recipe.antialias)
+        crop = transforms.Compose([resize, transforms.CenterCrop(recipe.crop_size)])
         shape = (3, recipe.crop_size[0], recipe.crop_size[0])
     except Exception as error:  # Networks, caches and other kinds of models fail in many ways.
         raise UnknownModelError(
@@ -148,7 +154,8 @@ def _of_torchvision(name: str, data: Path, device: str) -> AuditedModel:
             "and it must classify images"
         ) from error
     model = nn.Sequential(normalise, classifier).eval()
-    return _foreign(name, model, data, shape, device, labels=tuple(weights.meta["categories"]))
+    audited = _foreign(name, model, data, shape, device, labels=tuple(weights.meta["categories"]))
+    return replace(audited, crop=crop)
 
 
 def _of_onnx(name: str, data: Path | None, device: str) -> AuditedModel:

@@ -10,7 +10,9 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torchvision.transforms._presets import ImageClassification
 
+from smdguard.cli.audited_model import find_audited_model
 from tests.cli.halves_module import QUICK, arguments
 from tests.cli.runners import OneLine, Run
 
@@ -90,13 +92,13 @@ def test_what_says_its_size_takes_no_other(one_line: OneLine, halves: Path, mode
     assert line == f"{model} comes with an image size of its own; --image-size is for package.module:factory"
 
 
-class _Recipe:
-    mean, std, crop_size = [0.5] * 3, [0.5] * 3, [8]
+def _recipe() -> ImageClassification:
+    return ImageClassification(crop_size=8, resize_size=12, mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
 class _Weights:
     meta = {"categories": ["left", "right"]}  # noqa: RUF012
-    transforms = _Recipe
+    transforms = staticmethod(_recipe)
 
 
 class _Choice:
@@ -118,6 +120,20 @@ def test_torchvision_models_get_their_normalisation_and_their_classes(
     document = json.loads(smdguard("audit", "--model", "torchvision:any", "--data", "images", *QUICK).stdout)
     assert document["clean_accuracy"]["value"] == 1
     assert document["worst_case"]["robust_accuracy"]["value"] < 1
+
+
+def test_images_for_a_torchvision_model_are_resized_and_cropped_as_its_weights_expect(
+    halves: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = Image.linear_gradient("L").resize((40, 25))
+    for path in halves.glob("images/*/*.png"):
+        photo.save(path)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
+    monkeypatch.setattr("torchvision.models.get_model_weights", lambda name: _Choice)
+    monkeypatch.setattr("torchvision.models.get_model", lambda name, weights: model)
+    data = halves / "images"
+    images, _ = find_audited_model("torchvision:any", data, "cpu").images(data, download=False, num_images=2)
+    torch.testing.assert_close((images[0] / 255 - 0.5) / 0.5, _recipe()(photo.convert("RGB")))
 
 
 def test_weights_that_cannot_be_fetched_are_one_clear_line(
