@@ -17,6 +17,9 @@ from smdguard.preprocess import Crop, ImageShape, decode, is_grey, prepare
 
 Half = Literal["train", "test"]
 
+# Where a half may be in a folder of images; ImageNet's second one is called val.
+_FOLDERS: dict[Half, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
+
 # Of a folder of images that come without a test half, this share becomes one.
 TEST_SHARE = 0.2
 
@@ -32,9 +35,9 @@ def load_split(
     Args:
         dataset: Which one.
         root: Where torchvision keeps it, or a folder with train/CLASS/IMAGE and test/CLASS/IMAGE, itself or under
-            the data set's name; CLASS is a label or its index, IMAGE a PNG or JPEG file. CLASS/IMAGE alone is a test
-            half. Of a data set that torchvision does not know, train/CLASS/IMAGE or CLASS/IMAGE alone is both: a
-            fifth of the images, always the same ones, is the test half then.
+            the data set's name; CLASS is a label or its index, IMAGE a PNG or JPEG file. Without test, val stands for
+            it. CLASS/IMAGE alone is a test half. Of a data set that torchvision does not know, train/CLASS/IMAGE or
+            CLASS/IMAGE alone is both: a fifth of the images, always the same ones, is the test half then.
         half: Which one.
         download: Let torchvision fetch it when it is not there.
         num_images: Only so many, evenly over the classes; None for all.
@@ -46,7 +49,7 @@ def load_split(
         if has_test_half(root):
             return _from_image_folder(class_folder(root, half), dataset, num_images)
         return _from_image_folder(class_folder(root, "train"), dataset, num_images, half)
-    for folder in (root / dataset.folder / half, root / half):
+    for folder in (place / name for place in (root / dataset.folder, root) for name in _FOLDERS[half]):
         if is_folder(folder):
             _require_classes(folder)
             return _from_image_folder(folder, dataset, num_images)
@@ -78,7 +81,7 @@ def load_folder(
 
     Args:
         dataset: Whose labels and size the images have.
-        root: Holds CLASS/IMAGE or test/CLASS/IMAGE.
+        root: Holds CLASS/IMAGE, test/CLASS/IMAGE or val/CLASS/IMAGE.
         num_images: As in load_split.
         crop: As the model's own recipe does; without one, images are resized and their aspect ratio is not kept.
 
@@ -90,7 +93,12 @@ def load_folder(
 
 def has_test_half(root: Path) -> bool:
     """Whether a folder of images comes with some to test on."""
-    return _holds_classes(root / "test")
+    return _half_folder(root, "test") is not None
+
+
+def _half_folder(root: Path, half: Half) -> Path | None:
+    """Where a half is that has a folder of its own."""
+    return next((root / name for name in _FOLDERS[half] if _holds_classes(root / name)), None)
 
 
 def class_folder(root: Path, half: Half = "test") -> Path:
@@ -99,7 +107,7 @@ def class_folder(root: Path, half: Half = "test") -> Path:
     Raises:
         InvalidInputError: It holds no images in folders, or `root` has a test half and nothing to train on.
     """
-    folder = root / half if _holds_classes(root / half) else root
+    folder = _half_folder(root, half) or root
     if half == "train" and folder == root and has_test_half(root):
         raise InvalidInputError(f"{root} holds images to test on, but none to train on; add {root}/train/CLASS/IMAGE")
     _require_classes(folder)

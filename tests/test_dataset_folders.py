@@ -1,5 +1,6 @@
 """Data sets on disk: folders of images are read class by class, and what cannot be read is refused in one line."""
 
+import shutil
 import struct
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from smdguard.dataset_folders import class_names, load_folder, load_split, shape_at_hand
+from smdguard.dataset_folders import class_names, has_test_half, load_folder, load_split, shape_at_hand
 from smdguard.datasets import DATASETS, Dataset
 from smdguard.errors import InvalidInputError
 
@@ -70,6 +71,21 @@ def test_the_halves_of_a_folder_of_images_are_told_apart(tmp_path: Path) -> None
     assert shape_at_hand(tmp_path) == (1, 28, 28)
     own = Dataset("own", ("cat", "dog"), (1, 28, 28), (0.0,), (1.0,), 0.1)
     assert [len(load_split(own, tmp_path, half).images) for half in ("train", "test")] == [2, 1]
+
+
+@pytest.mark.parametrize("dataset", [MNIST, Dataset("own", tuple("0123"), (1, 28, 28), (0.0,), (1.0,), 0.1)])
+def test_without_a_test_folder_the_test_half_is_called_val(tmp_path: Path, dataset: Dataset) -> None:
+    for value, folder in enumerate(("train", "val", "test")):
+        for digit in "0123":
+            write(tmp_path / folder / digit, "a.png", value)
+    assert has_test_half(tmp_path)
+    assert load_split(dataset, tmp_path, "test").images.unique().tolist() == [2]
+    shutil.rmtree(tmp_path / "test")
+    assert has_test_half(tmp_path)
+    assert load_split(dataset, tmp_path, "test").images.unique().tolist() == [1]
+    assert load_folder(dataset, tmp_path).images.unique().tolist() == [1]
+    train = load_split(dataset, tmp_path, "train")
+    assert (train.labels.tolist(), train.images.unique().tolist()) == ([0, 1, 2, 3], [0])
 
 
 def test_one_image_in_colour_gives_all_three_channels(tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ if TYPE_CHECKING:
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="Folder of the full data set, or of CLASS/IMAGE or test/CLASS/IMAGE, PNG or JPEG; default: 1,000 bundled "
-    "images.",
+    help="Folder of the full data set, or of CLASS/IMAGE, test/CLASS/IMAGE or val/CLASS/IMAGE, PNG or JPEG; default: "
+    "1,000 bundled images.",
 )
 @click.option(
     "--image-size",

@@ -154,7 +154,7 @@ def run(
     torchrun --nproc-per-node N -m training run NAME does the same with N processes.
 
     A NAME without network and data set, such as smd, trains on images of your own: --data-root holds
-    train/CLASS/IMAGE and test/CLASS/IMAGE, and --architecture names the network.
+    train/CLASS/IMAGE and test/CLASS/IMAGE (or val), and --architecture names the network.
     """
     set_arithmetic()
     with launched(device) as processes:
