@@ -160,10 +160,11 @@ class Campaign:
         """
         evidence, threat = self.evidence, self._threat
         standing = evidence.standing(threat.epsilon)
-        if has_long_query(self._plan.preset) or is_too_low(interval(standing), interval(evidence.clean)):
-            return
         rows = evenly_spaced(len(standing), NUM_QUERIED, standing.device)
         asked, after = rows[standing[rows]], standing.clone()
+        too_low = is_too_low(interval(standing), interval(evidence.clean))
+        if has_long_query(self._plan.preset) or too_low or not len(asked):
+            return
         planned = Planned(LONG_QUERY, self._plan.model, "probes")
         after[asked] = self._workshop.measure_rows(planned, threat, self._right, asked, width=1)[:, 0]
         evidence.probed += attacks_too_weak(
