@@ -40,19 +40,22 @@ def verify_entry(entry: ManifestEntry, *, num_images: int | None = None) -> str:
     audit = read(folder.path / AUDIT, error=IntegrityError)
     report = render.parse_report(audit, str(folder.path / AUDIT))
     expected = describe(folder.config, report, config_sha256=entry.training.config_sha256, report_sha256=sha256(audit))
+    make_anew = f"make it anew with python -m zoo audit {entry.name}"
     if report.preset != AUDIT_PRESET:
-        raise IntegrityError(f"{entry.name}: {AUDIT} is not of the preset {AUDIT_PRESET}; make it anew with zoo audit")
+        raise IntegrityError(f"{entry.name}: {AUDIT} is not of the preset {AUDIT_PRESET}; {make_anew}")
     sources, surrogates = sources_of(report), set(default_surrogates(folder.config))
     if sources != surrogates:
         raise IntegrityError(
             f"{entry.name}: {AUDIT} has attacks crafted on {_listed(sources)}, and the zoo has {_listed(surrogates)} "
-            f"for that; make it anew with zoo audit"
+            f"for that; {make_anew}"
         )
     # Where its files are published stands in the manifest alone.
     if entry.published_at(None, None) != expected:
         raise IntegrityError(f"{entry.name}: the manifest does not say what {CONFIG} and {AUDIT} say")
     if read(folder.path / CARD, error=IntegrityError) != model_card(entry, folder.config, report.suspicion).encode():
-        raise IntegrityError(f"{entry.name}: {CARD} is not the card of its entry; write it anew with zoo cards")
+        raise IntegrityError(
+            f"{entry.name}: {CARD} is not the card of its entry; write it anew with python -m zoo cards"
+        )
     again = audit_zoo_model(folder.path, folder.config, "quick", num_images=num_images)
     _require_agreement(report, again)
     return (

@@ -25,6 +25,8 @@ from zoo.card import model_card
 from zoo.entries import describe
 from zoo.verify import leeway, verify_entry
 
+MAKE_ANEW = f"make it anew with python -m zoo audit {NAME}"
+
 
 def test_added_model_verifies_and_predicts(entry: ManifestEntry) -> None:
     assert verify_entry(entry).startswith(f"{NAME}: 3 files, largest difference of a probability ")
@@ -39,7 +41,7 @@ def flip(content: bytes) -> bytes:
 
 DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "card edited": (CARD, lambda content: content.replace(b"fragile", b"robust"), "is not the card of its entry"),
-    "card cut": (CARD, lambda content: content[:-1], "is not the card of its entry"),
+    "card cut": (CARD, lambda content: content[:-1], "the card of its entry; write it anew with python -m zoo cards$"),
     "audit edited": (AUDIT, lambda content: content.replace(b'"seconds"', b' "seconds"'), "the manifest does not say"),
     "audit emptied": (AUDIT, lambda content: b"{}", "is not an audit report"),
     "golden outputs": (GOLDEN, flip, "golden.safetensors is not the file"),
@@ -109,7 +111,7 @@ def with_figure(result: AttackResult, share: float) -> AttackResult:
 
 def test_audit_of_another_preset_is_found(zoo: Path, entry: ManifestEntry) -> None:
     forge(zoo, entry, lambda report: replace(report, preset="quick"))
-    with pytest.raises(IntegrityError, match=r"audit.json is not of the preset standard"):
+    with pytest.raises(IntegrityError, match=rf"audit.json is not of the preset standard; {MAKE_ANEW}$"):
         verify_entry(entry)
 
 
@@ -118,7 +120,7 @@ def test_audit_without_the_black_box_attacks_that_the_zoo_can_make_is_found(
 ) -> None:
     monkeypatch.setattr(verify, "default_surrogates", lambda _: ["naive-lenet-mnist-s1", "smd-lenet-mnist-s1"])
     message = "attacks crafted on no other model, and the zoo has naive-lenet-mnist-s1 and smd-lenet-mnist-s1 for that"
-    with pytest.raises(IntegrityError, match=message):
+    with pytest.raises(IntegrityError, match=f"{message}; {MAKE_ANEW}$"):
         verify_entry(entry)
 
 
