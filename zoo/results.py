@@ -1,6 +1,6 @@
 """RESULTS.md: the paper's results beside those of the zoo's models, from audits that are kept for it alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from smdguard.catalogue import read_manifest
 from smdguard.datasets import find_dataset
 from smdguard.files import write_atomically, zoo_folder
 from smdguard.hub import find_model
-from smdguard.manifest import WORST_CASE
+from smdguard.manifest import WORST_CASE, ManifestEntry
 from smdguard.model_folder import WEIGHTS, ModelFolder
 from smdguard.report import AuditReport, CurvePoint
 from training.audits import PARTIAL
@@ -61,8 +61,9 @@ verdict is that of `full` on the largest radius.
 
 Cards and README have the figures of the preset `standard`. Its attacks keep an image's first success, where those of
 `paper` are judged by their last step as the paper's were, and they draw other random starts. So the same attack may
-leave fewer images standing there (SMD under BIM at 0.3 18.8 %, here 26.1) or a little more (SMD+ under PGD 57.8 %, here
-55.6).
+leave fewer images standing there (SMD under BIM at 0.3 {smd[0]} %, here {smd[1]}) or a little more \
+(SMD+ under PGD {smd_plus[0]} %, here
+{smd_plus[1]}).
 """
 _FIGURES = ("epsilon", "clean", "PGD", "the paper's audit", "preset `full`")
 _TRANSFER = """\
@@ -75,8 +76,9 @@ at epsilon 0.3.
 
 @dataclass(frozen=True)
 class Measured:
-    """A model of the zoo with its audits for RESULTS.md: one of the preset paper, one of the preset full."""
+    """A model of the zoo with its audits for RESULTS.md: a run with one of the preset paper, and one of full."""
 
+    entry: ManifestEntry
     run: FinishedRun
     full: AuditReport
 
@@ -114,11 +116,10 @@ def results_page() -> str:
         InvalidInputError: A folder of trials has no runs, or runs of one kind were not trained alike.
     """
     missing = not_measured()
-    measured = [_read(find_model(entry.name)) for entry in read_manifest().models if entry.name not in missing]
+    measured = [_read(entry) for entry in read_manifest().models if entry.name not in missing]
     # So short a training says little about the method.
     runs = [model.run for model in measured if not is_preview(model.run.config.name)]
     require_alike(runs)
-    rows = [row for model in measured for row in _rows(model)]
     return "\n".join(
         [
             _ORIGIN,
@@ -127,16 +128,17 @@ def results_page() -> str:
             _FINDINGS.read_text(),
             f"{_RADII}\n{radii_table(runs)}",
             f"{_TRIALS}\n{trials_table(runs, _read_trials())}",
-            f"{_STRONGER}\n{table(('model', *_FIGURES, 'verdict'), rows, right=_FIGURES)}",
+            _stronger_attacks(measured),
             _TRANSFER,
             *(transfer for model in measured for transfer in _transfer_table(model)),
         ]
     )
 
 
-def _read(folder: ModelFolder) -> Measured:
+def _read(entry: ManifestEntry) -> Measured:
+    folder = find_model(entry.name)
     paper, full = (render.read_report(_path(folder, preset)) for preset in _PRESETS)
-    return Measured(FinishedRun(recipe_of(folder.config), folder.config, paper), full)
+    return Measured(entry, FinishedRun(recipe_of(folder.config), folder.config, paper), full)
 
 
 def _read_trials() -> dict[str, list[FinishedRun]]:
@@ -147,6 +149,27 @@ def _path(folder: ModelFolder, preset: PresetName) -> Path:
     """Where an audit is kept; other weights have another place, so that theirs is never taken for it."""
     weights = folder.config.files[WEIGHTS].sha256
     return zoo_folder() / "results" / f"{folder.name}-{weights[:8]}-{preset}.json"
+
+
+def _stronger_attacks(measured: Sequence[Measured]) -> str:
+    """The section on the audits of the preset full, in Markdown."""
+    examples = {"smd": ("smd-lenet-mnist", "BIM"), "smd_plus": ("smd-plus-lenet-mnist", "PGD")}
+    text = _STRONGER.format(**{label: _there_and_here(measured, *example) for label, example in examples.items()})
+    rows = [row for model in measured for row in _rows(model)]
+    return f"{text}\n{table(('model', *_FIGURES, 'verdict'), rows, right=_FIGURES)}"
+
+
+def _there_and_here(measured: Sequence[Measured], name: str, attack: str) -> tuple[str, str]:
+    """What an attack leaves standing at the paper's radius: by the model's entry, and by its audit of the preset paper.
+
+    Of a model that was not measured there is nothing to tell.
+    """
+    for model in measured:
+        if model.entry.name == name:
+            at_radius = (row for row in model.entry.evaluations if row.threat.epsilon == EPSILON)
+            there = {row.attack: row.robust_accuracy for row in at_radius}.get(attack)
+            return _percent(there), _percent(model.run.accuracy(attack, "white-box", EPSILON))
+    return _percent(None), _percent(None)
 
 
 def _rows(model: Measured) -> Iterator[list[str]]:

@@ -54,12 +54,15 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]
         points = [CurvePoint(radius, stands) for radius in (*settings["radii"], EPSILON)] if settings["radii"] else []
         return replace(report, preset=preset, worst_case=RobustAccuracy(stands), curve=tuple(points), transfer=None)
 
+    standard = SimpleNamespace(attack="BIM", threat=SimpleNamespace(epsilon=EPSILON), robust_accuracy=0.45)
     monkeypatch.setattr(results, "find_model", folder)
     monkeypatch.setattr(results, "audit_zoo_model", audit)
     monkeypatch.setattr(results, "zoo_folder", lambda: tmp_path)
     for module in (audits, results):
         monkeypatch.setattr(
-            module, "read_manifest", lambda: SimpleNamespace(models=[SimpleNamespace(name=name) for name in RUNS])
+            module,
+            "read_manifest",
+            lambda: SimpleNamespace(models=[SimpleNamespace(name=name, evaluations=[standard]) for name in RUNS]),
         )
     for name in RUNS:
         measure_model(name)
@@ -115,6 +118,13 @@ def test_page_sets_stronger_attacks_beside_the_papers(zoo: list[dict[str, Any]])
     assert "| `smd-lenet-mnist` | 0.3 | 99.0 | 0.0 | 0.0 | 3.0 | fragile |" in page
     assert "Table 1: 3 members, white-box" in page
     assert "pending (99.3)" in page
+
+
+def test_page_sets_figures_of_the_cards_beside_the_papers(zoo: list[dict[str, Any]]) -> None:
+    page = results_page()
+    assert "(SMD under BIM at 0.3 45.0 %, here 0.0)" in page
+    # There is no such model here.
+    assert "(SMD+ under PGD - %, here\n-)" in page
 
 
 def test_a_preview_stands_beside_stronger_attacks_alone(zoo: list[dict[str, Any]]) -> None:
