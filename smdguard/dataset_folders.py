@@ -12,7 +12,7 @@ from torch import Tensor
 
 from smdguard.datasets import Dataset, LabelledImages, balanced_rows, balanced_subset
 from smdguard.errors import ImageError, InvalidInputError
-from smdguard.files import is_folder, read, sha256
+from smdguard.files import is_file, is_folder, read, sha256
 from smdguard.preprocess import Crop, ImageShape, decode, is_grey, prepare
 
 Half = Literal["train", "test"]
@@ -105,7 +105,8 @@ def class_folder(root: Path, half: Half = "test") -> Path:
     """The folder that holds a folder of images for each class: that half in `root`, else `root` itself.
 
     Raises:
-        InvalidInputError: It holds no images in folders, or `root` has a test half and nothing to train on.
+        InvalidInputError: It is no folder, or holds no images in folders, or there are images to test on and none to
+            train on.
     """
     folder = _half_folder(root, half) or root
     if half == "train" and folder == root and has_test_half(root):
@@ -116,7 +117,8 @@ def class_folder(root: Path, half: Half = "test") -> Path:
 
 def _require_classes(folder: Path) -> None:
     if not _holds_classes(folder):
-        raise InvalidInputError(f"{folder} holds no images; it must hold CLASS/IMAGE, a folder for each class")
+        finding = "holds no images" if is_folder(folder) else "is a file" if is_file(folder) else "does not exist"
+        raise InvalidInputError(f"{folder} {finding}; it must be a folder of CLASS/IMAGE, with a folder for each class")
 
 
 def _holds_classes(folder: Path) -> bool:

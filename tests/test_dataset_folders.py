@@ -121,11 +121,19 @@ def test_folder_named_after_no_class_is_refused(tmp_path: Path) -> None:
 
 def test_folder_without_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "test" / "0").mkdir(parents=True)
-    with pytest.raises(InvalidInputError, match=r"test holds no images; it must hold CLASS/IMAGE"):
+    with pytest.raises(InvalidInputError, match=r"test holds no images; it must be a folder of CLASS/IMAGE"):
         load_split(MNIST, tmp_path, "test")
     write(tmp_path / "test" / "1", "a.png", 0)
     with pytest.raises(InvalidInputError, match="test/0 holds no images; add some, or remove the folder"):
         load_split(MNIST, tmp_path, "test")
+
+
+def test_what_is_no_folder_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="nowhere does not exist; it must be a folder of CLASS/IMAGE"):
+        class_names(tmp_path / "nowhere")
+    (tmp_path / "mynet.py").touch()
+    with pytest.raises(InvalidInputError, match=r"mynet\.py is a file; it must be a folder of CLASS/IMAGE"):
+        class_names(tmp_path / "mynet.py")
 
 
 def test_images_in_folders_of_a_class_count_as_the_others(tmp_path: Path) -> None:
@@ -141,7 +149,7 @@ def test_images_in_folders_of_a_class_count_as_the_others(tmp_path: Path) -> Non
 def test_folders_of_folders_of_images_are_no_classes(tmp_path: Path) -> None:
     for half in ("training", "validation"):
         write(tmp_path / half / "cat", "a.png", 10)
-    with pytest.raises(InvalidInputError, match="holds no images; it must hold CLASS/IMAGE"):
+    with pytest.raises(InvalidInputError, match="holds no images; it must be a folder of CLASS/IMAGE"):
         class_names(tmp_path)
     with pytest.raises(InvalidInputError, match="mnist cannot be read from"):
         load_split(MNIST, tmp_path, "test")
@@ -157,7 +165,7 @@ def test_files_that_are_no_images_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_name_that_no_folder_can_have_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="x holds no images"):
+    with pytest.raises(InvalidInputError, match="x does not exist"):
         class_names(tmp_path / ("x" * 300))
     with pytest.raises(InvalidInputError, match="mnist cannot be read from"):
         load_split(MNIST, tmp_path / ("x" * 300), "test")

@@ -143,7 +143,7 @@ def test_command_line_lists_the_recipes() -> None:
         (["smd-lenet-mnist"], 1, "--download"),
         (["smd-lenet"], 1, "no recipe is called 'smd-lenet'"),
         (["smd"], 2, "smd names no network; add --architecture"),
-        (["smd", "--architecture", "lenet"], 1, "data holds no images; it must hold CLASS/IMAGE"),
+        (["smd", "--architecture", "lenet"], 1, "data does not exist; it must be a folder of CLASS/IMAGE"),
         (["smd-lenet-mnist", "--image-size", "32"], 2, "--image-size is for images of your own"),
         (["smd-lenet-mnist", "--init", "no-such-model"], 1, "no model 'no-such-model'"),
         (["smd-lenet-mnist", "--adversarial-parameter", "epsilon=0.1"], 1, "choose pgd or eat"),
