@@ -36,7 +36,8 @@ def import_factory(name: str) -> Callable[..., Any]:
     try:
         function = getattr(importlib.import_module(form["module"]), form["function"])
     except ANY_ERROR as error:
-        raise InvalidInputError(f"{name} cannot be imported: {in_one_line(error)}") from error
+        hint = "; name the module without .py" if form["module"].endswith(".py") else ""
+        raise InvalidInputError(f"{name} cannot be imported: {in_one_line(error)}{hint}") from error
     if not callable(function):
         raise InvalidInputError(f"{name} is not a function but of type {type(function).__name__}")
     return function

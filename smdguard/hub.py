@@ -103,7 +103,8 @@ def _locate(model: str | Path) -> _Place:
         return _Place(model, Path(model), None)
     if is_file(model):
         raise UnknownModelError(
-            f"{model} is a file; name the folder of a model, or audit the file with smdguard audit --model FILE.onnx"
+            f"{model} is a file; name the folder of a model, or for smdguard audit a FILE.onnx or, as "
+            "package.module:function, a function of yours that returns a PyTorch model"
         )
     identity = parse_id(model)
     if identity is not None and "@" not in model and is_folder(Path(model).parent):

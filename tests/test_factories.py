@@ -69,6 +69,11 @@ def test_the_working_directory_is_searched_then_and_when_the_function_is_called(
             "no.such.module:network",
             "no.such.module:network cannot be imported: ModuleNotFoundError: No module named 'no'",
         ),
+        (
+            "own_factories.py:network",
+            "own_factories.py:network cannot be imported: ModuleNotFoundError: No module named 'own_factories.py'; "
+            "'own_factories' is not a package; name the module without .py",
+        ),
         ("broken_factories:network", "broken_factories:network cannot be imported: ValueError: first line"),
         ("script_factories:network", "script_factories:network cannot be imported: SystemExit"),
     ],

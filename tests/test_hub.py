@@ -210,6 +210,20 @@ def test_name_that_is_near_to_nothing_is_answered_with_where_to_look(tiny_zoo: P
         find_model("9" * 5000)
 
 
+@pytest.mark.parametrize("name", ["cnn.pt", "./mynet.py"])
+def test_a_file_of_pytorch_is_answered_with_how_to_audit_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).touch()
+    with pytest.raises(UnknownModelError) as caught:
+        find_model(name)
+    assert str(caught.value) == (
+        f"{name} is a file; name the folder of a model, or for smdguard audit a FILE.onnx or, as "
+        "package.module:function, a function of yours that returns a PyTorch model"
+    )
+
+
 def test_local_paths_are_not_looked_for_on_the_hub(tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tiny_zoo)
     with pytest.raises(UnknownModelError, match=r"manifest\.json is a file; name the folder of a model"):
