@@ -12,7 +12,7 @@ from smdguard.attacks import Model
 from smdguard.auditing.validation import checked_output
 from smdguard.backends.torch import Builder, torch_device
 from smdguard.catalogue import read_test_subset
-from smdguard.dataset_folders import class_names, first_image, load_folder, load_split, shape_at_hand
+from smdguard.dataset_folders import class_names, few, first_image, load_folder, load_split, shape_at_hand
 from smdguard.datasets import (
     DATASETS,
     DEFAULT_EPSILON,
@@ -191,8 +191,9 @@ def _foreign(
     labels = _labels_of(folders, labels, num_classes)
     if len(labels) != num_classes:
         raise InvalidInputError(
-            f"{name} distinguishes {num_classes} classes, but {data} holds {len(labels)} folders; name each folder by "
-            f"the index of its class (0 to {num_classes - 1}), or have one for every class, in alphabetical order"
+            f"{name} distinguishes {num_classes} classes, but {data} holds {len(labels)} folders "
+            f"({', '.join(few(labels))}); name each folder by the index of its class (0 to {num_classes - 1}), or have "
+            "one for every class, in alphabetical order"
         )
     nothing, one = (0.0,) * image_shape[0], (1.0,) * image_shape[0]
     return AuditedModel(name, on_device, Dataset(data.name, labels, image_shape, nothing, one, DEFAULT_EPSILON), place)

@@ -60,10 +60,12 @@ def test_models_of_others_need_data(one_line: OneLine, halves: Path) -> None:
 
 
 def test_wrong_number_of_classes_is_one_clear_line(one_line: OneLine, halves: Path) -> None:
-    (halves / "images" / "middle").mkdir()
-    Image.new("L", (6, 6), 128).save(halves / "images" / "middle" / "a.png")
+    (halves / "images" / "__MACOSX").mkdir()
     line = one_line("audit", "--model", "halves:make", "--data", "images", *QUICK)
-    assert line.startswith("halves:make distinguishes 2 classes, but images holds 3 folders")
+    assert line == (
+        "halves:make distinguishes 2 classes, but images holds 3 folders (__MACOSX, left, right); name each folder by "
+        "the index of its class (0 to 1), or have one for every class, in alphabetical order"
+    )
 
 
 def test_a_function_s_model_of_another_size_is_told_whose_size_it_was_shown(
