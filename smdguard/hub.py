@@ -145,6 +145,11 @@ def _open(place: _Place, *, anew: bool = False) -> ModelFolder:
             check=lambda content: parse(ModelConfig, content, what, hint=_ONLY_OURS),
         )
     path = place.path / CONFIG
+    if isinstance(source, Path) and place.entry is None and not is_file(path):
+        raise IntegrityError(
+            f"{source} is not a finished model, it has no {CONFIG}; name the folder of one, or if a training was "
+            "stopped there, go on with its command and --resume"
+        )
     content = read_text(path)
     if place.entry is not None and sha256(content) != place.entry.training.config_sha256:
         raise IntegrityError(

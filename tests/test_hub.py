@@ -63,7 +63,15 @@ def test_damaged_file_of_a_zoo_model_is_refused(tiny_zoo: Path, file: str, damag
     assert str(path) in refusal(NAME, READERS[file])
 
 
-@pytest.mark.parametrize("file", READERS)
+def test_a_folder_without_a_configuration_is_not_a_finished_model(tiny_copy: Path) -> None:
+    (tiny_copy / CONFIG).unlink()
+    assert refusal(tiny_copy, "onnx") == (
+        f"{tiny_copy} is not a finished model, it has no config.json; name the folder of one, or if a training was "
+        "stopped there, go on with its command and --resume"
+    )
+
+
+@pytest.mark.parametrize("file", [WEIGHTS, ONNX])
 def test_missing_file_is_refused(tiny_copy: Path, file: str) -> None:
     (tiny_copy / file).unlink()
     assert f"{tiny_copy / file} cannot be read" in refusal(tiny_copy, READERS[file])
