@@ -252,6 +252,21 @@ def test_a_key_stops_it_with_one_line(data: TrainingData, tmp_path: Path, monkey
     )
 
 
+def test_a_key_stops_a_training_with_how_to_go_on(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "load_training_data", lambda *_, **__: data)
+    monkeypatch.setattr(run, "train", press)
+    result = invoke("run", "naive-lenet-mnist", "--device", "cpu", "--output", tmp_path / "cut")
+    assert (result.exit_code, result.output) == (
+        1,
+        "Error: the training was stopped; the same command with --resume goes on from there\n",
+    )
+
+
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on(image_folder: Path, tmp_path: Path) -> None:
     paths = ["--data-root", str(image_folder), "--output", str(tmp_path / "runs")]

@@ -193,10 +193,15 @@ def run(
             )
         # Before its prerequisites are trained into the folder, but after all else that may be refused and leaves none.
         processes.in_turn(partial(claim, output, recipe))
-        for origin, prerequisite in recipe.prerequisites().items():
-            origins[origin] = output / origin
-            _train(prerequisite, data, origins[origin], place, evaluate_every, {}, division)
-        config = _train(recipe, data, output, place, evaluate_every, origins, division)
+        try:
+            for origin, prerequisite in recipe.prerequisites().items():
+                origins[origin] = output / origin
+                _train(prerequisite, data, origins[origin], place, evaluate_every, {}, division)
+            config = _train(recipe, data, output, place, evaluate_every, origins, division)
+        except KeyboardInterrupt:
+            raise click.ClickException(
+                "the training was stopped; the same command with --resume goes on from there"
+            ) from None
         click.echo(f"{recipe.name}: {config.clean_accuracy:.2%} of the test images right; the model is in {output}")
 
 
