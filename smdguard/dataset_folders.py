@@ -15,12 +15,12 @@ from smdguard.errors import ImageError, InvalidInputError
 from smdguard.files import is_file, is_folder, read, sha256
 from smdguard.preprocess import Crop, ImageShape, decode, is_grey, prepare
 
-Half = Literal["train", "test"]
+Split = Literal["train", "test"]
 
-# Where a half may be in a folder of images; ImageNet's second one is called val.
-_FOLDERS: dict[Half, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
+# Where a split may be in a folder of images; ImageNet's second one is called val.
+_FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
 
-# Of a folder of images that come without a test half, this share becomes one.
+# Of a folder of images that come without a test split, this share becomes one.
 TEST_SHARE = 0.2
 
 # Desktops and notebooks leave hidden files and folders everywhere.
@@ -28,17 +28,17 @@ _VISIBLE = "[!.]*"
 
 
 def load_split(
-    dataset: Dataset, root: Path, half: Half, *, download: bool = False, num_images: int | None = None
+    dataset: Dataset, root: Path, split: Split, *, download: bool = False, num_images: int | None = None
 ) -> LabelledImages:
-    """One half of a data set, in memory.
+    """One split of a data set, in memory.
 
     Args:
         dataset: Which one.
         root: Where torchvision keeps it, or a folder with train/CLASS/IMAGE and test/CLASS/IMAGE, itself or under
             the data set's name; CLASS is a label or its index, IMAGE a PNG or JPEG file. Without test, val stands for
-            it. CLASS/IMAGE alone is a test half. Of a data set that torchvision does not know, train/CLASS/IMAGE or
-            CLASS/IMAGE alone is both: a fifth of the images, always the same ones, is the test half then.
-        half: Which one.
+            it. CLASS/IMAGE alone is a test split. Of a data set that torchvision does not know, train/CLASS/IMAGE or
+            CLASS/IMAGE alone is both: a fifth of the images, always the same ones, is the test split then.
+        split: Which one.
         download: Let torchvision fetch it when it is not there.
         num_images: Only so many, evenly over the classes; None for all.
 
@@ -46,23 +46,23 @@ def load_split(
         InvalidInputError: It is not there, damaged, or a folder is no class, or so many images cannot be taken.
     """
     if dataset.folder is None:
-        if has_test_half(root):
-            return _from_image_folder(class_folder(root, half), dataset, num_images)
-        return _from_image_folder(class_folder(root, "train"), dataset, num_images, half)
-    for folder in (place / name for place in (root / dataset.folder, root) for name in _FOLDERS[half]):
+        if has_test_split(root):
+            return _from_image_folder(class_folder(root, split), dataset, num_images)
+        return _from_image_folder(class_folder(root, "train"), dataset, num_images, split)
+    for folder in (place / name for place in (root / dataset.folder, root) for name in _FOLDERS[split]):
         if is_folder(folder):
             _require_classes(folder)
             return _from_image_folder(folder, dataset, num_images)
     from torchvision import datasets
 
     try:
-        source = getattr(datasets, dataset.folder)(str(root), train=half == "train", download=download)
+        source = getattr(datasets, dataset.folder)(str(root), train=split == "train", download=download)
     except Exception as error:  # Damaged files and a broken download make torchvision raise nearly anything.
         # Not sooner: beside torchvision's files, images are something else.
-        if half == "test" and _holds_classes(root):
+        if split == "test" and _holds_classes(root):
             return _from_image_folder(root, dataset, num_images)
         reason = str(error).partition("\n")[0]
-        folders = ", test/CLASS/IMAGE or CLASS/IMAGE" if half == "test" else " or train/CLASS/IMAGE"
+        folders = ", test/CLASS/IMAGE or CLASS/IMAGE" if split == "test" else " or train/CLASS/IMAGE"
         raise InvalidInputError(
             f"{dataset.name} cannot be read from {root} ({reason}); name the folder that holds {dataset.folder}"
             + folders
@@ -77,7 +77,7 @@ def load_split(
 def load_folder(
     dataset: Dataset, root: Path, *, num_images: int | None = None, crop: Crop | None = None
 ) -> LabelledImages:
-    """The images of a folder, or of its test half if it has one, for a model that was trained elsewhere.
+    """The images of a folder, or of its test split if it has one, for a model that was trained elsewhere.
 
     Args:
         dataset: Whose labels and size the images have.
@@ -91,25 +91,25 @@ def load_folder(
     return _from_image_folder(class_folder(root), dataset, num_images, crop=crop)
 
 
-def has_test_half(root: Path) -> bool:
+def has_test_split(root: Path) -> bool:
     """Whether a folder of images comes with some to test on."""
-    return _half_folder(root, "test") is not None
+    return _split_folder(root, "test") is not None
 
 
-def _half_folder(root: Path, half: Half) -> Path | None:
-    """Where a half is that has a folder of its own."""
-    return next((root / name for name in _FOLDERS[half] if _holds_classes(root / name)), None)
+def _split_folder(root: Path, split: Split) -> Path | None:
+    """Where a split is that has a folder of its own."""
+    return next((root / name for name in _FOLDERS[split] if _holds_classes(root / name)), None)
 
 
-def class_folder(root: Path, half: Half = "test") -> Path:
-    """The folder that holds a folder of images for each class: that half in `root`, else `root` itself.
+def class_folder(root: Path, split: Split = "test") -> Path:
+    """The folder that holds a folder of images for each class: that split in `root`, else `root` itself.
 
     Raises:
         InvalidInputError: It is no folder, or holds no images in folders, or there are images to test on and none to
             train on.
     """
-    folder = _half_folder(root, half) or root
-    if half == "train" and folder == root and has_test_half(root):
+    folder = _split_folder(root, split) or root
+    if split == "train" and folder == root and has_test_split(root):
         raise InvalidInputError(f"{root} holds images to test on, but none to train on; add {root}/train/CLASS/IMAGE")
     _require_classes(folder)
     return folder
@@ -144,13 +144,13 @@ def _is_image(path: Path, folder: Path) -> bool:
     return is_visible and has_file_allowed_extension(str(path), IMG_EXTENSIONS)
 
 
-def class_names(root: Path, half: Half = "test") -> tuple[str, ...]:
+def class_names(root: Path, split: Split = "test") -> tuple[str, ...]:
     """Names of the folders of images, in alphabetical order.
 
     Raises:
         InvalidInputError: There are none, or a name is no text.
     """
-    names = _classes(class_folder(root, half))
+    names = _classes(class_folder(root, split))
     for name in names:
         if not name.isprintable():
             raise InvalidInputError(f"the folder {name!r} in {root} cannot name a class; its name is not readable text")
@@ -161,24 +161,24 @@ def _classes(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob(_VISIBLE) if is_folder(path))
 
 
-def first_image(root: Path, half: Half = "test") -> Path:
+def first_image(root: Path, split: Split = "test") -> Path:
     """The first image, in the order of the names.
 
     Raises:
         InvalidInputError: There is none.
     """
-    return min(_images(class_folder(root, half)))
+    return min(_images(class_folder(root, split)))
 
 
-def shape_at_hand(root: Path, half: Half = "test") -> tuple[int, int, int]:
+def shape_at_hand(root: Path, split: Split = "test") -> tuple[int, int, int]:
     """What images are brought to where nothing else says it: 3 channels unless all are grey, the first's height, width.
 
     Raises:
         InvalidInputError: There is no image, or the first cannot be read.
     """
-    first = first_image(root, half)
+    first = first_image(root, split)
     image = decode(read(first, error=ImageError), str(first))
-    all_grey = all(map(_is_grey, _images(class_folder(root, half))))
+    all_grey = all(map(_is_grey, _images(class_folder(root, split))))
     return 1 if all_grey else 3, image.height, image.width
 
 
@@ -192,11 +192,11 @@ def _is_grey(path: Path) -> bool:
 
 
 def _from_image_folder(
-    folder: Path, dataset: Dataset, num_images: int | None, half: Half | None = None, crop: Crop | None = None
+    folder: Path, dataset: Dataset, num_images: int | None, split: Split | None = None, crop: Crop | None = None
 ) -> LabelledImages:
-    """The images in the folders of the classes, all or those of a half, and of these all or so many."""
+    """The images in the folders of the classes, all or those of a split, and of these all or so many."""
     samples = _samples(folder, dataset)
-    samples = samples if half is None else _half_of(samples, folder, half)
+    samples = samples if split is None else _of_split(samples, folder, split)
     if num_images is not None:
         rows = balanced_rows(torch.tensor([index for _, index in samples]), num_images)
         samples = [samples[row] for row in rows.tolist()]
@@ -229,7 +229,7 @@ def _samples(folder: Path, dataset: Dataset) -> list[tuple[Path, int]]:
     return [(path, classes[name]) for path, name in zip(images, names, strict=True)]
 
 
-def _half_of(samples: list[tuple[Path, int]], folder: Path, half: Half) -> list[tuple[Path, int]]:
+def _of_split(samples: list[tuple[Path, int]], folder: Path, split: Split) -> list[tuple[Path, int]]:
     """Of the paths and classes of images that come in one piece those to train on, or the fifth to test on.
 
     That fifth, at least one image, is the one whose names CLASS/IMAGE have the smallest checksums. So it depends on
@@ -240,7 +240,7 @@ def _half_of(samples: list[tuple[Path, int]], folder: Path, half: Half) -> list[
         return sha256(os.fsencode(sample[0].relative_to(folder).as_posix()))
 
     held_out = set(sorted(samples, key=checksum)[: max(1, int(TEST_SHARE * len(samples)))])
-    return [sample for sample in samples if (sample in held_out) == (half == "test")]
+    return [sample for sample in samples if (sample in held_out) == (split == "test")]
 
 
 def _class_index(name: str, folder: Path, dataset: Dataset) -> int:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from smdguard.dataset_folders import class_names, has_test_half, load_folder, load_split, shape_at_hand
+from smdguard.dataset_folders import class_names, has_test_split, load_folder, load_split, shape_at_hand
 from smdguard.datasets import DATASETS, Dataset
 from smdguard.errors import InvalidInputError
 
@@ -78,10 +78,10 @@ def test_without_a_test_folder_the_test_half_is_called_val(tmp_path: Path, datas
     for value, folder in enumerate(("train", "val", "test")):
         for digit in "0123":
             write(tmp_path / folder / digit, "a.png", value)
-    assert has_test_half(tmp_path)
+    assert has_test_split(tmp_path)
     assert load_split(dataset, tmp_path, "test").images.unique().tolist() == [2]
     shutil.rmtree(tmp_path / "test")
-    assert has_test_half(tmp_path)
+    assert has_test_split(tmp_path)
     assert load_split(dataset, tmp_path, "test").images.unique().tolist() == [1]
     assert load_folder(dataset, tmp_path).images.unique().tolist() == [1]
     train = load_split(dataset, tmp_path, "train")

@@ -15,7 +15,7 @@ from smdguard.errors import InvalidInputError
 
 
 class TrainingData(NamedTuple):
-    """The data set cut in three: what is trained on, what the suspicion score is calibrated on, and the test half."""
+    """The data set cut in three: what is trained on, what the suspicion score is calibrated on, and the test split."""
 
     train: LabelledImages
     calibration: LabelledImages

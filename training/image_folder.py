@@ -29,7 +29,7 @@ def load_image_folder(
             half.
         image_size: Height and width to resize the images to; those of the first image where it is None. They get 3
             channels unless all to train on are grey.
-        num_calibration_images: How many to hold out; a tenth of the training half, at most 5,000, where it is None.
+        num_calibration_images: How many to hold out; a tenth of the training split, at most 5,000, where it is None.
 
     Returns:
         What was found out about the data set, and its images.

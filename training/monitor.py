@@ -21,7 +21,7 @@ _ATTACK = PGD(num_steps=10, step_ratio=0.25)
 
 
 class Monitor:
-    """Watches a training on up to 1,000 held-out images: of the calibration images, else of the test half.
+    """Watches a training on up to 1,000 held-out images: of the calibration images, else of the test split.
 
     Every line of metrics.jsonl gets learning_rate (at the end of the epoch), images_per_second (of the steps alone) and
     saliency_cosine, the mean over the images and the pairs of members of cos(s_m, s_l). Now and then, and after the

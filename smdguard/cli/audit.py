@@ -201,9 +201,9 @@ def _notes(
 ) -> "Iterator[str]":
     """What was chosen for the user: which images of a folder, and their size."""
     from smdguard.cli.audited_model import leaves_size_open
-    from smdguard.dataset_folders import has_test_half
+    from smdguard.dataset_folders import has_test_split
 
-    if data is not None and audited.dataset.folder is None and not has_test_half(data):
+    if data is not None and audited.dataset.folder is None and not has_test_split(data):
         which = "held out by name" if audited.config else "some of which the model may have been trained on"
         yield f"{data} has no test split; auditing {num_images} images, {which}"
     if image_size is None and leaves_size_open(audited.name):

@@ -47,7 +47,7 @@ def written_suspicion(folder: Path, ensemble: Ensemble, data: TrainingData, coun
     return parse(ModelConfig, (folder / CONFIG).read_bytes(), CONFIG).suspicion
 
 
-def test_the_folder_has_the_threshold_and_the_rate_of_the_test_half(
+def test_the_folder_has_the_threshold_and_the_rate_of_the_test_split(
     tmp_path: Path, tiny_ensemble: Ensemble, data: TrainingData
 ) -> None:
     suspicion = written_suspicion(tmp_path, tiny_ensemble, data, 99)

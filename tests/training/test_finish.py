@@ -29,7 +29,7 @@ def test_the_folder_says_what_its_recipe_was(
     assert recipe_of(parse(ModelConfig, (tmp_path / CONFIG).read_bytes(), CONFIG)) == recipe
 
 
-def test_the_folder_has_the_accuracy_on_the_test_half(
+def test_the_folder_has_the_accuracy_on_the_test_split(
     tmp_path: Path, tiny_ensemble: Ensemble, data: TrainingData
 ) -> None:
     write_model(tmp_path, recipe_for("naive-lenet-mnist", num_calibration_images=99), tiny_ensemble, data)

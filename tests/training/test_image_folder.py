@@ -1,4 +1,4 @@
-"""Folders of the user's own images: classes, sizes, statistics, and the halves that are held out."""
+"""Folders of the user's own images: classes, sizes, statistics, and the splits that are held out."""
 
 import os
 from dataclasses import replace
@@ -47,7 +47,7 @@ def test_a_folder_describes_itself(flowers: Path) -> None:
     assert dataset.epsilon == 8 / 255
     assert [len(part.images) for part in data] == [54, 6, 12]
     assert all(part.images.dtype == torch.uint8 for part in data)
-    # Mean and standard deviation are those of the training half, by numpy's account.
+    # Mean and standard deviation are those of the training split, by numpy's account.
     trained = numpy.concatenate([pictures(20, index) for index in range(3)]) / 255
     assert dataset.mean == pytest.approx(trained.mean(axis=(0, 1, 2)), abs=1e-6)
     assert dataset.std == pytest.approx(trained.std(axis=(0, 1, 2)), abs=1e-6)
@@ -91,13 +91,13 @@ def shown(*parts: LabelledImages) -> set[bytes]:
     return {image.numpy().tobytes() for part in parts for image in part.images}
 
 
-@pytest.mark.parametrize(("halves", "num_tested"), [([""], 12), (["train"], 12), (["train", "test"], 60)])
+@pytest.mark.parametrize(("splits", "num_tested"), [([""], 12), (["train"], 12), (["train", "test"], 60)])
 def test_audits_take_exactly_what_training_does_not_learn_from(
-    tmp_path: Path, halves: list[str], num_tested: int
+    tmp_path: Path, splits: list[str], num_tested: int
 ) -> None:
-    for half in halves:
+    for split in splits:
         for index, name in enumerate(CLASSES):
-            write(tmp_path / half / name, pictures(20, index + 10 * len(half)))
+            write(tmp_path / split / name, pictures(20, index + 10 * len(split)))
     dataset, data = load_image_folder(tmp_path)
     audited = load_split(dataset, tmp_path, "test")
     assert shown(audited) == shown(data.test)
@@ -105,7 +105,7 @@ def test_audits_take_exactly_what_training_does_not_learn_from(
     assert len(audited.labels.unique()) == 3
     learnt = shown(data.train, data.calibration)
     assert learnt.isdisjoint(shown(audited))
-    assert len(learnt) + num_tested == 60 * len(halves)
+    assert len(learnt) + num_tested == 60 * len(splits)
 
 
 def test_the_fifth_that_is_held_out_depends_on_the_names_alone(tmp_path: Path) -> None:

@@ -100,8 +100,8 @@ def test_a_watched_training_ends_with_the_same_bits(data: TrainingData, tmp_path
     assert lines[-1]["clean_accuracy"] == alone.clean_accuracy
 
 
-def test_images_come_from_the_calibration_half_or_evenly_from_the_test_half(watched: Ensemble) -> None:
-    """The test half is ordered by class, as a folder of images is; one class of it is always right, the other never."""
+def test_images_come_from_the_calibration_split_or_evenly_from_the_test_split(watched: Ensemble) -> None:
+    """The test split is ordered by class, as a folder of images is; one class is always right, the other never."""
     labels = torch.arange(10).repeat_interleave(150)
     test = LabelledImages(random_images(1500, 3).images, labels)
     nothing = LabelledImages(test.images[:0], labels[:0])

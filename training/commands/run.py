@@ -10,7 +10,7 @@ import torch
 
 from smdguard.architectures import ARCHITECTURES
 from smdguard.backends.torch import torch_device
-from smdguard.dataset_folders import TEST_SHARE, has_test_half
+from smdguard.dataset_folders import TEST_SHARE, has_test_split
 from smdguard.manifest import ModelConfig, Precision
 from training.calibration import MIN_CALIBRATION_IMAGES
 from training.commands.arithmetic import set_arithmetic
@@ -214,7 +214,7 @@ def _of_image_folder(
         )
     num_calibration_images = changes.get("num_calibration_images")
     dataset, data = load_image_folder(root, image_size=image_size, num_calibration_images=num_calibration_images)
-    if not has_test_half(root):
+    if not has_test_split(root):
         click.echo(
             f"{root} has no test split: {len(data.test.images)} of its images ({TEST_SHARE:.0%}, chosen by name) are "
             "held out for testing and audits",
