@@ -304,7 +304,7 @@ USAGE = {
     "--epsilons 0:1:1e-9": "'0:1:1e-9' must rise",
     "--epsilons 0:0.3:inf": "'0:0.3:inf' must rise",
     "--epsilons nan:nan:nan": "'nan:nan:nan' must rise",
-    "--epsilon large": "'large' is not a valid float",
+    "--epsilon large": "'large' is not a number, such as 0.03 or 8/255",
     "--norm l1": "'l1' is not one of",
     "--preset slow": "'slow' is not one of",
     "--num-images 0": "0 is not in the range x>=1",
