@@ -124,10 +124,14 @@ def _of_factory(name: str, data: Path, device: str, image_size: tuple[int, int] 
         raise UnknownModelError(f"{name} cannot be made: {in_one_line(error)}") from error
     channels, height, width = shape_at_hand(data)
     height, width = image_size or (height, width)
-    origin = (
-        f"; height and width are those of the first image, {first_image(data)}, unless --image-size says others, and "
-        "there are 3 channels unless all images are grey"
-    )
+
+    # Only where it is told: the folder may be large.
+    def origin() -> str:
+        return (
+            f"; height and width are those of the first image, {first_image(data)}, unless --image-size says others, "
+            "and there are 3 channels unless all images are grey"
+        )
+
     return _foreign(name, model, data, (channels, height, width), device, origin=origin)
 
 
@@ -180,7 +184,7 @@ def _foreign(
     device: str,
     *,
     labels: tuple[str, ...] | None = None,
-    origin: str = "",
+    origin: Callable[[], str] = lambda: "",
 ) -> AuditedModel:
     place = torch_device(device)
     if not callable(model):
@@ -217,13 +221,13 @@ def _labels_of(folders: tuple[str, ...], known: tuple[str, ...] | None, num_clas
     return known
 
 
-def _num_classes(name: str, model: Callable[[Tensor], Any], images: Tensor, origin: str) -> int:
-    """How many logits a model gives; `origin` ends the error, and tells where the images' shape is from."""
+def _num_classes(name: str, model: Callable[[Tensor], Any], images: Tensor, origin: Callable[[], str]) -> int:
+    """How many logits a model gives; what `origin` gives ends the error, and tells where the images' shape is from."""
     try:
         with users_code(f"{name} cannot be asked about images {tuple(images.shape)}", suspected=True):
             return checked_output(model, images, name).shape[1]
     except SmdguardError as error:
-        raise InvalidInputError(f"{error}{origin}") from error
+        raise InvalidInputError(f"{error}{origin()}") from error
 
 
 def _required(data: Path | None, name: str) -> Path:

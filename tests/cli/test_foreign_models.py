@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 from torchvision.transforms._presets import ImageClassification
 
+from smdguard.cli import audited_model
 from smdguard.cli.audited_model import find_audited_model
 from tests.cli.halves_module import QUICK, arguments
 from tests.cli.runners import OneLine, Run
@@ -81,6 +82,13 @@ def test_a_function_s_model_of_another_size_is_told_whose_size_it_was_shown(
     assert "the size of the first" not in result.stderr
     Image.new("RGB", (6, 6)).save(halves / "images" / "right" / "last.png")
     assert "(3, 8, 8), not (1, 8, 12)" in one_line(*arguments("sized"), "--image-size", 8, "--quiet")
+
+
+def test_a_folder_is_not_looked_through_for_an_error_that_is_not_told(
+    halves: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audited_model, "first_image", lambda _: pytest.fail("the first image was looked for"))
+    assert find_audited_model("halves:make", Path("images"), "cpu").dataset.image_shape == (1, 6, 6)
 
 
 def test_whose_size_images_have_is_told_where_nobody_said_it(smdguard: Run, halves: Path) -> None:
