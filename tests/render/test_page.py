@@ -159,6 +159,13 @@ def test_page_of_a_bare_report_leaves_out_what_is_missing(pages: dict[str, str])
     assert "The checks found no sign" in page.text
 
 
+def test_every_caption_is_what_stays_in_sight_when_its_table_is_scrolled(pages: dict[str, str]) -> None:
+    captions = re.findall(r"<caption>(.*?)</caption>", pages["full"])
+    assert len(captions) == 7
+    assert all(caption.startswith("<span>") for caption in captions)
+    assert re.search(r"caption span {[^}]*position: sticky; left: 0;", pages["full"])
+
+
 def test_text_is_escaped(pages: dict[str, str]) -> None:
     content = pages["hostile"]
     assert "<script" not in content
