@@ -14,9 +14,9 @@ class LayeredNetwork(nn.Module, ABC):
     """A network that is described once, as the sequence of its layers; its output is the last of them.
 
     One's own needs `layers` and `num_layers` alone. With `num_members` above one, which those of ARCHITECTURES can do,
-    it is that many networks side by side: the channels of the first, then those of the
-    second, and so on. Each of its weights is the members' weights of that name, one after another along the first
-    axis. The input is one image for all members, or as many images as there are members, one after another.
+    it is that many networks side by side: the channels of the first, then those of the second, and so on. Each of its
+    weights is the members' weights of that name, one after another along the first axis. The input is one image for all
+    members, or as many images as there are members, one after another.
 
     Args:
         image_shape: Channels, height and width.
