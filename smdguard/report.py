@@ -266,10 +266,10 @@ class AuditReport:
     """Everything an audit found; see the fields' own types.
 
     `verdict_reason` says the verdict in one sentence; `transfer` is how PGD carries over between the members, and
-    `further_transfers` how other attacks do; `versions` names the software; `seconds` is wall-clock time since the last
-    start; `impossible` are the attacks and pictures that the model does not allow; `partial` says that the audit was
-    stopped before all attacks were made; `class_names` are in the order of the classes, and empty where nobody knows
-    them.
+    `further_transfers` how other attacks do; `versions` names the software, `device` what it ran on, and `command` how
+    it was called from a command line; `seconds` is wall-clock time since the last start; `impossible` are the attacks
+    and pictures that the model does not allow; `partial` says that the audit was stopped before all attacks were made;
+    `class_names` are in the order of the classes, and empty where nobody knows them.
     """
 
     model: str
@@ -296,6 +296,8 @@ class AuditReport:
     suspicion: SuspicionReport | None = None
     further_transfers: tuple[TransferMatrix, ...] = ()
     class_names: tuple[str, ...] = ()
+    device: str | None = None
+    command: str | None = None
 
     @property
     def whole_curve(self) -> tuple[CurvePoint, ...]:

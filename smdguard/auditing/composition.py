@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from smdguard.attacks import Transfer
-from smdguard.auditing.fingerprint import software_versions
+from smdguard.auditing.fingerprint import describe_device, software_versions
 from smdguard.auditing.gradient_findings import gradient_findings
 from smdguard.auditing.gradients import GradientHealth
 from smdguard.auditing.outcomes import Outcome, worst_case
@@ -138,6 +138,7 @@ def compose_report(assignment: Assignment, evidence: Evidence, *, partial: bool 
         suspicion=evidence.suspicion,
         further_transfers=tuple(evidence.transfers[1:]),
         class_names=assignment.class_names,
+        device=describe_device(evidence.clean.device),
     )
 
 

@@ -1,4 +1,4 @@
-"""What decides an audit's results, in one hash, and the software's versions."""
+"""What decides an audit's results, in one hash, and what software and device run it."""
 
 import hashlib
 import inspect
@@ -24,6 +24,15 @@ NUM_ASKED = 32
 def software_versions() -> dict[str, str]:
     """What runs the audit."""
     return {"python": platform.python_version(), **{name: version(name) for name in ("smdguard", "torch")}}
+
+
+def describe_device(device: torch.device) -> str:
+    """What an audit runs on, as far as its last digits depend on it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    num_threads = torch.get_num_threads()
+    threads = "1 thread" if num_threads == 1 else f"{num_threads} threads"
+    return f"{device.type} with {torch.backends.cpu.get_cpu_capability()}, {threads}"
 
 
 def fingerprint(

@@ -1,5 +1,6 @@
 """smdguard audit: how hard is a model to fool?"""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -23,8 +24,18 @@ if TYPE_CHECKING:
     from smdguard.report import AuditReport, Baseline
     from smdguard.threat import ThreatModel
 
+_CALL = "smdguard.call"
 
-@click.command()
+
+class _Remembered(click.Command):
+    """Remembers how it was called, for the report to say."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_CALL] = printable(shlex.join(["smdguard", "audit", *args]))
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Remembered)
 @click.option(
     "--model",
     default=DEFAULT_MODEL,
@@ -146,6 +157,7 @@ def audit(
     # An attack or two of a preset would not be an even comparison.
     baseline = _sound_baseline(config, threat, quiet=quiet) if config and epsilons and attacks is None else None
     store = PartialResults(output / PARTIAL) if output is not None else None
+    command = click.get_current_context().meta[_CALL]
     try:
         # The model may be the user's code.
         with (
@@ -171,10 +183,10 @@ def audit(
                 suspicion_threshold=config and config.suspicion_threshold,
             )
     except auditing.AuditInterrupted as interrupt:
-        _deliver(replace(interrupt.report, baseline=baseline), output, as_json=as_json)
+        _deliver(replace(interrupt.report, baseline=baseline, command=command), output, as_json=as_json)
         goes_on = ", and the same command continues from there" if store is not None else ""
         raise SmdguardError(f"the audit was stopped; the report covers what was finished{goes_on}") from None
-    _deliver(replace(report, baseline=baseline), output, as_json=as_json)
+    _deliver(replace(report, baseline=baseline, command=command), output, as_json=as_json)
     if store is not None:
         store.discard()
     if fail_under is not None:

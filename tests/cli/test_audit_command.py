@@ -69,7 +69,17 @@ def test_json_has_the_promised_keys(document: dict[str, Any], tiny_folder: Path)
     assert (document["model"], document["dataset"]) == (str(tiny_folder), "mnist")
     assert (document["num_images"], document["seed"], document["curve"]) == (20, 0, [])
     assert document["versions"].keys() >= {"python", "smdguard", "torch"}
+    assert document["device"].endswith((" 1 thread", " threads"))
     assert document["seconds"] > 0
+
+
+def test_report_says_how_it_was_called(
+    audited: tuple[Result, Path], document: dict[str, Any], tiny_folder: Path
+) -> None:
+    output = audited[1]
+    given = f"--surrogate {tiny_folder} --num-images 20 --preset quick --device cpu --json --quiet --output {output}"
+    assert document["command"] == f"smdguard audit --model {tiny_folder} {given}"
+    assert document["command"] in (output / "report.html").read_text()
 
 
 def test_every_attack_is_made_on_model_surrogate_and_members(document: dict[str, Any], tiny_folder: Path) -> None:
@@ -102,7 +112,8 @@ def test_report_that_is_written_is_the_one_that_is_printed(audited: tuple[Result
 def test_same_seed_gives_the_same_figures(smdguard: Run, tiny_folder: Path, document: dict[str, Any]) -> None:
     arguments = ["--model", tiny_folder, "--surrogate", tiny_folder, "--num-images", 20, "--preset", "quick"]
     again = json.loads(smdguard("audit", *arguments, "--device", "cpu", "--json").stdout)
-    assert {**again, "seconds": 0} == {**document, "seconds": 0}
+    as_it_was = {"seconds": document["seconds"], "command": document["command"]}
+    assert again | as_it_was == document
 
 
 def test_what_is_asked_for_and_what_the_model_says_of_itself_reach_the_audit(

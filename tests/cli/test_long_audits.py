@@ -16,7 +16,7 @@ from tests.cli.runners import OneLine, Run
 
 
 def figures(document: str) -> dict[str, Any]:
-    return {**json.loads(document), "seconds": 0}
+    return {**json.loads(document), "seconds": 0, "command": ""}
 
 
 def num_calls() -> int:

@@ -120,6 +120,8 @@ def hostile(full: AuditReport) -> AuditReport:
         verdict_reason=HOSTILE,
         preset=HOSTILE,
         versions={HOSTILE: HOSTILE},
+        device=HOSTILE,
+        command=HOSTILE,
         exhibits=dataclasses.replace(exhibits, gallery=gallery),
         baseline=Baseline(HOSTILE, HOSTILE, 500, full.curve),
         impossible=(Impossible(HOSTILE, HOSTILE),),
