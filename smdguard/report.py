@@ -199,7 +199,7 @@ class GalleryImage:
         adversarial_label: The model's class for that.
         adversarial_probability: What the model gives that class.
         attack: What made it.
-        perturbation: What the attack changed, with levels as in SaliencyMaps; None in reports that lack it.
+        perturbation: What the attack changed, with levels as in SaliencyMaps.
     """
 
     label: int
@@ -209,7 +209,7 @@ class GalleryImage:
     adversarial_label: int
     adversarial_probability: float
     attack: str
-    perturbation: Picture | None = None
+    perturbation: Picture
 
     def __post_init__(self) -> None:
         if self.clean.shape != self.adversarial.shape:

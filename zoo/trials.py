@@ -1,7 +1,8 @@
 """What became of the paper's experiment with another setting than the zoo's: what the figures' distance is due to.
 
 Each folder in zoo/trials holds the runs of one setting, without their weights: of each its recipe.json, config.json and
-audit.json, as `python -m training sweep` leaves them, and of some standard.json, a report with the preset standard.
+audit.json, as `python -m training sweep` leaves them, and of some standard.json, a report with the preset standard;
+both without exhibits.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -209,7 +209,7 @@ def _draw_saliency(row: SaliencyMaps, all_axes: list[Axes], name: str) -> None:
 def _draw_specimen(report: AuditReport, specimen: GalleryImage, column: list[Axes]) -> None:
     clean, change, adversarial = column
     _show(clean, specimen.clean)
-    _show_change(change, specimen)
+    change.imshow(_pixels(specimen.perturbation), cmap="gray", vmin=1, vmax=255)
     _show(adversarial, specimen.adversarial)
     clean.set_title(_answer(report, specimen.label, specimen.clean_probability), fontsize=9)
     answer = _answer(report, specimen.adversarial_label, specimen.adversarial_probability)
@@ -235,15 +235,6 @@ def _write_beside(axes: Axes, text: str) -> None:
 
 def _show(axes: Axes, picture: Picture) -> None:
     axes.imshow(_pixels(picture), cmap="gray", vmin=0, vmax=255)
-
-
-def _show_change(axes: Axes, specimen: GalleryImage) -> None:
-    """The perturbation about grey, so far amplified that its largest change is black or white."""
-    if specimen.perturbation is not None:
-        axes.imshow(_pixels(specimen.perturbation), cmap="gray", vmin=1, vmax=255)
-        return
-    change = _pixels(specimen.adversarial).astype(float) - _pixels(specimen.clean)
-    axes.imshow(0.5 + 0.5 * change / max(numpy.abs(change).max(), 1.0), cmap="gray", vmin=0, vmax=1)
 
 
 def _pixels(picture: Picture) -> numpy.ndarray:

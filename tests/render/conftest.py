@@ -73,7 +73,7 @@ def bare() -> AuditReport:
 @pytest.fixture(scope="session")
 def full(bare: AuditReport) -> AuditReport:
     gallery = tuple(
-        GalleryImage(label, picture(3), 0.9, picture(3, level=8), label % 2, 0.6, "PGD crafted on other")
+        GalleryImage(label, picture(3), 0.9, picture(3, level=8), label % 2, 0.6, "PGD crafted on other", picture(3))
         for label in range(6)
     )
     saliency = tuple(

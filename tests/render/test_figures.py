@@ -120,15 +120,7 @@ def test_gallery_tells_fooled_from_standing(full: AuditReport) -> None:
     assert answers[2] == "taken for\nT-shirt/top\n(60 %)"
 
 
-def test_what_the_attack_made_brighter_is_brighter_than_grey(full: AuditReport) -> None:
-    clean, change, attacked = (drawn(figures.gallery, full).axes[row].images[0].get_array() for row in (0, 4, 8))
-    difference = numpy.asarray(attacked, float) - numpy.asarray(clean)
-    assert numpy.asarray(change) == pytest.approx(0.5 + 0.5 * difference / abs(difference).max())
-
-
-def test_the_change_that_the_report_holds_is_shown_with_zero_in_grey(
-    full: AuditReport, only: Callable[..., AuditReport]
-) -> None:
+def test_the_change_is_shown_with_zero_in_grey(full: AuditReport, only: Callable[..., AuditReport]) -> None:
     assert full.exhibits is not None
     held = Picture(1, 1, 3, base64.b64encode(bytes([1, 128, 255])).decode())
     specimen = dataclasses.replace(full.exhibits.gallery[0], perturbation=held)
