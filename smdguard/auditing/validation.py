@@ -14,7 +14,7 @@ from smdguard.attacks import Attack, Model, Requirement, Transfer
 from smdguard.auditing.gradients import has_gradients
 from smdguard.auditing.preset_names import PresetName
 from smdguard.errors import InvalidInputError
-from smdguard.factories import in_one_line
+from smdguard.factories import ANY_ERROR, in_one_line
 from smdguard.threat import ThreatModel
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -102,7 +102,9 @@ def check_model(model: Model, images: Tensor, labels: Tensor, name: str = "the m
     num_classes = output.shape[1]
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= num_classes:
-        raise InvalidInputError(f"labels must lie in 0 to {num_classes - 1}, but these span {low} to {high}")
+        raise InvalidInputError(
+            f"labels must lie in 0 to {num_classes - 1}, the classes of {name}, but these span {low} to {high}"
+        )
     sums = output.float().sum(dim=1)
     rounding = 2e-2 if output.dtype in (torch.float16, torch.bfloat16) else 1e-4
     if bool((output >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=rounding):
@@ -137,7 +139,7 @@ def checked_output(model: Model, images: Tensor, name: str) -> Tensor:
     try:
         with torch.no_grad():
             output = model(images.clone())
-    except (RuntimeError, InvalidInputError) as error:
+    except ANY_ERROR as error:
         given = f"{images.dtype} images {tuple(images.shape)} on {images.device}"
         raise InvalidInputError(f"{name} cannot be asked about {given}: {in_one_line(error)}") from error
     if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(images) or output.shape[1] < 2:

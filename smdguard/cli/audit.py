@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from smdguard.backends.torch import Builder
     from smdguard.cli.audited_model import AuditedModel
-    from smdguard.guard import Guard
     from smdguard.manifest import ModelConfig
     from smdguard.report import AuditReport, Baseline
     from smdguard.threat import ThreatModel
@@ -74,9 +73,10 @@ class _Remembered(click.Command):
     "--surrogate",
     "surrogates",
     multiple=True,
-    metavar="NAME",
-    help="Model to craft black-box attacks on, repeatable; default: the most similar undefended ensemble at hand "
-    "and, except with the preset quick, another seed of the model itself.",
+    metavar="MODEL",
+    help="Model to craft black-box attacks on, for the same images and classes, repeatable: as --model, but for "
+    "FILE.onnx. Default: the most similar undefended ensemble at hand and, except with the preset quick, another seed "
+    "of the model itself; for a model that is not smdguard's none.",
 )
 @click.option(
     "--data",
@@ -134,7 +134,9 @@ def audit(
     from smdguard import auditing
     from smdguard.auditing.partial_results import PartialResults
     from smdguard.cli.audited_model import find_audited_model
+    from smdguard.cli.foreign_models import is_foreign
     from smdguard.cli.progress import audit_progress
+    from smdguard.cli.surrogates import find_surrogates
     from smdguard.threat import ThreatModel
 
     if download and data is None:
@@ -149,20 +151,21 @@ def audit(
         epsilon = max(epsilons) if epsilons else dataset.epsilon_in(norm)
     threat = ThreatModel(norm=norm, epsilon=epsilon)
     chosen = _attacks(preset, attacks)
+    sources = find_surrogates(surrogates, audited, preset, builder)
     images = audited.images(data, download=download, num_images=num_images)
     if not quiet:
         for note in _notes(audited, data, image_size, len(images.images)):
             click.echo(note, err=True)
-    sources = _sources(surrogates, audited, preset, builder, device)
     # An attack or two of a preset would not be an even comparison.
     baseline = _sound_baseline(config, threat, quiet=quiet) if config and epsilons and attacks is None else None
     store = PartialResults(output / PARTIAL) if output is not None else None
     command = click.get_current_context().meta[_CALL]
     try:
-        # The model may be the user's code.
+        # The model may be the user's code, and so may what attacks are crafted on.
+        suspected = config is None or builder is not None or any(map(is_foreign, sources))
         with (
             audit_progress(quiet=quiet) as progress,
-            users_code(f"{audited.name} failed in the audit", suspected=config is None or builder is not None),
+            users_code(f"the audit of {audited.name} failed", suspected=suspected),
         ):
             report = auditing.audit(
                 audited.model,
@@ -171,7 +174,7 @@ def audit(
                 threat,
                 attacks=chosen,
                 # Names of files may hold bytes that are no text, and a report cannot.
-                surrogates={printable(source.name): source.ensemble.to(audited.device) for source in sources},
+                surrogates={printable(source): surrogate for source, surrogate in sources.items()},
                 epsilons=epsilons or (),
                 seed=seed,
                 name=printable(audited.name),
@@ -212,41 +215,15 @@ def _notes(
     audited: "AuditedModel", data: Path | None, image_size: tuple[int, int] | None, num_images: int
 ) -> "Iterator[str]":
     """What was chosen for the user: which images of a folder, and their size."""
-    from smdguard.cli.audited_model import leaves_size_open
+    from smdguard.cli.foreign_models import is_function
     from smdguard.dataset_folders import has_test_split
 
     if data is not None and audited.dataset.folder is None and not has_test_split(data):
         which = "held out by name" if audited.config else "some of which the model may have been trained on"
         yield f"{data} has no test split; auditing {num_images} images, {which}"
-    if image_size is None and leaves_size_open(audited.name):
+    if image_size is None and is_function(audited.name):
         size = " x ".join(map(str, audited.dataset.image_shape[1:]))
         yield f"{audited.name} is shown images of {size} pixels, the size of the first; see --image-size"
-
-
-def _sources(
-    names: tuple[str, ...], audited: "AuditedModel", preset: Any, builder: "Builder | None", device: str
-) -> "list[Guard]":
-    """The models to make black-box attacks on: those named, else the most similar at hand."""
-    from smdguard.cli.audited_model import require_fit
-    from smdguard.companions import default_surrogates
-
-    config = audited.config
-    # One surrogate, an undefended one, is enough to see masked gradients.
-    at_hand = default_surrogates(config)[: 1 if preset == "quick" else None] if config else []
-    sources = [_surrogate(name, config, builder, device) for name in names or at_hand]
-    for source in sources:
-        require_fit(source.name, source.image_shape, source.config.labels, audited.dataset)
-    return sources
-
-
-def _surrogate(name: str, config: "ModelConfig | None", builder: "Builder | None", device: str) -> "Guard":
-    """A model to make black-box attacks on; the builder of the audited one makes its members if they are of a kind."""
-    from smdguard.guard import Guard
-    from smdguard.hub import find_model
-
-    folder = find_model(name)
-    of_a_kind = config is not None and folder.config.architecture.name == config.architecture.name
-    return Guard(folder, backend="torch", device=device, builder=builder if of_a_kind else None)
 
 
 def _baseline(config: "ModelConfig", threat: "ThreatModel") -> "Baseline | None":

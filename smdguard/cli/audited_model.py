@@ -1,17 +1,16 @@
 """Anyone's model for an audit: of the zoo, a folder, an ONNX file, torchvision's, or made by a function."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from smdguard.attacks import Model
 from smdguard.auditing.validation import checked_output
-from smdguard.backends.torch import Builder, torch_device
+from smdguard.backends.torch import Builder
 from smdguard.catalogue import read_test_subset
+from smdguard.cli.foreign_models import ForeignModel, find_foreign_model, is_foreign, is_function, is_onnx
 from smdguard.dataset_folders import class_names, few, first_image, load_folder, load_split, shape_at_hand
 from smdguard.datasets import (
     DATASETS,
@@ -22,14 +21,10 @@ from smdguard.datasets import (
     dataset_of,
     parse_subset,
 )
-from smdguard.errors import InvalidInputError, SmdguardError, UnknownModelError
-from smdguard.factories import ANY_ERROR, import_factory, in_one_line, is_factory, users_code
-from smdguard.files import read
+from smdguard.errors import InvalidInputError
 from smdguard.guard import load
 from smdguard.manifest import ModelConfig
 from smdguard.preprocess import Crop
-
-_TORCHVISION = "torchvision:"
 
 
 @dataclass(frozen=True)
@@ -62,11 +57,6 @@ class AuditedModel:
         return load_split(self.dataset, data, "test", download=download, num_images=num_images)
 
 
-def leaves_size_open(name: str) -> bool:
-    """Whether a model of that name does not say which size of images it takes."""
-    return is_factory(name) and not name.startswith(_TORCHVISION)
-
-
 def find_audited_model(
     name: str,
     data: Path | None,
@@ -91,16 +81,14 @@ def find_audited_model(
         IntegrityError: A file of the model is not what it has to be.
         BackendError: The device is not to be had.
     """
-    if leaves_size_open(name):
-        return _of_factory(name, _required(data, name), device, image_size)
-    if image_size is not None:
+    if image_size is not None and not is_function(name):
         raise InvalidInputError(
             f"{name} comes with an image size of its own; --image-size is for package.module:factory"
         )
-    if name.startswith(_TORCHVISION):
-        return _of_torchvision(name, _required(data, name), device)
-    if name.lower().endswith(".onnx"):
-        return _of_onnx(name, data, device)
+    if is_foreign(name):
+        if not is_onnx(name):  # An ONNX file may say that it takes images that come with the package.
+            _required(data, name)
+        return _of_foreign(name, find_foreign_model(name, device), data, image_size)
     guard = load(name, backend="torch", device=device, builder=builder)
     dataset = dataset_of(guard.config)
     require_fit(guard.name, guard.image_shape, guard.config.labels, dataset)
@@ -116,83 +104,21 @@ def require_fit(name: str, image_shape: tuple[int, ...], labels: tuple[str, ...]
         )
 
 
-def _of_factory(name: str, data: Path, device: str, image_size: tuple[int, int] | None) -> AuditedModel:
-    factory = import_factory(name)
-    try:
-        model = factory()
-    except ANY_ERROR as error:
-        raise UnknownModelError(f"{name} cannot be made: {in_one_line(error)}") from error
-    channels, height, width = shape_at_hand(data)
-    height, width = image_size or (height, width)
+def _of_foreign(
+    name: str, foreign: ForeignModel, data: Path | None, image_size: tuple[int, int] | None
+) -> AuditedModel:
+    for dataset in DATASETS.values():
+        if (dataset.image_shape, dataset.labels) == (foreign.image_shape, foreign.labels):
+            return AuditedModel(name, foreign.model, dataset, foreign.device)
+    data = _required(data, name)
+    image_shape = foreign.image_shape or _shape_of_images(data, image_size)
 
     # Only where it is told: the folder may be large.
     def origin() -> str:
-        return (
-            f"; height and width are those of the first image, {first_image(data)}, unless --image-size says others, "
-            "and there are 3 channels unless all images are grey"
-        )
+        return "" if foreign.image_shape else _origin_of_shape(data)
 
-    return _foreign(name, model, data, (channels, height, width), device, origin=origin)
-
-
-def _of_torchvision(name: str, data: Path, device: str) -> AuditedModel:
-    from torchvision import models, transforms
-
-    network = name.removeprefix(_TORCHVISION)
-    try:
-        known_weights: Any = models.get_model_weights(network)
-    except ValueError as error:
-        raise UnknownModelError(f"torchvision has no model {network!r}") from error
-    try:
-        weights = known_weights.DEFAULT
-        recipe = weights.transforms()
-        classifier = models.get_model(network, weights=weights)
-        normalise = transforms.Normalize(recipe.mean, recipe.std)
-        # What the recipe does first; it would normalise as well, which attacks have to leave to the model.
-        resize = transforms.Resize(recipe.resize_size, recipe.interpolation, antialias=recipe.antialias)
-        crop = transforms.Compose([resize, transforms.CenterCrop(recipe.crop_size)])
-        shape = (3, recipe.crop_size[0], recipe.crop_size[0])
-    except Exception as error:  # Networks, caches and other kinds of models fail in many ways.
-        raise UnknownModelError(
-            f"{name} is not available: {in_one_line(error)}; its weights must be in torch's cache, or within reach, "
-            "and it must classify images"
-        ) from error
-    model = nn.Sequential(normalise, classifier).eval()
-    audited = _foreign(name, model, data, shape, device, labels=tuple(weights.meta["categories"]))
-    return replace(audited, crop=crop)
-
-
-def _of_onnx(name: str, data: Path | None, device: str) -> AuditedModel:
-    from smdguard.backends.onnx import OnnxClassifier
-
-    classifier = OnnxClassifier(read(Path(name), error=UnknownModelError), name, device)
-
-    def model(images: Tensor) -> Tensor:
-        return torch.from_numpy(classifier(images.detach().cpu().numpy()))
-
-    for dataset in DATASETS.values():
-        if (dataset.image_shape, dataset.labels) == (classifier.image_shape, classifier.labels):
-            return AuditedModel(name, model, dataset, torch.device("cpu"))
-    return _foreign(name, model, _required(data, name), classifier.image_shape, "cpu", labels=classifier.labels)
-
-
-def _foreign(
-    name: str,
-    model: Any,
-    data: Path,
-    image_shape: tuple[int, int, int],
-    device: str,
-    *,
-    labels: tuple[str, ...] | None = None,
-    origin: Callable[[], str] = lambda: "",
-) -> AuditedModel:
-    place = torch_device(device)
-    if not callable(model):
-        raise InvalidInputError(f"{name} gives a {type(model).__name__}, not a model that can be called with images")
-    on_device: Any = model.to(place) if isinstance(model, nn.Module) else model
-    num_classes = _num_classes(name, on_device, torch.zeros(2, *image_shape, device=place), origin)
-    folders = class_names(data)
-    labels = _labels_of(folders, labels, num_classes)
+    num_classes = _num_classes(name, foreign, image_shape, origin)
+    labels = _labels_of(class_names(data), foreign.labels, num_classes)
     if len(labels) != num_classes:
         raise InvalidInputError(
             f"{name} distinguishes {num_classes} classes, but {data} holds {len(labels)} folders "
@@ -200,7 +126,21 @@ def _foreign(
             "one for every class, in alphabetical order"
         )
     nothing, one = (0.0,) * image_shape[0], (1.0,) * image_shape[0]
-    return AuditedModel(name, on_device, Dataset(data.name, labels, image_shape, nothing, one, DEFAULT_EPSILON), place)
+    dataset = Dataset(data.name, labels, image_shape, nothing, one, DEFAULT_EPSILON)
+    return AuditedModel(name, foreign.model, dataset, foreign.device, crop=foreign.crop)
+
+
+def _shape_of_images(data: Path, image_size: tuple[int, int] | None) -> tuple[int, int, int]:
+    channels, *size_at_hand = shape_at_hand(data)
+    height, width = image_size or size_at_hand
+    return channels, height, width
+
+
+def _origin_of_shape(data: Path) -> str:
+    return (
+        f"; height and width are those of the first image, {first_image(data)}, unless --image-size says others, and "
+        "there are 3 channels unless all images are grey"
+    )
 
 
 def _labels_of(folders: tuple[str, ...], known: tuple[str, ...] | None, num_classes: int) -> tuple[str, ...]:
@@ -221,12 +161,11 @@ def _labels_of(folders: tuple[str, ...], known: tuple[str, ...] | None, num_clas
     return known
 
 
-def _num_classes(name: str, model: Callable[[Tensor], Any], images: Tensor, origin: Callable[[], str]) -> int:
+def _num_classes(name: str, foreign: ForeignModel, image_shape: tuple[int, int, int], origin: Callable[[], str]) -> int:
     """How many logits a model gives; what `origin` gives ends the error, and tells where the images' shape is from."""
     try:
-        with users_code(f"{name} cannot be asked about images {tuple(images.shape)}", suspected=True):
-            return checked_output(model, images, name).shape[1]
-    except SmdguardError as error:
+        return checked_output(foreign.model, torch.zeros(2, *image_shape, device=foreign.device), name).shape[1]
+    except InvalidInputError as error:
         raise InvalidInputError(f"{error}{origin()}") from error
 
 

@@ -15,6 +15,7 @@ from torchvision.transforms._presets import ImageClassification
 from smdguard.cli import audited_model
 from smdguard.cli.audited_model import find_audited_model
 from tests.cli.halves_module import QUICK, arguments
+from tests.cli.onnx_halves import onnx_classifier
 from tests.cli.runners import OneLine, Run
 
 
@@ -73,8 +74,8 @@ def test_a_function_s_model_of_another_size_is_told_whose_size_it_was_shown(
     smdguard: Run, one_line: OneLine, halves: Path
 ) -> None:
     assert one_line(*arguments("sized"), "--quiet") == (
-        "halves:sized cannot be asked about images (2, 1, 6, 6): AssertionError: (1, 6, 6), not (1, 8, 12); see "
-        "smdguard --debug; height and width are those of the first image, images/left/0.png, unless --image-size says "
+        "halves:sized cannot be asked about torch.float32 images (2, 1, 6, 6) on cpu: AssertionError: (1, 6, 6), not "
+        "(1, 8, 12); height and width are those of the first image, images/left/0.png, unless --image-size says "
         "others, and there are 3 channels unless all images are grey"
     )
     result = smdguard(*arguments("sized"), "--image-size", "8x12")
@@ -115,35 +116,47 @@ class _Choice:
     DEFAULT = _Weights()
 
 
-@pytest.mark.parametrize("names", [("left", "right"), ("0", "1"), ("n01440764", "n02123045")])
-def test_torchvision_models_get_their_normalisation_and_their_classes(
-    smdguard: Run, halves: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, str]
-) -> None:
-    for old, new in zip(("left", "right"), names, strict=True):
-        (halves / "images" / old).rename(halves / "images" / new)
+@pytest.fixture
+def of_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left against right half, as if it came from torchvision with weights."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
     side = torch.cat([torch.ones(4), -torch.ones(4)]).repeat(24)
     model[1].weight.data = torch.stack([side, -side])
     model[1].bias.data.zero_()
     monkeypatch.setattr("torchvision.models.get_model_weights", lambda name: _Choice)
     monkeypatch.setattr("torchvision.models.get_model", lambda name, weights: model)
+
+
+@pytest.mark.parametrize("names", [("left", "right"), ("0", "1"), ("n01440764", "n02123045")])
+@pytest.mark.usefixtures("of_torchvision")
+def test_torchvision_models_get_their_normalisation_and_their_classes(
+    smdguard: Run, halves: Path, names: tuple[str, str]
+) -> None:
+    for old, new in zip(("left", "right"), names, strict=True):
+        (halves / "images" / old).rename(halves / "images" / new)
     document = json.loads(smdguard("audit", "--model", "torchvision:any", "--data", "images", *QUICK).stdout)
     assert document["clean_accuracy"]["value"] == 1
     assert document["worst_case"]["robust_accuracy"]["value"] < 1
 
 
-def test_images_for_a_torchvision_model_are_resized_and_cropped_as_its_weights_expect(
-    halves: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("of_torchvision")
+def test_images_for_a_torchvision_model_are_resized_and_cropped_as_its_weights_expect(halves: Path) -> None:
     photo = Image.linear_gradient("L").resize((40, 25))
     for path in halves.glob("images/*/*.png"):
         photo.save(path)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2))
-    monkeypatch.setattr("torchvision.models.get_model_weights", lambda name: _Choice)
-    monkeypatch.setattr("torchvision.models.get_model", lambda name, weights: model)
     data = halves / "images"
     images, _ = find_audited_model("torchvision:any", data, "cpu").images(data, download=False, num_images=2)
     torch.testing.assert_close((images[0] / 255 - 0.5) / 0.5, _recipe()(photo.convert("RGB")))
+
+
+@pytest.mark.usefixtures("of_torchvision")
+def test_surrogates_are_shown_the_audited_model_s_images(smdguard: Run, halves: Path) -> None:
+    surrogates = ("halves:make", "torchvision:any")
+    options = ("--data", "images", *QUICK, "--surrogate", surrogates[0], "--surrogate", surrogates[1])
+    rows = json.loads(smdguard("audit", "--model", "torchvision:any", *options).stdout)["attacks"]
+    left_standing = {row["source"]: row["robust_accuracy"]["value"] for row in rows if row["access"] == "black-box"}
+    assert left_standing.keys() == set(surrogates)
+    assert max(left_standing.values()) < 1
 
 
 def test_weights_that_cannot_be_fetched_are_one_clear_line(
@@ -155,25 +168,6 @@ def test_weights_that_cannot_be_fetched_are_one_clear_line(
     monkeypatch.setattr("torchvision.models.get_model", unreachable)
     line = one_line("audit", "--model", "torchvision:resnet18", "--data", "images")
     assert line.startswith("torchvision:resnet18 is not available: URLError: <urlopen error no route to host>")
-
-
-def onnx_classifier(batch: int | str, last: str = "Identity") -> bytes:
-    """Left against right half of a 6 x 6 image."""
-    make, kind = onnx.helper, onnx.TensorProto.FLOAT
-    weight = torch.tensor([1.0, 1, 1, -1, -1, -1]).repeat(6)
-    values = torch.stack([weight, -weight], dim=1)
-    graph = make.make_graph(
-        [
-            make.make_node("Flatten", ["images"], ["flat"]),
-            make.make_node("MatMul", ["flat", "weight"], ["scores"]),
-            make.make_node(last, ["scores"], ["logits"]),
-        ],
-        "halves",
-        [make.make_tensor_value_info("images", kind, [batch, 1, 6, 6])],
-        [make.make_tensor_value_info("logits", kind, [batch, 2])],
-        [make.make_tensor("weight", kind, [36, 2], values.flatten().tolist())],
-    )
-    return make.make_model(graph, opset_imports=[make.make_opsetid("", 17)], ir_version=10).SerializeToString()
 
 
 @pytest.mark.parametrize("batch", ["batch", 7])

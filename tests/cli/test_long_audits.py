@@ -82,7 +82,7 @@ def test_fail_under_what_is_no_number_is_not_satisfied(smdguard: Run, halves: Pa
 
 def test_a_model_that_fails_in_the_middle_is_one_clear_line(one_line: OneLine, halves: Path) -> None:
     line = one_line(*arguments("failing"), "--quiet")
-    assert line == "halves:failing failed in the audit: ValueError: no more of this; see smdguard --debug"
+    assert line == "the audit of halves:failing failed: ValueError: no more of this; see smdguard --debug"
 
 
 def test_fail_under_is_not_satisfied_by_a_model_that_exits(one_line: OneLine, halves: Path) -> None:
