@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import numpy
@@ -94,9 +94,9 @@ def check_model(model: Model, images: Tensor, labels: Tensor, name: str = "the m
         )
     if isinstance(model, nn.Module):
         _check_module(model, name)
-    output = checked_output(model, images[:2], name)
+    output = _checked_output(model, images[:2], name)
     # Some models turn the answer for a single image into one without a row.
-    checked_output(model, images[:1], name)
+    _checked_output(model, images[:1], name)
     if not output.isfinite().all():
         raise InvalidInputError(f"{name} gave NaN or infinite values for the first images; logits must be finite")
     num_classes = output.shape[1]
@@ -130,24 +130,47 @@ def _check_module(model: nn.Module, name: str) -> None:
         )
 
 
-def checked_output(model: Model, images: Tensor, name: str) -> Tensor:
-    """What a model gives for a few images: (B, K).
+def _checked_output(model: Model, images: Tensor, name: str) -> Tensor:
+    return checked_logits(answer(model, images, name), images, name)
+
+
+def answer(model: Model, images: Tensor, name: str) -> Any:
+    """What a model gives for a few images, whatever it is.
 
     Raises:
-        InvalidInputError: It fails, or gives something else.
+        InvalidInputError: It fails.
     """
     try:
         with torch.no_grad():
-            output = model(images.clone())
+            return model(images.clone())
     except ANY_ERROR as error:
         given = f"{images.dtype} images {tuple(images.shape)} on {images.device}"
         raise InvalidInputError(f"{name} cannot be asked about {given}: {in_one_line(error)}") from error
-    if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(images) or output.shape[1] < 2:
-        got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-        raise InvalidInputError(f"{name} must turn {len(images)} images into logits ({len(images)}, K), but gave {got}")
+
+
+def checked_logits(output: Any, images: Tensor, name: str) -> Tensor:
+    """What a model gave for a few images: (B, K).
+
+    Raises:
+        InvalidInputError: It is something else.
+    """
+    wanted = f"{name} must turn {len(images)} images into logits ({len(images)}, K)"
+    if not isinstance(output, Tensor):
+        logits = "its .logits" if hasattr(output, "logits") else "the tensor of logits alone"
+        raise InvalidInputError(f"{wanted}, but gave {_kind(output)}; wrap it in a function that returns {logits}")
+    if output.dim() != 2 or len(output) != len(images) or output.shape[1] < 2:
+        raise InvalidInputError(f"{wanted}, but gave shape {tuple(output.shape)}")
     if output.device != images.device:
         raise InvalidInputError(f"{name} was given images on {images.device}, but gave its outputs on {output.device}")
     return output
+
+
+def _kind(output: Any) -> str:
+    """The type of what is no tensor, and what it holds where that is known."""
+    kind = type(output).__name__
+    if isinstance(output, Mapping):
+        return f"{kind} with {', '.join(map(repr, output))}"
+    return f"{kind} of {len(output)}" if isinstance(output, list | tuple) else kind
 
 
 def check_surrogate(name: str, model: Model, images: Tensor, labels: Tensor, num_classes: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from smdguard.attacks import Model
-from smdguard.auditing.validation import checked_output
+from smdguard.auditing.validation import answer, checked_logits
 from smdguard.backends.torch import Builder
 from smdguard.catalogue import read_test_subset
 from smdguard.cli.foreign_models import ForeignModel, find_foreign_model, is_foreign, is_function, is_onnx
@@ -162,11 +162,13 @@ def _labels_of(folders: tuple[str, ...], known: tuple[str, ...] | None, num_clas
 
 
 def _num_classes(name: str, foreign: ForeignModel, image_shape: tuple[int, int, int], origin: Callable[[], str]) -> int:
-    """How many logits a model gives; what `origin` gives ends the error, and tells where the images' shape is from."""
+    """How many logits a model gives; what `origin` gives ends the error of one that cannot take images of the shape."""
+    images = torch.zeros(2, *image_shape, device=foreign.device)
     try:
-        return checked_output(foreign.model, torch.zeros(2, *image_shape, device=foreign.device), name).shape[1]
+        output = answer(foreign.model, images, name)
     except InvalidInputError as error:
         raise InvalidInputError(f"{error}{origin()}") from error
+    return checked_logits(output, images, name).shape[1]
 
 
 def _required(data: Path | None, name: str) -> Path:

@@ -106,6 +106,32 @@ def test_wrong_models_are_refused(model: object, message: str) -> None:
         run(model)
 
 
+@dataclass
+class ImageClassifierOutput:
+    """As transformers' models give it."""
+
+    logits: Tensor
+
+
+WRAPPED: list[tuple[Any, str]] = [
+    (ImageClassifierOutput, "ImageClassifierOutput; wrap it in a function that returns its .logits"),
+    (lambda logits: (logits, None), "tuple of 2; wrap it in a function that returns the tensor of logits alone"),
+    (
+        lambda logits: {"logits": logits, "features": logits},
+        "dict with 'logits', 'features'; wrap it in a function that returns the tensor of logits alone",
+    ),
+    (lambda logits: logits.numpy(), "ndarray; wrap it in a function that returns the tensor of logits alone"),
+]
+
+
+@pytest.mark.parametrize(("wrap", "message"), WRAPPED)
+def test_what_holds_the_logits_is_refused_with_what_to_do(wrap: Any, message: str) -> None:
+    model = linear_model()
+    with pytest.raises(InvalidInputError) as caught:
+        audit(lambda images: wrap(model(images)), PIXELS / 255, LABELS, THREAT, attacks=[FGSM()])
+    assert str(caught.value) == f"the model must turn 2 images into logits (2, K), but gave {message}"
+
+
 def test_wrong_radii_and_presets_are_refused() -> None:
     with pytest.raises(InvalidInputError, match=r"between 0 and 0\.1"):
         run(stripes_model(), epsilons=[0.2])

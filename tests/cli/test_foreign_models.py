@@ -49,6 +49,13 @@ WRONG = {
 }
 
 
+def test_what_holds_the_logits_has_nothing_to_do_with_the_images_size(one_line: OneLine, halves: Path) -> None:
+    assert one_line(*arguments("wrapped"), "--quiet") == (
+        "halves:wrapped must turn 2 images into logits (2, K), but gave tuple of 2; wrap it in a function that returns "
+        "the tensor of logits alone"
+    )
+
+
 @pytest.mark.parametrize("model", WRONG)
 def test_models_that_cannot_be_audited_are_one_clear_line(one_line: OneLine, halves: Path, model: str) -> None:
     line = one_line("audit", "--model", model, "--data", "images", *QUICK, "--quiet")
