@@ -143,14 +143,13 @@ def audit(
         raise click.UsageError("--download needs --data, the folder to put the data set into")
     if output is not None:
         require_writable(output)
+    chosen = _attacks(preset, attacks)
+    threat = _threat(norm, epsilon, epsilons)
     audited = find_audited_model(model, data, device, image_size=image_size, builder=builder)
     dataset, config = audited.dataset, audited.config
     if download and dataset.folder is None:
         raise InvalidInputError(f"torchvision has no data set {dataset.name} to --download; leave it out")
-    if epsilon is None:
-        epsilon = max(epsilons) if epsilons else dataset.epsilon_in(norm)
-    threat = ThreatModel(norm=norm, epsilon=epsilon)
-    chosen = _attacks(preset, attacks)
+    threat = threat or ThreatModel(norm=norm, epsilon=dataset.epsilon_in(norm))
     sources = find_surrogates(surrogates, audited, preset, builder)
     images = audited.images(data, download=download, num_images=num_images)
     if not quiet:
@@ -209,6 +208,19 @@ def _attacks(preset: Any, names: str | None) -> Any:
         available = ", ".join(dict.fromkeys(attack.name for attack in known))
         raise InvalidInputError(f"the preset {preset} has no attack {unknown[0]!r}; it has {available}")
     return [attack for attack in known if attack.name.lower() in wanted]
+
+
+def _threat(norm: Any, epsilon: float | None, epsilons: list[float] | None) -> "ThreatModel | None":
+    """What the options let the adversary do; None where that is left to the data set."""
+    from smdguard.auditing.validation import checked_epsilons
+    from smdguard.threat import ThreatModel
+
+    radii = epsilons or []
+    if epsilon is None and not radii:
+        return None
+    threat = ThreatModel(norm=norm, epsilon=max(radii) if epsilon is None else epsilon)
+    checked_epsilons(radii, threat)
+    return threat
 
 
 def _notes(

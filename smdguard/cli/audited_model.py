@@ -11,7 +11,7 @@ from smdguard.auditing.validation import answer, checked_logits
 from smdguard.backends.torch import Builder
 from smdguard.catalogue import read_test_subset
 from smdguard.cli.foreign_models import ForeignModel, find_foreign_model, is_foreign, is_function, is_onnx
-from smdguard.dataset_folders import class_names, few, first_image, load_folder, load_split, shape_at_hand
+from smdguard.dataset_folders import class_folder, class_names, few, first_image, load_folder, load_split, shape_at_hand
 from smdguard.datasets import (
     DATASETS,
     DEFAULT_EPSILON,
@@ -172,8 +172,10 @@ def _num_classes(name: str, foreign: ForeignModel, image_shape: tuple[int, int, 
 
 
 def _required(data: Path | None, name: str) -> Path:
+    """The folder of images; one without any is refused here, before a model is made or fetched."""
     if data is None:
         raise InvalidInputError(f"it is not known which images {name} takes; name a folder of CLASS/IMAGE with --data")
+    class_folder(data)
     return data
 
 

@@ -308,6 +308,12 @@ def test_what_cannot_be_audited_is_one_clear_line(one_line: OneLine, tiny_folder
     assert message in one_line("audit", "--model", tiny_folder, *arguments)
 
 
+@pytest.mark.parametrize("case", ["above one", "beyond the radius", "curve above one", "unknown attack"])
+def test_settings_are_seen_to_before_a_model_is_looked_for(one_line: OneLine, case: str) -> None:
+    arguments, message = WRONG[case]
+    assert message in one_line("audit", "--model", "no-such-model", *arguments)
+
+
 USAGE = {
     "--epsilons 0:0.3": "'0:0.3' is not of the form START:STOP:STEP",
     "--epsilons 0.3:0:0.1": "'0.3:0:0.1' must rise from 0 or more in at most 1000 steps",

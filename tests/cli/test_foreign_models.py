@@ -68,6 +68,14 @@ def test_models_of_others_need_data(one_line: OneLine, halves: Path) -> None:
     assert "empty holds no images" in one_line("audit", "--model", "halves:make", "--data", "empty")
 
 
+@pytest.mark.parametrize("model", ["halves:broken", "torchvision:resnet18"])
+def test_images_are_looked_for_before_a_model_is_made_or_fetched(
+    one_line: OneLine, halves: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.setattr("torchvision.models.get_model", lambda *_, **__: pytest.fail("weights were fetched"))
+    assert one_line("audit", "--model", model, "--data", "nowhere").startswith("nowhere does not exist; ")
+
+
 def test_wrong_number_of_classes_is_one_clear_line(one_line: OneLine, halves: Path) -> None:
     (halves / "images" / "__MACOSX").mkdir()
     line = one_line("audit", "--model", "halves:make", "--data", "images", *QUICK)
