@@ -130,9 +130,11 @@ def balanced_rows(labels: Tensor, num_images: int) -> Tensor:
     each, remainder = divmod(num_images, len(classes))
     rows = [(labels == label).nonzero().flatten()[:each] for label in classes]
     if num_images < 1 or remainder or any(len(row) < each for row in rows):
-        fewest = min(int((labels == label).sum()) for label in classes)
+        most = len(classes) * min(int((labels == label).sum()) for label in classes)
+        below = each * len(classes)
+        nearest = sorted({min(max(number, len(classes)), most) for number in (below, below + len(classes))})
         raise InvalidInputError(
-            f"{num_images} images cannot be taken evenly from {len(classes)} classes of {len(labels)} images; "
-            f"take a multiple of {len(classes)}, at most {fewest * len(classes)}"
+            f"{num_images} images cannot be taken evenly from {len(classes)} classes of {len(labels)} images; take "
+            f"{' or '.join(map(str, nearest))} (a multiple of {len(classes)}, at most {most})"
         )
     return torch.cat(rows)

@@ -67,10 +67,16 @@ def test_balanced_subset_takes_the_first_of_each_class_ordered_by_class() -> Non
     assert subset.images.flatten().tolist() == [1, 3, 2, 5, 0, 4]
 
 
-@pytest.mark.parametrize("num_images", [-3, 0, 1, 4, 12])
-def test_subset_that_cannot_be_balanced_is_refused(num_images: int) -> None:
-    with pytest.raises(InvalidInputError, match=f"{num_images} images cannot be taken evenly from 3 classes of 9"):
+@pytest.mark.parametrize(
+    ("num_images", "nearest"), [(-3, "3"), (0, "3"), (1, "3"), (4, "3 or 6"), (8, "6 or 9"), (10, "9"), (12, "9")]
+)
+def test_subset_that_cannot_be_balanced_is_refused_with_the_nearest_that_can(num_images: int, nearest: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
         balanced_subset(numbered([2, 0, 1, 0, 2, 1, 0, 2, 1]), num_images)
+    assert str(caught.value) == (
+        f"{num_images} images cannot be taken evenly from 3 classes of 9 images; take {nearest} (a multiple of 3, at "
+        "most 9)"
+    )
 
 
 def test_the_data_set_of_a_model_is_a_known_one_or_read_off_its_configuration() -> None:
