@@ -95,8 +95,20 @@ def _read(name: str) -> "bytes | Path":
             raise ImageError("standard input is closed; give it the image, as in smdguard predict - < image.png")
         return sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
     if is_folder(name):
-        raise ImageError(f"{name} is a folder without PNG or JPEG files")
+        raise ImageError(f"{name} is a folder without PNG or JPEG files{_where_images_are(Path(name))}")
     return Path(name)
+
+
+def _where_images_are(folder: "Path") -> str:
+    """What to name instead of a folder, such as one of the folders of classes."""
+    import shlex
+    from glob import escape
+
+    from smdguard.files import is_folder
+
+    if not any(_files(str(inside)) for inside in folder.glob("[!.]*") if is_folder(inside)):
+        return ""
+    return f", but there are some in its folders; name these, as with {shlex.quote(escape(str(folder)) + '/*')}"
 
 
 def _predict_all(guard: "Guard", names: list[str], preprocess: "Mode | None") -> list[dict[str, Any]]:

@@ -176,6 +176,20 @@ def test_bad_input_is_one_clear_line(
     assert "not read" in result.stdout
 
 
+def test_a_folder_of_classes_is_refused_with_what_to_name(smdguard: Run, tiny_folder: Path, pictures: Path) -> None:
+    folder = pictures / "two [kinds]"
+    folder.mkdir()
+    (pictures / "below").rename(folder / "below")
+    options = ["--model", tiny_folder, "--json"]
+    line = smdguard("predict", folder, *options, status=1).stderr
+    what_to_name = f"{pictures}/two [[]kinds]/*"
+    assert line == (
+        f"Error: {folder} is a folder without PNG or JPEG files, but there are some in its folders; name these, as "
+        f"with '{what_to_name}'\n"
+    )
+    assert names(smdguard("predict", what_to_name, *options)) == ["c.png"]
+
+
 def test_nothing_on_standard_input_is_one_clear_line(smdguard: Run, tiny_folder: Path) -> None:
     assert smdguard("predict", "-", "--model", tiny_folder, status=1).stderr == (
         "Error: - is empty; give a PNG or JPEG image\n"
