@@ -86,11 +86,14 @@ def _of_torchvision(name: str, place: torch.device) -> ForeignModel:
     from torchvision import models, transforms
 
     network = name.removeprefix(_TORCHVISION)
+    # Those of a module of its own detect, segment and so on; their weights would be fetched only to be of no use.
+    if network.lower() not in models.list_models(module=models):
+        raise UnknownModelError(
+            f"torchvision has no image classifier {network!r}; torchvision.models.list_models(torchvision.models) "
+            "lists those that it has"
+        )
     try:
         known_weights: Any = models.get_model_weights(network)
-    except ValueError as error:
-        raise UnknownModelError(f"torchvision has no model {network!r}") from error
-    try:
         weights = known_weights.DEFAULT
         recipe = weights.transforms()
         classifier = models.get_model(network, weights=weights)
@@ -99,10 +102,9 @@ def _of_torchvision(name: str, place: torch.device) -> ForeignModel:
         resize = transforms.Resize(recipe.resize_size, recipe.interpolation, antialias=recipe.antialias)
         crop = transforms.Compose([resize, transforms.CenterCrop(recipe.crop_size)])
         shape = (3, recipe.crop_size[0], recipe.crop_size[0])
-    except Exception as error:  # Networks, caches and other kinds of models fail in many ways.
+    except Exception as error:  # Networks and caches fail in many ways.
         raise UnknownModelError(
-            f"{name} is not available: {in_one_line(error)}; its weights must be in torch's cache, or within reach, "
-            "and it must classify images"
+            f"{name} is not available: {in_one_line(error)}; its weights must be in torch's cache, or within reach"
         ) from error
     model = nn.Sequential(normalise, classifier).eval().to(place)
     return ForeignModel(model, place, shape, tuple(weights.meta["categories"]), crop)

@@ -44,7 +44,7 @@ WRONG = {
     "halves:number": "halves:number gives a int, not a model",
     "halves:training": "the model is in training mode",
     "halves:probabilities": PROBABILITIES,
-    "torchvision:lenet": "torchvision has no model 'lenet'",
+    "torchvision:lenet": "torchvision has no image classifier 'lenet'; torchvision.models.list_models(",
     "absent.onnx": "absent.onnx cannot be read: No such file",
 }
 
@@ -149,7 +149,7 @@ def test_torchvision_models_get_their_normalisation_and_their_classes(
 ) -> None:
     for old, new in zip(("left", "right"), names, strict=True):
         (halves / "images" / old).rename(halves / "images" / new)
-    document = json.loads(smdguard("audit", "--model", "torchvision:any", "--data", "images", *QUICK).stdout)
+    document = json.loads(smdguard("audit", "--model", "torchvision:resnet18", "--data", "images", *QUICK).stdout)
     assert document["clean_accuracy"]["value"] == 1
     assert document["worst_case"]["robust_accuracy"]["value"] < 1
 
@@ -160,18 +160,29 @@ def test_images_for_a_torchvision_model_are_resized_and_cropped_as_its_weights_e
     for path in halves.glob("images/*/*.png"):
         photo.save(path)
     data = halves / "images"
-    images, _ = find_audited_model("torchvision:any", data, "cpu").images(data, download=False, num_images=2)
+    images, _ = find_audited_model("torchvision:resnet18", data, "cpu").images(data, download=False, num_images=2)
     torch.testing.assert_close((images[0] / 255 - 0.5) / 0.5, _recipe()(photo.convert("RGB")))
 
 
 @pytest.mark.usefixtures("of_torchvision")
 def test_surrogates_are_shown_the_audited_model_s_images(smdguard: Run, halves: Path) -> None:
-    surrogates = ("halves:make", "torchvision:any")
+    surrogates = ("halves:make", "torchvision:resnet18")
     options = ("--data", "images", *QUICK, "--surrogate", surrogates[0], "--surrogate", surrogates[1])
-    rows = json.loads(smdguard("audit", "--model", "torchvision:any", *options).stdout)["attacks"]
+    rows = json.loads(smdguard("audit", "--model", "torchvision:resnet18", *options).stdout)["attacks"]
     left_standing = {row["source"]: row["robust_accuracy"]["value"] for row in rows if row["access"] == "black-box"}
     assert left_standing.keys() == set(surrogates)
     assert max(left_standing.values()) < 1
+
+
+@pytest.mark.parametrize(
+    "network", ["fasterrcnn_resnet50_fpn", "fcn_resnet50", "raft_large", "mvit_v2_s", "quantized_resnet18"]
+)
+def test_what_of_torchvision_is_no_image_classifier_is_not_fetched(
+    one_line: OneLine, halves: Path, monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
+    monkeypatch.setattr("torchvision.models.get_model", lambda *_, **__: pytest.fail("weights were fetched"))
+    line = one_line("audit", "--model", f"torchvision:{network}", "--data", "images")
+    assert line.startswith(f"torchvision has no image classifier {network!r}; ")
 
 
 def test_weights_that_cannot_be_fetched_are_one_clear_line(
