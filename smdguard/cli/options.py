@@ -1,5 +1,6 @@
 """Options that several commands share, and where their output goes."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smdguard.command_group import is_screen
+from smdguard.errors import UnpinnedRevisionWarning
 from smdguard.factories import import_factory
 
 if TYPE_CHECKING:
@@ -45,12 +47,25 @@ builder_option = click.option(
     help="For members that are your own network: the function (image_shape, num_classes) that builds one.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document on standard output.")
-quiet_option = click.option("--quiet", is_flag=True, help="No progress and no notes.")
+
+
+def _silence_warnings(ctx: click.Context, param: click.Parameter, quiet: bool) -> bool:
+    if quiet:  # Until the command ends, whose group restores the filters.
+        warnings.simplefilter("ignore", UnpinnedRevisionWarning)
+    return quiet
+
+
+_quiet_option = partial(
+    click.option, "--quiet", is_flag=True, callback=_silence_warnings, help="No progress, no notes and no warnings."
+)
+quiet_option = _quiet_option()
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of predict: which model, how it runs, and what is printed."""
-    options = (model_option, builder_option, device_option, backend_option, json_option, quiet_option)
+    # Predictions come without progress and notes, so that there is nothing else to silence.
+    quiet = _quiet_option(expose_value=False)
+    options = (model_option, builder_option, device_option, backend_option, json_option, quiet)
     return reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 

@@ -40,7 +40,6 @@ def predict(
     device: str,
     backend: Any,
     as_json: bool,
-    quiet: bool,
 ) -> None:
     """Classify images: PNG and JPEG files, folders of them, quoted globs, or - for standard input."""
     from smdguard.guard import load

@@ -76,6 +76,23 @@ def test_unpinned_revision_is_one_line_on_standard_error(smdguard: Run, distant_
         assert line.endswith(f"{distant_model.name}@{distant_model.commit}")
 
 
+COMMANDS: dict[str, tuple[object, ...]] = {
+    "predict": ("predict", Path(__file__).parents[2] / "zoo" / "samples" / "digit-7.png", "--model"),
+    "audit": ("audit", "--num-images", 10, "--attacks", "FGSM", "--model"),
+    "export": ("export", "--output", "model.onnx"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_quiet_silences_the_warning_of_this_command_alone(
+    smdguard: Run, distant_model: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = (*COMMANDS[command], distant_model.name)
+    assert smdguard(*arguments, "--quiet").stderr == ""
+    assert smdguard(*arguments).stderr.startswith(f"Warning: {distant_model.name}@main may stand for other files")
+
+
 def test_list_says_what_is_cached(smdguard: Run, distant_model: Repository) -> None:
     where = lambda: json.loads(smdguard("list", "--json").stdout)["models"][0]["where"]  # noqa: E731
     assert where() == "hub"
