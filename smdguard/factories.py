@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from smdguard.errors import InvalidInputError, SmdguardError
@@ -13,11 +14,13 @@ ANY_ERROR = (Exception, SystemExit)
 """What the user's code may raise: a script may exit, even with success, before it has given what was asked for."""
 
 _FORM = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)")
+# How one who has a file at hand may write it.
+_FILE_FORM = re.compile(r"(?P<path>.+)\.py:(?P<function>[^\W\d]\w*)")
 
 
 def is_factory(name: str) -> bool:
-    """Whether the name is of the form package.module:function; nothing is imported."""
-    return _FORM.fullmatch(name) is not None
+    """Whether the name is meant to be package.module:function, if with the module's file; nothing is imported."""
+    return any(form.fullmatch(name) for form in (_FORM, _FILE_FORM))
 
 
 def import_factory(name: str) -> Callable[..., Any]:
@@ -28,6 +31,10 @@ def import_factory(name: str) -> Callable[..., Any]:
     Raises:
         InvalidInputError: The name is of another form, the import fails, or it finds nothing that can be called.
     """
+    if of_file := _FILE_FORM.fullmatch(name):
+        raise InvalidInputError(
+            f"{name} names a file, not a module; {_as_module(Path(of_file['path']), of_file['function'])}"
+        )
     form = _FORM.fullmatch(name)
     if form is None:
         raise InvalidInputError(f"{name!r} is not of the form package.module:function")
@@ -36,11 +43,20 @@ def import_factory(name: str) -> Callable[..., Any]:
     try:
         function = getattr(importlib.import_module(form["module"]), form["function"])
     except ANY_ERROR as error:
-        hint = "; name the module without .py" if form["module"].endswith(".py") else ""
-        raise InvalidInputError(f"{name} cannot be imported: {in_one_line(error)}{hint}") from error
+        raise InvalidInputError(f"{name} cannot be imported: {in_one_line(error)}") from error
     if not callable(function):
         raise InvalidInputError(f"{name} is not a function but of type {type(function).__name__}")
     return function
+
+
+def _as_module(path: Path, function: str) -> str:
+    """What to do about the function of a file, whose path comes without .py."""
+    below, beside = f"{'.'.join(path.parts)}:{function}", f"{path.name}:{function}"
+    if _FORM.fullmatch(below):
+        return f"write {below}"
+    if _FORM.fullmatch(beside):
+        return f"go to its folder and write {beside}"
+    return "rename it to what Python can import, and write package.module:function"
 
 
 @contextmanager

@@ -46,6 +46,26 @@ def test_other_names_are_no_factories(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("own_factories.py:network", "write own_factories:network"),
+        ("./own_factories.py:network", "write own_factories:network"),
+        ("nets/own_factories.py:network", "write nets.own_factories:network"),
+        ("/nets/own_factories.py:network", "go to its folder and write own_factories:network"),
+        ("../own_factories.py:network", "go to its folder and write own_factories:network"),
+        ("my-nets/own_factories.py:network", "go to its folder and write own_factories:network"),
+        ("own-factories.py:network", "rename it to what Python can import, and write package.module:function"),
+    ],
+)
+def test_a_file_is_refused_with_the_module_to_name(name: str, advice: str) -> None:
+    assert is_factory(name)
+    with pytest.raises(InvalidInputError) as caught:
+        import_factory(name)
+    assert str(caught.value) == f"{name} names a file, not a module; {advice}"
+    assert "own_factories" not in sys.modules
+
+
 def test_telling_a_factory_imports_nothing() -> None:
     assert is_factory("own_factories:network")
     assert "own_factories" not in sys.modules
@@ -68,11 +88,6 @@ def test_the_working_directory_is_searched_then_and_when_the_function_is_called(
         (
             "no.such.module:network",
             "no.such.module:network cannot be imported: ModuleNotFoundError: No module named 'no'",
-        ),
-        (
-            "own_factories.py:network",
-            "own_factories.py:network cannot be imported: ModuleNotFoundError: No module named 'own_factories.py'; "
-            "'own_factories' is not a package; name the module without .py",
         ),
         ("broken_factories:network", "broken_factories:network cannot be imported: ValueError: first line"),
         ("script_factories:network", "script_factories:network cannot be imported: SystemExit"),

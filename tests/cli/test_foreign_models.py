@@ -39,6 +39,7 @@ PROBABILITIES = (
 )
 WRONG = {
     "halves:broken": "halves:broken cannot be made: ValueError: no weights here",
+    "./halves.py:make": "./halves.py:make names a file, not a module; write halves:make",
     "halves:absent": "halves:absent cannot be imported: AttributeError",
     "nowhere.at.all:make": "nowhere.at.all:make cannot be imported: ModuleNotFoundError",
     "halves:number": "halves:number gives a int, not a model",
