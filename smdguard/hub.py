@@ -71,19 +71,21 @@ def pull_model(model: str) -> ModelFolder:
     return folder
 
 
-def read_card(model: str) -> str:
+def read_card(model: str) -> str | None:
     """The model card, in Markdown; of a model that is on the Hub only, nothing else is fetched.
+
+    None where a folder has no card: a training leaves none.
 
     Raises:
         UnknownModelError: There is no such model.
-        IntegrityError: It has no card.
+        IntegrityError: The repository has no card, or the card cannot be read.
         HubError: It is not here, and the Hub cannot be reached.
     """
     place = _locate(model)
     if isinstance(place.source, Repository) and not place.source.has(CARD):
         place.source.fetch(CARD, max_bytes=MAX_TEXT_BYTES)
     if not is_file(place.path / CARD):
-        raise IntegrityError(f"{place.path} has no card ({CARD}); models of the zoo and of the Hub come with one")
+        return None
     return read_text(place.path / CARD).decode(errors="replace")
 
 

@@ -1,18 +1,25 @@
 """smdguard info: the card of a model."""
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
 from smdguard.cli.options import json_option, output_console
 from smdguard.command_group import is_screen
 
+if TYPE_CHECKING:
+    from smdguard.manifest import ModelConfig
+
 
 @click.command()
 @click.argument("model", metavar="NAME")
 @json_option
 def info(model: str, as_json: bool) -> None:
-    """Show the card of the model NAME; with --json its entry in the zoo or, without one, its configuration."""
+    """Show the card of the model NAME, or without one what its configuration says.
+
+    With --json that is its entry in the zoo or, without one, its configuration.
+    """
     from smdguard.catalogue import read_manifest
     from smdguard.hub import find_model, read_card
 
@@ -20,7 +27,7 @@ def info(model: str, as_json: bool) -> None:
         record = read_manifest().find(model) or find_model(model).config
         click.echo(json.dumps(record.model_dump(mode="json"), indent=2))
         return
-    text = _without_metadata(_without_controls(read_card(model)))
+    text = _without_metadata(_without_controls(read_card(model) or _in_words(find_model(model).config)))
     console = output_console()
     if not is_screen(console):
         click.echo(text)
@@ -28,6 +35,19 @@ def info(model: str, as_json: bool) -> None:
     from rich.markdown import Markdown
 
     console.print(Markdown(text, hyperlinks=False))  # A link shows where it leads.
+
+
+def _in_words(config: "ModelConfig") -> str:
+    """What a card begins with, for a model that has none, such as one that was just trained."""
+    members, training, labels = config.architecture, config.training, config.labels
+    size = " x ".join(map(str, config.input.shape))
+    return (
+        f"# {config.name}\n\n"
+        f"{members.num_members} members of the architecture `{members.name}`, trained on {training.dataset} with the "
+        f"objective `{config.objective.name}` for {training.num_epochs} epochs, seed {training.seed}.\n\n"
+        f"Images are {size}, in [0, 1], of {len(labels)} classes, {labels[0]} to {labels[-1]}. Clean accuracy on the "
+        f"test images: {100 * config.clean_accuracy:.2f} %.\n"
+    )
 
 
 def _without_controls(text: str) -> str:

@@ -108,7 +108,19 @@ def test_info_shows_the_card(smdguard: Run, hub_server: HubServer, distant_model
 
 def test_info_of_a_folder(smdguard: Run, one_line: Callable[..., str], tiny_copy: Path) -> None:
     assert json.loads(smdguard("info", tiny_copy, "--json").stdout) == json.loads((tiny_copy / CONFIG).read_bytes())
-    assert one_line("info", tiny_copy).startswith(f"{tiny_copy} has no card (README.md);")
+    (tiny_copy / CONFIG).unlink()
+    assert one_line("info", tiny_copy).startswith(f"{tiny_copy} is not a finished model, it has no {CONFIG}; ")
+
+
+def test_info_of_what_has_no_card_is_what_its_configuration_says(
+    smdguard: Run, tiny_copy: Path, edit_config: Callable[..., None]
+) -> None:
+    edit_config(tiny_copy, lambda config: config["training"].update(dataset="flowers\x1b[2J"))
+    shown = smdguard("info", tiny_copy).stdout
+    assert shown.startswith(
+        "# tiny-lenet-mnist\n\n3 members of the architecture `lenet`, trained on flowers[2J with the objective "
+    )
+    assert "Images are 1 x 28 x 28, in [0, 1], of 10 classes, 0 to 9. Clean accuracy on the test images: " in shown
 
 
 @pytest.mark.parametrize("terminal", [True, False])
