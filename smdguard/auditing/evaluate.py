@@ -1,7 +1,7 @@
 """An audit, from the images to the report."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, SupportsIndex
 
 import torch
 from torch import Tensor
@@ -18,11 +18,13 @@ from smdguard.auditing.preset_names import PresetName
 from smdguard.auditing.validation import (
     check_attacks,
     check_model,
-    check_settings,
     check_surrogate,
+    check_threat,
+    checked_class_names,
     checked_epsilons,
     checked_images,
     checked_labels,
+    checked_seed,
 )
 from smdguard.report import AuditReport
 from smdguard.threat import ThreatModel
@@ -53,10 +55,10 @@ def audit(
     attacks: PresetName | Sequence[Attack] = "standard",
     surrogates: Mapping[str, Model] | None = None,
     epsilons: Sequence[float] = (),
-    seed: int = 0,
+    seed: SupportsIndex = 0,
     name: str = "model",
     dataset: str | None = None,
-    class_names: Sequence[str] = (),
+    class_names: Collection[str] = (),
     progress: Progress = lambda *_: None,
     announce: Callable[[float], None] | None = None,
     store: Store | None = None,
@@ -103,7 +105,9 @@ def audit(
     labels = checked_labels(labels, images)
     surrogates = dict(surrogates or {})
     num_classes = check_model(model, images, labels)
-    check_settings(threat, seed, class_names, num_classes)
+    check_threat(threat)
+    seed = checked_seed(seed)
+    class_names = checked_class_names(class_names, num_classes)
     check_attacks(attacks)
     for surrogate_name, surrogate in surrogates.items():
         check_surrogate(surrogate_name, surrogate, images, labels, num_classes)
@@ -111,7 +115,7 @@ def audit(
     assignment = Assignment(
         name=name,
         dataset=dataset,
-        class_names=tuple(class_names),
+        class_names=class_names,
         threat=threat,
         radii=checked_epsilons(epsilons, threat),
         with_curve=len(epsilons) > 0,

@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
+import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy
@@ -186,20 +187,42 @@ def check_surrogate(name: str, model: Model, images: Tensor, labels: Tensor, num
         raise InvalidInputError(f"the surrogate {name} gives no input gradients; attacks on it are made along them")
 
 
-def check_settings(threat: ThreatModel, seed: int, class_names: Sequence[str], num_classes: int) -> None:
-    """See that the rest of what an audit is given can be worked with, and read again from its report.
+def check_threat(threat: ThreatModel) -> None:
+    """See that a threat model is one.
 
     Raises:
-        InvalidInputError: `threat` is no ThreatModel, `seed` no integer, or there is not one name for each class.
+        InvalidInputError: It is something else.
     """
     if not isinstance(threat, ThreatModel):
         raise InvalidInputError(f"threat must be a ThreatModel, such as ThreatModel('linf', 0.1), not {threat!r}")
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise InvalidInputError(f"seed must be an integer, not {seed!r}")
-    if class_names and (isinstance(class_names, str) or not all(isinstance(name, str) for name in class_names)):
+
+
+def checked_seed(seed: Any) -> int:
+    """The seed as Python's own integer, which a report can hold; numpy has others.
+
+    Raises:
+        InvalidInputError: It is no integer.
+    """
+    try:
+        if isinstance(seed, bool):
+            raise TypeError
+        return operator.index(seed)
+    except TypeError:
+        raise InvalidInputError(f"seed must be an integer, not {seed!r}") from None
+
+
+def checked_class_names(class_names: Any, num_classes: int) -> tuple[str, ...]:
+    """The names of the classes, or none.
+
+    Raises:
+        InvalidInputError: They are no sequence or array of strings, or there are some and not one for each class.
+    """
+    is_collection = isinstance(class_names, Collection) and not isinstance(class_names, str)
+    if not is_collection or not all(isinstance(name, str) for name in class_names):
         raise InvalidInputError(f"class_names must be a sequence of strings, not {class_names!r}")
-    if class_names and len(class_names) != num_classes:
+    if len(class_names) not in (0, num_classes):
         raise InvalidInputError(f"class_names has {len(class_names)} names, and the model {num_classes} classes")
+    return tuple(map(str, class_names))
 
 
 def check_attacks(attacks: PresetName | Sequence[Attack]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from smdguard import render
 from smdguard.attacks import APGD, FGSM, PGD, MemberReweighing, Square, TargetedAPGD, Transfer
 from smdguard.auditing import audit
 from smdguard.auditing.validation import check_attacks, check_model, checked_images
@@ -331,6 +332,9 @@ def test_surrogates_of_other_classes_are_refused() -> None:
         ({"seed": None}, "seed must be an integer, not None"),
         ({"class_names": "abcd"}, "class_names must be a sequence of strings, not 'abcd'"),
         ({"class_names": [1, 2]}, r"class_names must be a sequence of strings, not \[1, 2\]"),
+        ({"class_names": None}, "class_names must be a sequence of strings, not None"),
+        ({"class_names": numpy.array([1, 2])}, r"class_names must be a sequence of strings, not array\(\[1, 2\]\)"),
+        ({"seed": True}, "seed must be an integer, not True"),
         ({"class_names": ["a"]}, r"class_names has 1 names, and the model \d classes"),
     ],
 )
@@ -338,3 +342,14 @@ def test_what_else_an_audit_is_given_is_checked(settings: dict[str, Any], messag
     given = {"model": linear_model(), "images": PIXELS / 255, "labels": LABELS, "threat": THREAT, "attacks": [FGSM()]}
     with pytest.raises(InvalidInputError, match=f"^{message}"):
         audit(**(given | settings))
+
+
+def test_numpy_s_seeds_and_names_are_as_good_as_python_s() -> None:
+    given: Any = {"seed": numpy.int64(3), "class_names": numpy.array(["a", "b", "c"])}
+    plain: Any = {"seed": 3, "class_names": ["a", "b", "c"]}
+    reports = [
+        audit(linear_model(), PIXELS / 255, LABELS, THREAT, attacks=[FGSM(), PGD()], **settings)
+        for settings in (given, plain)
+    ]
+    of_numpy, of_python = (render.json(dataclasses.replace(report, seconds=0)) for report in reports)
+    assert of_numpy == of_python
