@@ -3,6 +3,8 @@
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from smdguard.render.wording import listed
+
 if TYPE_CHECKING:
     from smdguard.report import AttackResult, AuditReport, Interval
 
@@ -53,6 +55,17 @@ def attack_rows(report: "AuditReport") -> list[AttackRow]:
         heading = f"all attacks up to {smaller[-1].epsilon:.4g}"
         rows.append(AttackRow(heading, (smaller[-1].robust_accuracy, *elsewhere)))
     return rows
+
+
+def nothing_left(report: "AuditReport") -> str:
+    """The sentence on pursuits at the audit's radius that found no image standing, which are no rows; or nothing.
+
+    What stands after them is what stood before.
+    """
+    made = {result.name for result in _at_radius(report)}
+    idle = [one.name for one in report.attacks if one.epsilon == report.threat.epsilon and not one.num_attacked]
+    names = [f"other runs of {name}" if name in made else name for name in dict.fromkeys(idle)]
+    return f"Nothing was left to attack for {listed(names)}." if names else ""
 
 
 def _heading(result: "AttackResult", results: "list[AttackResult]") -> str:

@@ -13,6 +13,7 @@ from matplotlib.ticker import PercentFormatter
 
 from smdguard.errors import printable
 from smdguard.render.style import BLUE, DARK_ORANGE, ORANGE, SIGNED, bare, laid_out, styled, to_png, to_svg, write_cells
+from smdguard.render.wording import counted
 from smdguard.report import AuditReport, CurvePoint, GalleryImage, Picture, SaliencyMaps
 
 _GALLERY_COLUMNS = 4
@@ -134,7 +135,7 @@ def disagreement_histogram(report: AuditReport) -> Figure | None:
     for name, scores, looks in groups:
         if scores:
             weights = [1 / len(scores)] * len(scores)
-            axes.hist(scores, bins, weights=weights, label=f"{name}, {len(scores)} images", **looks)
+            axes.hist(scores, bins, weights=weights, label=f"{name}, {counted(len(scores), 'image')}", **looks)
     if report.suspicion is not None:
         axes.axvline(report.suspicion.threshold, color="black", linestyle=":", label="flagged beyond this")
     axes.set_xlabel("disagreement of the members (nats)")

@@ -2,14 +2,16 @@
 
 import base64
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from smdguard.render import figures
-from smdguard.render.attack_rows import attack_rows, surrogate_names
+from smdguard.render.attack_rows import attack_rows, nothing_left, surrogate_names
 from smdguard.render.style import to_svg
+from smdguard.render.wording import counted, images_of, quoted
 from smdguard.report import AuditReport, CurvePoint, Interval, SaliencyMaps
 from smdguard.threat import ThreatModel
 
@@ -31,6 +33,7 @@ _UNSTEADY = (
     "The model does not give an image the same output each time, so every figure here is one draw: it may be too low "
     "or too high. Treat the model as fragile until its outputs are reproducible and it is audited again."
 )
+_BESIDE_NUMBER = re.compile(r"(?<=\d) (?=%|nats\b)|(?:(?<=\bl2)|(?<=\blinf)|(?<=\bmember)|(?<=\bepsilon)) (?=\d)")
 
 
 class _Table(NamedTuple):
@@ -57,13 +60,17 @@ def html(report: AuditReport) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": _percent, "bounds": _bounds, "as_json": _as_json}
+    environment.filters |= {"percent": _percent, "bounds": _bounds, "as_json": _as_json, "unbroken": _unbroken}
     return environment.get_template("report.html").render(
         report=report,
         headline=_HEADLINES[report.verdict],
         meaning=_MEANINGS[report.verdict] if report.is_steady else _UNSTEADY,
         change=_change(report.threat),
+        radius=f"{report.threat.norm} {report.threat.epsilon:.4g}",
+        images=images_of(report.num_images, report.dataset),
+        counted=counted,
         attack_rows=attack_rows(report),
+        nothing_left=nothing_left(report),
         surrogates=surrogate_names(report),
         settings=list(dict.fromkeys(result.repr for result in report.attacks)),
         curve=_curve(report),
@@ -80,7 +87,7 @@ def _curve(report: AuditReport) -> _Figure | None:
     if baseline is not None:
         caption += (
             f" {baseline.name} is an ensemble of the same architecture, trained on the same data without any defence; "
-            f"its curve comes from its own audit on {baseline.num_images} images."
+            f"its curve comes from its own audit on {counted(baseline.num_images, 'image')}."
         )
         if baseline.preset != report.preset:
             caption += " The two were attacked with different presets, so the comparison is not even."
@@ -115,7 +122,7 @@ def _transfer(report: AuditReport) -> _Figure | None:
         report,
         figures.transfer_map,
         "Does what fools one member fool the others?",
-        f"Heat map of the accuracy of {len(count)} members on images made to fool each of them.",
+        f"Heat map of the accuracy of {counted(len(count), 'member')} on images made to fool each of them.",
         f"Each row: images made to fool one member alone, at epsilon {report.transfer.epsilon:g}. Each column: how "
         "many of them a member still gets right. The less a fooling image carries over, the more the members differ. "
         "Even so, one that aims at all members at once may fool them all.",
@@ -135,7 +142,8 @@ def _saliency(report: AuditReport) -> _Figure | None:
         report,
         figures.saliency_maps,
         "Where the members look",
-        f"Saliency maps of the members on {len(report.exhibits.saliency)} images, with the cosine of every pair.",
+        f"Saliency maps of the members on {counted(len(report.exhibits.saliency), 'image')}, with the cosine of every "
+        "pair.",
         "For each member, how brighter pixels would change its certainty: yellow raises it, dark blue lowers it, grey "
         "does nothing. The cosine of two maps is 1 where the members respond alike and 0 or below where they do not.",
         _Table(["image of", "members", "cosine"], rows),
@@ -160,7 +168,9 @@ def _gallery(report: AuditReport) -> _Figure | None:
         figures.gallery,
         "Images before and after",
         "Images, what the attack changed, and the result: "
-        + "; ".join(f"{row[0]} taken for {row[2]}" if row[0] != row[2] else f"{row[0]} still {row[2]}" for row in rows),
+        + "; ".join(
+            f"{quoted(row[0])} {'still' if row[0] == row[2] else 'taken for'} {quoted(row[2])}" for row in rows
+        ),
         f"Each image is from a different class. The attack changed {_change(report.threat)}; the change is shown "
         "amplified until its strongest pixel is black or white. In brackets: the probability that the model gives its "
         "answer. These are examples: how often it happens is the number at the top.",
@@ -234,6 +244,11 @@ def _percent(share: float) -> str:
 
 def _bounds(interval: Interval) -> str:
     return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}\N{NO-BREAK SPACE}%"
+
+
+def _unbroken(sentence: str) -> str:
+    """The sentence, each of whose numbers stays on one line with its unit or with what it is the number of."""
+    return _BESIDE_NUMBER.sub("\N{NO-BREAK SPACE}", sentence)
 
 
 def _as_json(evidence: dict) -> str:

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from smdguard.errors import printable
-from smdguard.render.attack_rows import attack_rows, surrogate_names
+from smdguard.render.attack_rows import attack_rows, nothing_left, surrogate_names
+from smdguard.render.wording import counted, images_of, quoted
 
 if TYPE_CHECKING:  # It would import torch, which predictions do without.
     from smdguard.report import AuditReport, Interval, SuspicionReport, TransferMatrix
@@ -74,6 +75,8 @@ def audit_view(report: "AuditReport") -> RenderableType:
     Names and sentences can come from files of others, so no character of theirs is one that a terminal would obey.
     """
     parts: list[RenderableType] = [_headline(report), Text(), _attack_table(report)]
+    if idle := nothing_left(report):
+        parts += [Text(), Text(printable(idle))]
     if report.curve:
         parts += [Text(), _curve_table(report)]
     if report.transfer is not None:
@@ -100,8 +103,8 @@ def text(report: "AuditReport") -> str:
 
 def _headline(report: "AuditReport") -> RenderableType:
     verdict = Text(report.verdict.upper(), style=_VERDICT_STYLE[report.verdict])
-    images = f"{report.num_images} images" + (f" of {report.dataset}" if report.dataset else "")
-    audited = printable(f"{report.model}, {images}, {report.threat.norm} {report.threat.epsilon:.4g}")
+    images = images_of(report.num_images, report.dataset)
+    audited = printable(f"{quoted(report.model)}, {images}, {report.threat.norm} {report.threat.epsilon:.4g}")
     title = Text.assemble(verdict, "  ", audited)
     if report.partial:
         title.append("  PARTIAL: stopped before all attacks were made", style="bold red")
@@ -139,7 +142,7 @@ def _transfer_table(transfer: "TransferMatrix") -> Table:
 
 def _suspicion_table(suspicion: "SuspicionReport") -> Table:
     """Per attack: what is wrong under it, what of that is flagged, and what gets through."""
-    table = Table(f"suspicion, {suspicion.num_images} images", box=None, pad_edge=False)
+    table = Table(f"suspicion, {counted(suspicion.num_images, 'image')}", box=None, pad_edge=False)
     for heading in ("still right", "flagged among misclassified", "misclassified, not flagged", "AUROC"):
         table.add_column(heading, justify="right")
     table.add_row("clean", "", f"{_share(suspicion.clean_flagged)} flagged", "", "")

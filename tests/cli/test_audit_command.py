@@ -196,7 +196,7 @@ def test_table_names_verdict_and_attacks(smdguard: Run, tiny_folder: Path) -> No
     assert re.fullmatch(r"This takes at most about (a second|\d+ (seconds|minutes))\.\n", result.stderr)
     verdict, *_ = result.stdout.split(maxsplit=1)
     assert verdict in {"ROBUST", "FRAGILE", "UNRELIABLE"}
-    for part in (f"{tiny_folder}, 10 images of mnist, linf 0.1", "FGSM", "worst case", "member 2", "95 % Wilson"):
+    for part in (f'"{tiny_folder}", 10 images of "mnist", linf 0.1', "FGSM", "worst case", "member 2", "95 % Wilson"):
         assert part in result.stdout
 
 

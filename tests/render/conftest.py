@@ -100,6 +100,25 @@ def full(bare: AuditReport) -> AuditReport:
 
 
 @pytest.fixture(scope="session")
+def single(full: AuditReport) -> AuditReport:
+    """One of everything that is counted."""
+    exhibits = full.exhibits
+    assert exhibits is not None
+    assert full.baseline is not None
+    assert full.suspicion is not None
+    maps = dataclasses.replace(exhibits.saliency[0], maps=(picture(),), cosines=())
+    return dataclasses.replace(
+        full,
+        num_images=1,
+        attacks=tuple(dataclasses.replace(result, num_attacked=1) for result in full.attacks),
+        transfer=TransferMatrix(((0.0,),), 0.2, "PGD()", "PGD"),
+        exhibits=Exhibits(exhibits.gallery[:1], (maps,), Disagreement((0.0,), (0.5,))),
+        baseline=dataclasses.replace(full.baseline, num_images=1),
+        suspicion=dataclasses.replace(full.suspicion, num_images=1),
+    )
+
+
+@pytest.fixture(scope="session")
 def hostile(full: AuditReport) -> AuditReport:
     """Hostile wherever a user or a file has a say."""
     attacks = tuple(dataclasses.replace(result, name=HOSTILE, repr=HOSTILE, source=HOSTILE) for result in full.attacks)

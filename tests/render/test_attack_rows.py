@@ -2,9 +2,10 @@
 
 import dataclasses
 
-from smdguard.attacks import APGD, PGD, Attack, MemberReweighing
-from smdguard.render.attack_rows import attack_rows
+from smdguard.attacks import APGD, PGD, Attack, MemberReweighing, Square
+from smdguard.render.attack_rows import attack_rows, nothing_left
 from smdguard.report import AuditReport, CurvePoint, Interval
+from smdguard.threat import ThreatModel
 
 
 def with_attacks(report: AuditReport, *attacks: Attack, num_attacked: int = 1000) -> AuditReport:
@@ -43,6 +44,17 @@ def test_settings_of_several_numbers_tell_attacks_apart(bare: AuditReport) -> No
 def test_an_attack_that_nothing_was_left_for_is_no_row(bare: AuditReport) -> None:
     assert headings(with_attacks(bare, APGD(), num_attacked=3)) == ["APGD-CE on the 3 still standing"]
     assert headings(with_attacks(bare, APGD(), num_attacked=0)) == []
+
+
+def test_attacks_that_nothing_was_left_for_are_told_once_each(bare: AuditReport) -> None:
+    made = with_attacks(bare, PGD())
+    idle = with_attacks(bare, APGD(), PGD(num_steps=50), PGD(num_steps=100), Square(), num_attacked=0)
+    assert nothing_left(made) == ""
+    report = dataclasses.replace(bare, attacks=(*made.attacks, *idle.attacks))
+    assert headings(report) == ["PGD"]
+    assert nothing_left(report) == "Nothing was left to attack for APGD-CE, other runs of PGD and Square."
+    # At a radius that has no table it is no news.
+    assert nothing_left(dataclasses.replace(report, threat=ThreatModel("linf", 0.3))) == ""
 
 
 def test_what_fell_at_a_smaller_radius_is_a_row(bare: AuditReport) -> None:

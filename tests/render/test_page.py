@@ -102,6 +102,44 @@ def test_page_holds_every_part_of_a_full_report(pages: dict[str, str]) -> None:
         assert part in page.text, part
 
 
+def test_one_of_anything_is_singular(single: AuditReport) -> None:
+    page = Page(render.html(single))
+    alternatives = [image["alt"] or "" for image in page.all("img")]
+    for part in (
+        '1 image of "fashion-mnist", linf 0.2',
+        "on 1 image. The two were attacked",
+        "Of 1 image at linf 0.2",
+        "how far 1 image can speak",
+        "accuracy of 1 member on images",
+        "of the members on 1 image, with",
+    ):
+        assert any(part in text for text in (page.text, *alternatives)), part
+    assert not re.search(r"(?<![\d.])1 \w+s\b", " ".join([page.text, *alternatives]))
+
+
+def test_no_line_ends_between_a_number_and_its_unit(full: AuditReport) -> None:
+    reason = "at l2 0.2 only 9.5 % of 1000 images withstand 12.5 nats"
+    finding = Finding("few_steps", "note", "PGD leaves 5 % standing at epsilon 0.1", {})
+    content = render.html(dataclasses.replace(full, verdict_reason=reason, findings=(finding,)))
+    shown = re.sub(r"<style>.*?</style>|<pre>.*?</pre>|<[^>]*>", "", content, flags=re.DOTALL).replace("&nbsp;", "\xa0")
+    for part in ("at l2\xa00.2 only 9.5\xa0% of 1000", "12.5\xa0nats", "5\xa0% standing at epsilon\xa00.1"):
+        assert part in shown, part
+    assert "PGD crafted on member\xa00" in shown
+    assert not re.search(r"\d (%|nats|s)(?!\w)|(linf|l2|epsilon) \d", shown)
+
+
+def test_attacks_that_nothing_was_left_for_are_named(bare: AuditReport, pages: dict[str, str]) -> None:
+    idle = dataclasses.replace(bare.attacks[0], name="Square", repr="Square()", num_attacked=0)
+    page = Page(render.html(dataclasses.replace(bare, attacks=(*bare.attacks, idle))))
+    assert "Nothing was left to attack for Square." in page.text
+    assert "Nothing was left" not in Page(pages["bare"]).text
+
+
+def test_classes_are_told_from_the_words_around_them(pages: dict[str, str]) -> None:
+    alternative = next(image["alt"] or "" for image in Page(pages["full"]).all("img") if "the attack" in str(image))
+    assert '"T-shirt/top" still "T-shirt/top"; "Trouser" still "Trouser"; "2" taken for "T-shirt/top"' in alternative
+
+
 SENTENCES = {
     "robust": {
         "Robust: at least half of what it gets right withstands every attack tried",

@@ -25,6 +25,21 @@ def test_every_row_has_its_numbers(full: AuditReport) -> None:
         assert row in shown, (row, shown)
 
 
+def test_the_headline_says_what_was_audited(full: AuditReport, single: AuditReport) -> None:
+    assert render.text(full).splitlines()[0] == 'FRAGILE  "a-model", 1000 images of "fashion-mnist", linf 0.2'
+    # A folder may be called anything.
+    cats = dataclasses.replace(single, model="lions, tigers", dataset="cats")
+    assert render.text(cats).splitlines()[0] == 'FRAGILE  "lions, tigers", 1 image of "cats", linf 0.2'
+    assert "suspicion, 1 image  " in render.text(cats)
+
+
+def test_attacks_that_nothing_was_left_for_are_named_below_the_table(bare: AuditReport) -> None:
+    idle = dataclasses.replace(bare.attacks[0], name="Square", repr="Square()", num_attacked=0)
+    shown = render.text(dataclasses.replace(bare, attacks=(*bare.attacks, idle)))
+    assert "\n\nNothing was left to attack for Square.\n\n" in shown
+    assert "Nothing was left" not in render.text(bare)
+
+
 def test_nothing_that_a_terminal_would_obey_is_shown(hostile: AuditReport) -> None:
     codes = "\x1b]0;title\x07\x9b2J\u202e"
     coded = dataclasses.replace(hostile, model=codes, verdict_reason=codes, findings=(Finding(codes, "high", codes),))
