@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
+from rich.cells import cell_len
 
 from smdguard.errors import printable
 from smdguard.render.style import BLUE, DARK_ORANGE, ORANGE, SIGNED, bare, laid_out, styled, to_png, to_svg, write_cells
@@ -17,8 +18,8 @@ from smdguard.render.wording import counted
 from smdguard.report import AuditReport, CurvePoint, GalleryImage, Picture, SaliencyMaps
 
 _GALLERY_COLUMNS = 4
-# Letters beside each other that fit above a picture.
-_LABEL_WIDTH = 14
+# Letters beside each other that fit above a picture, and into a legend; Chinese ones, and such, are as wide as two.
+_LABEL_WIDTH, _LEGEND_WIDTH = 14, 40
 
 
 @styled()
@@ -36,7 +37,8 @@ def accuracy_curve(report: AuditReport) -> Figure | None:
     axes.set_ylabel("accuracy in the worst case")
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-    figure.legend(loc="outside upper left")
+    # Left to find them, it would leave out names that begin with an underscore.
+    figure.legend(axes.lines, [str(line.get_label()) for line in axes.lines], loc="outside upper left")
     return laid_out(figure)
 
 
@@ -84,7 +86,7 @@ def saliency_maps(report: AuditReport) -> Figure | None:
     rows = report.exhibits.saliency
     num_members = max(len(row.maps) for row in rows)
     labels = [_label(report, row.label) for row in rows]
-    width = 1.05 * (num_members + 2) + 0.08 * max(len(line) for label in labels for line in label.split("\n"))
+    width = 1.05 * (num_members + 2) + 0.08 * max(cell_len(line) for label in labels for line in label.split("\n"))
     figure = Figure(figsize=(width, 1.05 * _tallness(rows[0].image) * len(rows) + 0.3), layout="constrained")
     grid = figure.subplots(len(rows), num_members + 2, squeeze=False)
     for row, all_axes, label in zip(rows, grid, labels, strict=True):
@@ -176,9 +178,11 @@ def class_name(report: AuditReport, label: int) -> str:
 
 def _label(report: AuditReport, label: int) -> str:
     """The name of a class, or its beginning, in at most two lines that are no wider than a picture."""
-    first, *others = textwrap.wrap(printable(class_name(report, label)), _LABEL_WIDTH) or [""]
+    name = printable(class_name(report, label))
+    limit = _fitting(name, _LABEL_WIDTH)
+    first, *others = textwrap.wrap(name, limit) or [""]
     if len(others) > 1:
-        others = [f"{others[0][: _LABEL_WIDTH - 1]}…"]
+        others = [f"{others[0][: limit - 1]}…"]
     return "\n".join([first, *others])
 
 
@@ -250,7 +254,13 @@ def _tallness(picture: Picture) -> float:
     return min(3.0, max(0.5, picture.height / picture.width))
 
 
-def _shortened(name: str, limit: int = 40) -> str:
+def _shortened(name: str) -> str:
     """The name on one line of printable letters, its end where it is too long: paths differ there."""
     name = printable(name)
+    limit = _fitting(name, _LEGEND_WIDTH)
     return name if len(name) <= limit else f"…{name[1 - limit :]}"
+
+
+def _fitting(name: str, width: int) -> int:
+    """How many of a name's letters fit into a width, by how wide they are on average."""
+    return round(width * len(name) / max(1, cell_len(name))) or width

@@ -4,6 +4,7 @@ The colours are told apart by the colour-blind and keep their order when printed
 """
 
 import io
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,9 @@ import numpy
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from smdguard.render import fonts
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
 # Letters need more contrast to white than lines do: 4.5 to 1.
@@ -25,7 +29,7 @@ _STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "figure.facecolor": "white",
-    "font.family": "DejaVu Sans",
+    "font.family": fonts.OWN,
     "font.size": 11,
     "grid.color": "#dddddd",
     "legend.frameon": False,
@@ -40,14 +44,30 @@ _STYLE: dict[str, Any] = {
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Our style, whatever the user's own; a letter that the font lacks becomes a box without a warning."""
-    with style.context(["default", _STYLE]), warnings.catch_warnings():
+    """Our style, whatever the user's own; a letter that no font has becomes a box without a warning."""
+    with style.context(["default", _STYLE]), warnings.catch_warnings(), _no_word_on_fonts():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
 
 
+@contextmanager
+def _no_word_on_fonts() -> Iterator[None]:
+    """Of one that has no bold letters, matplotlib logs that it takes others."""
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 def laid_out(figure: Figure) -> Figure:
-    """With its parts in their places for good: laid out again for each file, they would differ by a hair."""
+    """With fonts for its letters, and its parts in their places for good: laid out again, files would differ a hair."""
+    texts = figure.findobj(Text)
+    families = fonts.families("".join(text.get_text() for text in texts))
+    for text in texts:
+        text.set_fontfamily(families)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure

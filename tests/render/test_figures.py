@@ -10,9 +10,10 @@ from typing import Any
 import numpy
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontEntry
 
-from smdguard.render import figures
-from smdguard.render.style import to_svg
+from smdguard.render import figures, fonts
+from smdguard.render.style import to_png, to_svg
 from smdguard.report import AuditReport, Disagreement, Exhibits, Picture
 
 ALL = {
@@ -134,6 +135,9 @@ def test_gallery_of_unknown_classes_shows_numbers(full: AuditReport) -> None:
     assert figure.axes[0].get_title() == "0\n(90 %)"
 
 
+# The figures' own font lacks all three; others that matplotlib brings have the first two.
+JAPANESE, BRACKET, UNKNOWN = "\N{HIRAGANA LETTER NO}", "\N{TOP SQUARE BRACKET}", "\N{CJK UNIFIED IDEOGRAPH-4E2D}"
+
 LONG_NAMES = (
     "American Staffordshire terrier, Staffordshire terrier, American pit bull terrier",
     "pneumonoultramicroscopicsilicovolcanoconiosis",
@@ -167,6 +171,48 @@ def test_long_names_are_shortened_and_cover_nothing(
     for number, box in enumerate(boxes):
         assert not box.count_overlaps([*boxes[:number], *boxes[number + 1 :], *pictures])
         assert all(figure.bbox.contains(*corner) for corner in box.corners())
+
+
+def test_names_that_no_space_divides_are_shortened_by_the_width_of_their_letters(full: AuditReport) -> None:
+    terrier = "\u7f8e\u56fd\u65af\u5854\u798f\u90e1\u6897\u72ac"
+    report = dataclasses.replace(full, model=5 * terrier, class_names=(3 * terrier, terrier))
+    titles = [axes.get_title() for axes in drawn(figures.gallery, report).axes[:2]]
+    assert titles == [f"{terrier[:7]}\n{(terrier[7:] + terrier)[:6]}…\n(90 %)", f"{terrier[:7]}\n{terrier[7:]}\n(90 %)"]
+    assert drawn(figures.accuracy_curve, report).legends[0].get_texts()[0].get_text() == f"…{(5 * terrier)[-19:]}"
+
+
+def test_names_are_neither_formulas_nor_hidden(full: AuditReport) -> None:
+    report = dataclasses.replace(full, model="_own:$x_1$", class_names=("$x_1$", "_x_"))
+    name, *_ = drawn(figures.accuracy_curve, report).legends[0].get_texts()
+    title = drawn(figures.gallery, report).axes[0].title
+    assert (name.get_text(), title.get_text()) == ("_own:$x_1$", "$x_1$\n(90 %)")
+    assert not name.get_parse_math()
+    assert not title.get_parse_math()
+
+
+@pytest.mark.parametrize(("letter", "family"), [(JAPANESE, "STIXGeneral"), (BRACKET, "STIXSizeFiveSym")])
+def test_a_letter_that_the_font_lacks_is_drawn_from_another(
+    full: AuditReport, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, letter: str, family: str
+) -> None:
+    installed = [font for font in fonts.fontManager.ttflist if font.name in (fonts.OWN, family)]
+    monkeypatch.setattr(fonts.fontManager, "ttflist", installed)
+    assert fonts.families(f"cat\n{UNKNOWN}") == [fonts.OWN]
+    report = dataclasses.replace(full, class_names=(letter, UNKNOWN))
+    figure = drawn(figures.gallery, report)
+    assert figure.axes[0].title.get_fontfamily() == [fonts.OWN, family]
+    to_png(figure)
+    # The bracket's font has no bold letters.
+    assert caplog.records == []
+    monkeypatch.setattr(fonts, "families", lambda _: [fonts.OWN])
+    assert to_svg(figure) != to_svg(drawn(figures.gallery, report))
+
+
+def test_of_fonts_the_one_with_the_most_letters_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    letters = {fonts.OWN: "ab", "A Sans": "xy", "B": "xyz", "C": "w", "Last Resort": "vwxyz"}
+    monkeypatch.setattr(fonts, "_letters", lambda family: set(map(ord, letters[family])))
+    monkeypatch.setattr(fonts.fontManager, "ttflist", [FontEntry(name=name) for name in letters])
+    assert fonts.families("abx") == [fonts.OWN, "A Sans"]
+    assert fonts.families("vwxyz") == [fonts.OWN, "B", "C"]
 
 
 def test_histogram_counts_shares(full: AuditReport, only: Callable[..., AuditReport]) -> None:
