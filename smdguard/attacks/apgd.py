@@ -18,7 +18,8 @@ class APGD(AdaptiveAscent):
 
     Args:
         num_steps: Steps of each restart.
-        loss: What is increased; "ce" the cross-entropy, "cw" the margin, "dlr" the difference of logits ratio.
+        loss: What is increased; "ce" the cross-entropy, "cw" the margin, "dlr" the difference of logits ratio, "sce"
+            the cross-entropy of standardised logits.
         num_restarts: Runs, each on what still stands.
         targeted: Move towards the given classes instead of away from them.
         early_stop: Keep an image's first success and leave it alone from then on; otherwise return the point of

@@ -19,7 +19,8 @@ class _GradientSteps(Settings):
     """Settings that all five share.
 
     Args:
-        loss: What is increased; "ce" the cross-entropy, "cw" the margin, "dlr" the difference of logits ratio.
+        loss: What is increased; "ce" the cross-entropy, "cw" the margin, "dlr" the difference of logits ratio, "sce"
+            the cross-entropy of standardised logits.
         targeted: Move towards the given classes instead of away from them.
         early_stop: Keep an image's first success and leave it alone from then on; otherwise return the last iterate
             of every image, as the attacks were first published.

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from smdguard.scores import log_odds, of_class, without_class
 
-LossName = Literal["ce", "cw", "dlr"]
+LossName = Literal["ce", "cw", "dlr", "sce"]
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -62,10 +63,31 @@ def targeted_difference_of_logits_ratio(logits: Tensor, labels: Tensor, targets:
     return (of_target - of_label) / (largest[:, 0] - largest[:, 2:].mean(dim=-1)).clamp_min(1e-12)
 
 
+def standardised_cross_entropy_direction(logits: Tensor, labels: Tensor) -> Tensor:
+    """That of the cross-entropy, of logits with mean zero and standard deviation one: (B, K), (B,) -> (B,).
+
+    Unchanged when the logits are shifted or scaled, so it rises only where other classes gain on the true one, and not
+    where the model merely becomes less sure. With two classes such logits tell the decision alone, and the plain
+    direction is returned.
+
+    Reference:
+        Hitaj, Pagnotta, Masi, Mancini, "Evaluating the Robustness of Geometry-Aware Instance-Reweighted Adversarial
+        Training", 2021 (attacks on scaled logits); here the scale is the logits' own.
+    """
+    if logits.shape[-1] < 3:
+        return cross_entropy_direction(logits, labels)
+    centred = logits - logits.mean(dim=-1, keepdim=True)
+    # By the largest first, because the squares of tiny ones vanish.
+    smallest = torch.finfo(logits.dtype).tiny
+    alive = centred / centred.detach().abs().amax(dim=-1, keepdim=True).clamp_min(smallest)
+    return cross_entropy_direction(alive / alive.std(dim=-1, keepdim=True).clamp_min(smallest), labels)
+
+
 LOSSES: dict[LossName, Loss] = {
     "ce": cross_entropy_direction,
     "cw": margin,
     "dlr": difference_of_logits_ratio,
+    "sce": standardised_cross_entropy_direction,
 }
 
 

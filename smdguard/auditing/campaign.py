@@ -17,8 +17,8 @@ from smdguard.auditing.members import member_transfer
 from smdguard.auditing.outcomes import Outcome, worst_case
 from smdguard.auditing.plan import Plan
 from smdguard.auditing.presets import LONG_QUERY, has_long_query
-from smdguard.auditing.probes import TRACED, attacks_too_weak, probe_gradient_attacks
-from smdguard.auditing.sampling import NUM_QUERIED, evenly_spaced, probe_rows
+from smdguard.auditing.probes import SCALE_FREE, TRACED, attacks_too_weak, probe_gradient_attacks
+from smdguard.auditing.sampling import NUM_PROBED, NUM_QUERIED, evenly_spaced, probe_rows
 from smdguard.auditing.statistics import interval
 from smdguard.auditing.suspicion import suspicion_under_attack
 from smdguard.auditing.verdict import is_too_low
@@ -55,7 +55,7 @@ class Campaign:
             evidence.asides += outcomes
         if evidence.has_steady_gradients:
             self._probe_gradients()
-            self._probe_without_gradients()
+            self._probe_what_stands()
 
     def gather_exhibits(self) -> None:
         """Find what there is to see."""
@@ -153,21 +153,25 @@ class Campaign:
         evidence.probed += findings
         evidence.asides.append(Outcome(TRACED, "white-box", "probes", threat.epsilon, standing))
 
-    def _probe_without_gradients(self) -> None:
-        """Where enough stands to be called robust and no attack has asked long without gradients, ask about a few.
+    def _probe_what_stands(self) -> None:
+        """Where enough stands to be called robust, attack some of it in ways that the audit's attacks may lack.
 
-        Gradients may be sound and still lead nowhere: such as those of the one branch of a model that has any.
+        Scores that shrink away from the clean images lead attacks on the cross-entropy astray. And gradients may be
+        sound and still lead nowhere, such as those of the one branch of a model that has any: if no attack has asked
+        long without gradients, one does about a few.
         """
+        self._probe_with(SCALE_FREE, f"APGD on standardised scores with {SCALE_FREE.num_steps} steps", NUM_PROBED)
+        if not has_long_query(self._plan.preset):
+            self._probe_with(LONG_QUERY, f"Square with {LONG_QUERY.num_queries:,} queries", NUM_QUERIED)
+
+    def _probe_with(self, attack: Attack, description: str, num_images: int) -> None:
         evidence, threat = self.evidence, self._threat
         standing = evidence.standing(threat.epsilon)
-        rows = evenly_spaced(len(standing), NUM_QUERIED, standing.device)
+        rows = evenly_spaced(len(standing), num_images, standing.device)
         asked, after = rows[standing[rows]], standing.clone()
-        too_low = is_too_low(interval(standing), interval(evidence.clean))
-        if has_long_query(self._plan.preset) or too_low or not len(asked):
+        if is_too_low(interval(standing), interval(evidence.clean)) or not len(asked):
             return
-        planned = Planned(LONG_QUERY, self._plan.model, "probes")
+        planned = Planned(attack, self._plan.model, "probes")
         after[asked] = self._workshop.measure_rows(planned, threat, self._right, asked, width=1)[:, 0]
-        evidence.probed += attacks_too_weak(
-            standing[rows], after[rows], f"Square with {LONG_QUERY.num_queries:,} queries"
-        )
-        evidence.asides.append(Outcome(LONG_QUERY, "white-box", "probes", threat.epsilon, after))
+        evidence.probed += attacks_too_weak(standing[rows], after[rows], description)
+        evidence.asides.append(Outcome(attack, "white-box", "probes", threat.epsilon, after))

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from smdguard.attacks import BIM, MIM, PGD, Attack, Model
+from smdguard.attacks import APGD, BIM, MIM, PGD, Attack, Model
 from smdguard.attacks.attack import is_fooled
 from smdguard.attacks.losses import cross_entropy_direction
 from smdguard.auditing.outcomes import is_gap, percent
@@ -26,6 +26,8 @@ MIN_SHARE = 0.05
 MAX_LATE_GAIN = 0.1
 UNBOUNDED = (PGD(num_steps=2 * FEW_STEPS), BIM(num_steps=2 * FEW_STEPS))
 TRACED = PGD(num_steps=MANY_STEPS, early_stop=False)
+# Attacks that climb the cross-entropy may be content with a model that becomes unsure; this one is not.
+SCALE_FREE = APGD(loss="sce", num_steps=50)
 
 
 def probe_gradient_attacks(

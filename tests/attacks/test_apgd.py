@@ -22,7 +22,7 @@ def largest_rise(model: nn.Sequential, norm: Norm) -> Tensor:
     return torch.linalg.vector_norm(weight[0] - weight[1], ord=1 if norm == "linf" else 2)
 
 
-@pytest.mark.parametrize("loss", ["ce", "cw", "dlr"])
+@pytest.mark.parametrize("loss", ["ce", "cw", "dlr", "sce"])
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_reaches_the_optimum_of_a_linear_model(norm: Norm, loss: LossName) -> None:
     model, images, labels = linear_model(2), grey_images(6), torch.arange(6) % 2
@@ -108,7 +108,7 @@ def test_an_output_that_is_not_a_number_is_kept_as_the_success_that_it_is() -> N
     assert model(adversarial).isnan().all()
 
 
-@pytest.mark.parametrize("loss", ["ce", "cw", "dlr"])
+@pytest.mark.parametrize("loss", ["ce", "cw", "dlr", "sce"])
 def test_targeted_apgd_reaches_the_wanted_class(loss: LossName) -> None:
     model, images = linear_model(4), grey_images(6)
     wanted = (model(images).argmax(dim=1) + 1) % 4

@@ -1,5 +1,7 @@
 """The attacks' losses against numbers worked out by hand, and what they must not depend on."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +15,7 @@ from smdguard.attacks.losses import (
     cross_entropy_direction,
     difference_of_logits_ratio,
     margin,
+    standardised_cross_entropy_direction,
     targeted_difference_of_logits_ratio,
 )
 
@@ -48,16 +51,34 @@ def test_ratio_with_two_classes_is_the_margin() -> None:
     assert difference_of_logits_ratio(FOUR[:, :2], label(0)).item() == -3
 
 
+def test_standardised_cross_entropy_by_hand() -> None:
+    # Of mean 0 and variance (4 + 1 + 1 + 4) / 3.
+    logits = torch.tensor([[2.0, 1.0, -1.0, -2.0]])
+    first, *others = (value / math.sqrt(10 / 3) for value in (2, 1, -1, -2))
+    expected = math.log(sum(map(math.exp, others))) - first
+    assert standardised_cross_entropy_direction(logits, label(0)).item() == pytest.approx(expected)
+    assert standardised_cross_entropy_direction(1e-30 * logits, label(0)).item() == pytest.approx(expected)
+
+
+def test_standardised_cross_entropy_with_two_classes_is_the_plain_one() -> None:
+    assert standardised_cross_entropy_direction(FOUR[:, :2], label(0)).item() == -3
+
+
+def test_standardised_cross_entropy_of_equal_logits_is_finite() -> None:
+    assert standardised_cross_entropy_direction(torch.ones(1, 4), label(0)).item() == pytest.approx(math.log(3))
+
+
 @given(scale=st.floats(0.01, 100), shift=st.floats(-50, 50), seed=st.integers(0, 1000))
 @settings(max_examples=25, deadline=None)
-def test_ratios_ignore_shift_and_scale(scale: float, shift: float, seed: int) -> None:
+def test_scale_free_losses_ignore_shift_and_scale(scale: float, shift: float, seed: int) -> None:
     logits = torch.randn(8, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     labels, targets = torch.arange(8) % 5, (torch.arange(8) + 2) % 5
-    for ratio in (
+    for loss in (
         lambda values: difference_of_logits_ratio(values, labels),
+        lambda values: standardised_cross_entropy_direction(values, labels),
         lambda values: targeted_difference_of_logits_ratio(values, labels, targets),
     ):
-        torch.testing.assert_close(ratio(scale * logits + shift), ratio(logits), rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(loss(scale * logits + shift), loss(logits), rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -139,8 +139,8 @@ def test_seconds_count_surrogates_and_probes() -> None:
     direct, transferred = seconds(plan_of(FGSM())), seconds(plan_of(FGSM(), surrogates={"other": Counting()}))
     assert direct is not None
     assert transferred == direct + 1000 + 1
-    # Probes make PGD and BIM with 20 steps, and PGD with 40.
-    gradient_probes = 2 * (20 * 100 + 1) + (40 * 100 + 1)
+    # Probes make PGD and BIM with 20 steps, PGD with 40 and APGD with 50.
+    gradient_probes = 2 * (20 * 100 + 1) + (40 * 100 + 1) + (51 * 100 + 1 + 1)
     # Square asks 1,000 times about a few, as no attack here does.
     probes = gradient_probes + NUM_QUERIED / SHARD_SIZE * (1 + 1000 + 1)
     assert direct == (100 + 1) + probes

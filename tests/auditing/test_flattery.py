@@ -308,3 +308,23 @@ def test_successes_of_the_check_count_only_where_the_model_says_so_when_asked_pl
     fallen = sg.audit(model, images, labels, sg.ThreatModel("linf", 0.45), attacks=[sg.PGD()])
     assert fallen.attacks[0].robust_accuracy.value > 0.8
     assert fallen.worst_case.robust_accuracy.value < 0.1
+
+
+def test_a_model_that_grows_unsure_where_images_look_odd_is_attacked_all_the_same() -> None:
+    """Attacks on the cross-entropy brighten the dark half, which no class is known by, and are content."""
+    generator = torch.Generator().manual_seed(0)
+    prototypes = 0.5 + 0.1 * torch.randn(4, 32, generator=generator).sign()
+    labels = torch.arange(60) % 4
+    shown = prototypes[labels] + 0.02 * torch.randn(60, 32, generator=generator)
+    images = nn.functional.pad(shown, (0, 32)).view(60, 1, 8, 8)
+
+    def model(batch: Tensor) -> Tensor:
+        upper, lower = batch.flatten(1).split(32, dim=1)
+        scores = 20 * (upper - prototypes.mean(dim=0)) @ (prototypes - prototypes.mean(dim=0)).T
+        return scores * (-3 * lower.sum(dim=1, keepdim=True)).exp()
+
+    report = sg.audit(model, images, labels, sg.ThreatModel("l2", 0.6), attacks="quick")
+    assert [result.robust_accuracy.value for result in report.attacks] == [1, 1, 1, 1]
+    (finding,) = [finding for finding in report.findings if finding.severity == "high"]
+    assert (finding.check, "APGD on standardised scores" in finding.message) == ("attacks_too_weak", True)
+    assert (report.worst_case.robust_accuracy.value, report.verdict) == (0, "fragile")

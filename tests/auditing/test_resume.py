@@ -16,6 +16,7 @@ from smdguard.auditing import AuditInterrupted, audit, campaign
 from smdguard.auditing.batching import Batching
 from smdguard.auditing.fingerprint import fingerprint
 from smdguard.auditing.partial_results import PartialResults
+from smdguard.auditing.probes import SCALE_FREE
 from smdguard.report import AuditReport
 from smdguard.threat import ThreatModel
 from tests.auditing.small_ensembles import THREAT, data, ensemble, member, run
@@ -69,9 +70,18 @@ def test_suspicion_goes_on_where_it_was_cut_short(monkeypatch: pytest.MonkeyPatc
         with pytest.raises(AuditInterrupted) as caught:
             run(store=store, **options)
     assert caught.value.report.suspicion is None
+    made: list[APGD] = []
+    make = APGD.__call__
+
+    def noted(attack: APGD, *arguments: Any, **options: Any) -> Tensor:
+        made.append(attack)
+        return make(attack, *arguments, **options)
+
     with monkeypatch.context() as patch:
-        patch.setattr(APGD, "__call__", interrupted)
+        patch.setattr(APGD, "__call__", noted)
         assert run(store=store, **options) == expected
+    # The check on what stands, which was not reached before; not the attack whose results are known.
+    assert made == [SCALE_FREE]
     monkeypatch.setattr(Unsuspicious, "__call__", interrupted)
     assert run(store=Refusing(store), **options) == expected
 
