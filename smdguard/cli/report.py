@@ -14,5 +14,8 @@ def report(folder: Path) -> None:
     from smdguard import render
 
     hint = "; name the folder that smdguard audit --output wrote"
-    write_renderings(render.read_report(folder / DOCUMENT, hint=hint), folder)
+    audited = render.read_report(folder / DOCUMENT, hint=hint)
+    write_renderings(audited, folder)
+    if missing := render.missing_pictures(audited):
+        click.echo(missing, err=True)
     click.echo(folder / PAGE)

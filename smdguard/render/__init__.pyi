@@ -5,6 +5,7 @@ from .documents import serialise as serialise
 from .figures import figure_files as figure_files
 from .figures import figure_names as figure_names
 from .page import html as html
+from .pictures import missing_pictures as missing_pictures
 from .terminal import audit_view as audit_view
 from .terminal import predictions_view as predictions_view
 from .terminal import text as text

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from smdguard.render import figures
 from smdguard.render.attack_rows import attack_rows, nothing_left, surrogate_names
+from smdguard.render.pictures import missing_pictures
 from smdguard.render.style import to_svg
 from smdguard.render.wording import counted, images_of, quoted
 from smdguard.report import AuditReport, CurvePoint, Interval, SaliencyMaps
@@ -71,6 +72,7 @@ def html(report: AuditReport) -> str:
         counted=counted,
         attack_rows=attack_rows(report),
         nothing_left=nothing_left(report),
+        missing_pictures=missing_pictures(report),
         surrogates=surrogate_names(report),
         settings=list(dict.fromkeys(result.repr for result in report.attacks)),
         curve=_curve(report),

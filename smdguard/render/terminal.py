@@ -11,6 +11,7 @@ from rich.text import Text
 
 from smdguard.errors import printable
 from smdguard.render.attack_rows import attack_rows, nothing_left, surrogate_names
+from smdguard.render.pictures import missing_pictures
 from smdguard.render.wording import counted, images_of, quoted
 
 if TYPE_CHECKING:  # It would import torch, which predictions do without.
@@ -89,6 +90,8 @@ def audit_view(report: "AuditReport") -> RenderableType:
     if report.impossible:
         reasons = [printable(f"Not possible: {one.name}, because {one.reason}.") for one in report.impossible]
         parts += [Text(), *map(Text, reasons)]
+    if missing := missing_pictures(report):
+        parts += [Text(), Text(missing)]
     parts += [Text(), Text(_footnote(report), style="dim")]
     return Group(*parts)
 

@@ -54,7 +54,7 @@ def test_report_renders_the_same_again(smdguard: Run, folder: Path, audited: Pat
     (folder / "report.html").unlink()
     shutil.rmtree(folder / "figures")
     result = smdguard("report", folder)
-    assert result.stdout == f"{folder / 'report.html'}\n"
+    assert (result.stdout, result.stderr) == (f"{folder / 'report.html'}\n", "")
     assert contents(folder) == contents(audited)
 
 
@@ -72,8 +72,11 @@ def test_figures_that_the_report_has_not_are_removed(smdguard: Run, folder: Path
     document.update(curve=[], exhibits=None)
     (folder / "report.json").write_text(json.dumps(document))
     (folder / "figures" / "mine.png").write_bytes(b"mine")
-    smdguard("report", folder)
+    result = smdguard("report", folder)
     assert {file.name for file in (folder / "figures").iterdir()} == {"transfer.png", "transfer.svg", "mine.png"}
+    line = "This report has no pictures of images before and after an attack: the audit made none, or they were not "
+    assert result.stderr == f"{line}stored with it.\n"
+    assert line in (folder / "report.html").read_text()
 
 
 def test_links_in_the_folder_are_not_followed(smdguard: Run, one_line: OneLine, folder: Path, tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ import dataclasses
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
 from smdguard import render
-from smdguard.report import AuditReport, Finding
+from smdguard.report import AuditReport, Exhibits, Finding, Interval
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
@@ -133,6 +134,30 @@ def test_attacks_that_nothing_was_left_for_are_named(bare: AuditReport, pages: d
     page = Page(render.html(dataclasses.replace(bare, attacks=(*bare.attacks, idle))))
     assert "Nothing was left to attack for Square." in page.text
     assert "Nothing was left" not in Page(pages["bare"]).text
+
+
+NO_PICTURES = "This report has no pictures of images before and after an attack: "
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, "the audit made none, or they were not stored with it."),
+        ({"partial": True}, "the audit was stopped before it made any."),
+        ({"exhibits": Exhibits((), (), None)}, "the audit made none, or they were not stored with it."),
+        ({"clean_accuracy": Interval(0.0, 0.0, 0.1)}, None),
+    ],
+)
+def test_pictures_that_could_be_there_are_missed(bare: AuditReport, changes: dict[str, Any], why: str | None) -> None:
+    report = dataclasses.replace(bare, **changes)
+    for text in (Page(render.html(report)).text, " ".join(render.text(report).split())):
+        assert (NO_PICTURES in text) == (why is not None)
+        assert f"{NO_PICTURES}{why}" in text or why is None
+
+
+def test_pictures_that_are_there_are_not_missed(full: AuditReport, pages: dict[str, str]) -> None:
+    assert NO_PICTURES not in Page(pages["full"]).text
+    assert "no pictures" not in render.text(full)
 
 
 def test_classes_are_told_from_the_words_around_them(pages: dict[str, str]) -> None:
