@@ -53,20 +53,31 @@ class StraightThrough(nn.Module):
 
 
 class Rounded(nn.Module):
-    """Rounds its scores to tenths, as half precision does from 16 on, with the gradient of no rounding."""
+    """Rounds its scores with the gradient of no rounding: to tenths, as half precision does from 16 on, or coarser."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, levels: int = 10) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.levels = model, levels
 
     def forward(self, images: Tensor) -> Tensor:
         scores = self.model(images)
-        return scores + ((10 * scores).round() / 10 - scores).detach()
+        return scores + ((self.levels * scores).round() / self.levels - scores).detach()
 
 
-def test_a_step_that_drowns_in_the_rounding_of_the_scores_is_not_misled() -> None:
+@pytest.mark.parametrize("levels", [10, 3])
+def test_a_step_that_drowns_in_the_rounding_of_the_scores_is_not_misled(levels: int) -> None:
     images, labels, _ = stripes()
-    assert gradient_health(Rounded(stripes_model()), [images], [labels], NEAR).misleading < 0.02
+    assert gradient_health(Rounded(stripes_model(), levels), [images], [labels], NEAR).misleading < 0.02
+
+
+def test_rounded_scores_that_fall_along_the_gradient_are_misleading() -> None:
+    images, labels, _ = stripes()
+
+    def turned(each: Tensor) -> Tensor:
+        scores = Rounded(stripes_model(), 3)(each)
+        return 2 * scores.detach() - scores
+
+    assert gradient_health(turned, [images], [labels], NEAR).misleading > 0.9
 
 
 @pytest.mark.parametrize("defence", [nn.Sequential, StraightThrough, InPlace])
