@@ -11,7 +11,7 @@ from smdguard.auditing.preset_names import PresetName
 from smdguard.cli.options import DEFAULT_MODEL, builder_option, device_option, json_option, output_console, quiet_option
 from smdguard.cli.parameter_types import Radius, Range, Size
 from smdguard.cli.report_folder import PARTIAL, require_writable, write_report
-from smdguard.errors import IntegrityError, InvalidInputError, SmdguardError, printable
+from smdguard.errors import InvalidInputError, SmdguardError, printable
 from smdguard.factories import users_code
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
     from smdguard.backends.torch import Builder
     from smdguard.cli.audited_model import AuditedModel
-    from smdguard.manifest import ModelConfig
-    from smdguard.report import AuditReport, Baseline
+    from smdguard.report import AuditReport
     from smdguard.threat import ThreatModel
 
 _CALL = "smdguard.call"
@@ -134,6 +133,7 @@ def audit(
     from smdguard import auditing
     from smdguard.auditing.partial_results import PartialResults
     from smdguard.cli.audited_model import find_audited_model
+    from smdguard.cli.baseline import find_baseline
     from smdguard.cli.foreign_models import is_foreign
     from smdguard.cli.progress import audit_progress
     from smdguard.cli.surrogates import find_surrogates
@@ -156,7 +156,7 @@ def audit(
         for note in _notes(audited, data, image_size, len(images.images)):
             click.echo(note, err=True)
     # An attack or two of a preset would not be an even comparison.
-    baseline = _sound_baseline(config, threat, quiet=quiet) if config and epsilons and attacks is None else None
+    baseline = find_baseline(config, threat, quiet=quiet) if config and epsilons and attacks is None else None
     store = PartialResults(output / PARTIAL) if output is not None else None
     command = click.get_current_context().meta[_CALL]
     try:
@@ -236,33 +236,6 @@ def _notes(
     if image_size is None and is_function(audited.name):
         size = " x ".join(map(str, audited.dataset.image_shape[1:]))
         yield f"{audited.name} is shown images of {size} pixels, the size of the first; see --image-size"
-
-
-def _baseline(config: "ModelConfig", threat: "ThreatModel") -> "Baseline | None":
-    """The curve of an undefended ensemble of the same kind, as the zoo's audit of it has it."""
-    from smdguard.companions import read_baseline_audit
-    from smdguard.render import parse_report
-    from smdguard.report import Baseline
-
-    found = read_baseline_audit(config)
-    if found is None:
-        return None
-    name, content = found
-    audited = parse_report(content, f"the audit of {name}")
-    curve = tuple(point for point in audited.whole_curve if point.epsilon <= threat.epsilon)
-    if len(curve) < 2 or audited.threat.norm != threat.norm:
-        return None
-    return Baseline(name, audited.preset, audited.num_images, curve)
-
-
-def _sound_baseline(config: "ModelConfig", threat: "ThreatModel", *, quiet: bool) -> "Baseline | None":
-    """As _baseline, but where another model's audit is damaged, that is noted and keeps none from its own."""
-    try:
-        return _baseline(config, threat)
-    except IntegrityError as error:
-        if not quiet:
-            click.echo(f"no baseline: {error}", err=True)
-        return None
 
 
 def _deliver(report: "AuditReport", output: Path | None, *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from smdguard import catalogue, render
-from smdguard.cli.audit import _baseline
+from smdguard.cli.baseline import find_baseline
 from smdguard.companions import read_baseline_audit
 from smdguard.errors import IntegrityError
 from smdguard.files import sha256
@@ -152,14 +152,16 @@ def test_baseline_is_the_curve_of_the_naive_ensemble(audited_zoo: Path, audited:
     own = render.parse_report((audited / "report.json").read_bytes(), "report.json")
     naive = find_model("smd-lenet-mnist-s1").config
     config = defended(naive)
-    whole = _baseline(config, ThreatModel("linf", 0.3))
+    whole = find_baseline(config, ThreatModel("linf", 0.3), quiet=False)
     assert whole is not None
     assert (whole.name, whole.preset, whole.num_images) == ("naive-lenet-mnist", None, 10)
     assert whole.curve == (CurvePoint(0.0, own.clean_accuracy), *own.curve)
     # No further than the audit goes, in no other norm, and not beside an undefended one.
-    assert _baseline(config, ThreatModel("linf", 0.2)) == dataclasses.replace(whole, curve=whole.curve[:2])
-    assert _baseline(config, ThreatModel("l2", 0.3)) is None
-    assert _baseline(naive, ThreatModel("linf", 0.3)) is None
+    assert find_baseline(config, ThreatModel("linf", 0.2), quiet=False) == dataclasses.replace(
+        whole, curve=whole.curve[:2]
+    )
+    assert find_baseline(config, ThreatModel("l2", 0.3), quiet=False) is None
+    assert find_baseline(naive, ThreatModel("linf", 0.3), quiet=False) is None
 
 
 def test_baseline_that_was_changed_is_refused(audited_zoo: Path) -> None:
