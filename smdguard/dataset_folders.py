@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from fnmatch import fnmatch
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ Split = Literal["train", "test"]
 # Where a split may be in a folder of images; ImageNet's second one is called val.
 _FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
 
-# Of a folder of images that come without a test split, this share becomes one.
+# Of each class's images that come without a test split, this share becomes one.
 TEST_SHARE = 0.2
 
 # Desktops and notebooks leave hidden files and folders everywhere.
@@ -37,7 +38,7 @@ def load_split(
         root: Where torchvision keeps it, or a folder with train/CLASS/IMAGE and test/CLASS/IMAGE, itself or under
             the data set's name; CLASS is a label or its index, IMAGE a PNG or JPEG file. Without test, val stands for
             it. CLASS/IMAGE alone is a test split. Of a data set that torchvision does not know, train/CLASS/IMAGE or
-            CLASS/IMAGE alone is both: a fifth of the images, always the same ones, is the test split then.
+            CLASS/IMAGE alone is both: a fifth of each class, always the same images, is the test split then.
         split: Which one.
         download: Let torchvision fetch it when it is not there.
         num_images: Only so many, evenly over the classes; None for all.
@@ -232,14 +233,26 @@ def _samples(folder: Path, dataset: Dataset) -> list[tuple[Path, int]]:
 def _of_split(samples: list[tuple[Path, int]], folder: Path, split: Split) -> list[tuple[Path, int]]:
     """Of the paths and classes of images that come in one piece those to train on, or the fifth to test on.
 
-    That fifth, at least one image, is the one whose names CLASS/IMAGE have the smallest checksums. So it depends on
-    nothing but the names, and of the images that were trained on hardly any gets into it when others are added.
+    That fifth of a folder, at least one image, is the one whose names CLASS/IMAGE have the smallest checksums. So it
+    depends on nothing but the names, and of the images that were trained on hardly any gets into it when others are
+    added.
     """
 
-    def checksum(sample: tuple[Path, int]) -> str:
-        return sha256(os.fsencode(sample[0].relative_to(folder).as_posix()))
+    def name(sample: tuple[Path, int]) -> Path:
+        return sample[0].relative_to(folder)
 
-    held_out = set(sorted(samples, key=checksum)[: max(1, int(TEST_SHARE * len(samples)))])
+    def checksum(sample: tuple[Path, int]) -> str:
+        return sha256(os.fsencode(name(sample).as_posix()))
+
+    held_out: set[tuple[Path, int]] = set()
+    for label, group in groupby(samples, key=lambda sample: name(sample).parts[0]):
+        drawn = sorted(group, key=checksum)
+        if len(drawn) < 2:
+            raise InvalidInputError(
+                f"{folder / label} holds a single image, and one of each class is held out for testing; add some, or "
+                "have train/CLASS/IMAGE and test/CLASS/IMAGE"
+            )
+        held_out.update(drawn[: max(1, round(TEST_SHARE * len(drawn)))])
     return [sample for sample in samples if (sample in held_out) == (split == "test")]
 
 

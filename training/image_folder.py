@@ -25,8 +25,8 @@ def load_image_folder(
 
     Args:
         root: Holds train/CLASS/IMAGE with PNG or JPEG files, and test/CLASS/IMAGE or val/CLASS/IMAGE; or
-            train/CLASS/IMAGE alone or CLASS/IMAGE itself, of which a fifth, the one that audits take, becomes the test
-            half.
+            train/CLASS/IMAGE alone or CLASS/IMAGE itself, of which a fifth of each class, the one that audits take,
+            becomes the test half.
         image_size: Height and width to resize the images to; those of the first image where it is None. They get 3
             channels unless all to train on are grey.
         num_calibration_images: How many to hold out; a tenth of the training split, at most 5,000, where it is None.

@@ -125,6 +125,21 @@ def test_the_fifth_that_is_held_out_depends_on_the_names_alone(tmp_path: Path) -
     assert len(shown(later) & shown(data.train, data.calibration)) <= 3
 
 
+def test_of_each_class_a_fifth_is_held_out_however_few_images_it_has(tmp_path: Path) -> None:
+    for name, count in zip(CLASSES, (40, 9, 2), strict=True):
+        write(tmp_path / name, pictures(count, count))
+    _, data = load_image_folder(tmp_path, num_calibration_images=0)
+    assert data.test.labels.bincount().tolist() == [8, 2, 1]
+    assert data.train.labels.bincount().tolist() == [32, 7, 1]
+
+
+def test_of_a_single_image_none_is_held_out(tmp_path: Path) -> None:
+    for name, count in zip(CLASSES, (40, 9, 1), strict=True):
+        write(tmp_path / name, pictures(count, count))
+    with pytest.raises(InvalidInputError, match=r"tulip holds a single image, and one of each class is held out"):
+        load_image_folder(tmp_path)
+
+
 def test_a_model_from_elsewhere_is_asked_about_all_images(flowers: Path) -> None:
     dataset, _ = load_image_folder(flowers)
     assert len(load_folder(dataset, flowers).images) == 12
@@ -197,7 +212,7 @@ def test_from_a_folder_to_a_model_on_the_command_line(tmp_path: Path) -> None:
     settings = ["--epochs", "3", "--batch-size", "8", "--members", "2", "--device", "cpu"]
     result = CliRunner().invoke(main, ["run", "smd", *arguments, *settings])
     assert result.exit_code == 0, result.output
-    assert "has no test split: 16 of its images (20%, chosen by name) are held out for testing" in result.output
+    assert "no test split: 16 of its images (20% of each class, chosen by name) are held out for test" in result.output
     assert "6 calibration images are too few for a suspicion score, which takes 99; see --calib" in result.output
     guard = load(str(tmp_path / "model"), device="cpu")
     assert guard.config.name == "smd-lenet-lamps-x2"

@@ -216,8 +216,8 @@ def _of_image_folder(
     dataset, data = load_image_folder(root, image_size=image_size, num_calibration_images=num_calibration_images)
     if not has_test_split(root):
         click.echo(
-            f"{root} has no test split: {len(data.test.images)} of its images ({TEST_SHARE:.0%}, chosen by name) are "
-            "held out for testing and audits",
+            f"{root} has no test split: {len(data.test.images)} of its images ({TEST_SHARE:.0%} of each class, "
+            "chosen by name) are held out for testing and audits",
             err=True,
         )
     found = {"folder": dataset, "num_calibration_images": len(data.calibration.images)}
