@@ -164,7 +164,7 @@ def _explain(error: Exception, what: str) -> SmdguardError:
 
 def _patience(variable: str, default: float) -> float:
     """How many seconds to wait: as many as the user has set, which the Hub's client has read."""
-    return getattr(_settings(), variable) if variable in os.environ else default
+    return getattr(hub_settings(), variable) if variable in os.environ else default
 
 
 def _ask(
@@ -246,10 +246,10 @@ def _at(repository: str, commit: str) -> Repository:
 
 
 def _cache_folder(repository: str) -> Path:
-    return Path(_settings().HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    return Path(hub_settings().HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
 
 
-def _settings() -> Any:
+def hub_settings() -> Any:
     """What the Hub's client has read from the environment; the first to ask, before anything else of it is imported.
 
     Raises:

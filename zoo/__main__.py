@@ -11,12 +11,12 @@ from smdguard.datasets import DATASETS
 from smdguard.files import write_atomically, zoo_folder
 from smdguard.hub import find_model
 from smdguard.manifest import ManifestEntry
+from smdguard.remote import hub_settings
 from zoo.bundled_images import bundle_subset, write_samples
 from zoo.entries import add_model, audit_model, write_card
 from zoo.picture import FILE as PICTURE
 from zoo.picture import accuracy_picture
 from zoo.plain_average import try_plain_average
-from zoo.publish import publish_model
 from zoo.results import FILE as RESULTS
 from zoo.results import measure_model, not_measured, results_page
 from zoo.table import zoo_table
@@ -126,6 +126,10 @@ def table() -> None:
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 def publish(names: tuple[str, ...], namespace: str, private: bool, dry_run: bool) -> None:
     """Publish models of the zoo on the Hugging Face Hub, after each was verified, and pin them in the manifest."""
+    # First, as it refuses what the Hub's client would fail on where it is imported.
+    hub_settings()
+    from zoo.publish import publish_model
+
     for entry in [_find_entry(name) for name in names]:
         verify_entry(entry)
         click.echo(publish_model(entry, namespace, private=private, dry_run=dry_run))

@@ -1,6 +1,8 @@
 """Publishing: one commit for a model, nothing for nothing new, and no harm from a run that was cut."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -229,3 +231,22 @@ def test_command(zoo: Path, hub_server: HubServer, monkeypatch: pytest.MonkeyPat
     dead = run(NAME, "--namespace", "org", "--dry-run")
     assert (dead.exit_code, dead.stderr.count("\n")) == (1, 1)
     assert "status 503" in dead.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "error"),
+    [
+        (["table"], 0, ""),
+        (["publish", NAME, "--namespace", "org"], 1, "Error: a variable HF_... of the environment has a value"),
+    ],
+)
+def test_a_time_limit_that_is_no_number_is_one_line(
+    hub_environment: dict[str, str], command: list[str], status: int, error: str
+) -> None:
+    """Where the Hub is asked, before the model is attacked. Its client reads the environment once in a process."""
+    environment = hub_environment | {"HF_HUB_ETAG_TIMEOUT": "soon"}
+    words = [sys.executable, "-m", "zoo", *command]
+    answer = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert answer.returncode == status
+    assert answer.stderr.startswith(error)
+    assert answer.stderr.count("\n") == status
