@@ -78,9 +78,13 @@ def standardised_cross_entropy_direction(logits: Tensor, labels: Tensor) -> Tens
         return cross_entropy_direction(logits, labels)
     centred = logits - logits.mean(dim=-1, keepdim=True)
     # By the largest first, because the squares of tiny ones vanish.
-    smallest = torch.finfo(logits.dtype).tiny
-    alive = centred / centred.detach().abs().amax(dim=-1, keepdim=True).clamp_min(smallest)
-    return cross_entropy_direction(alive / alive.std(dim=-1, keepdim=True).clamp_min(smallest), labels)
+    scaled = centred / _or_one(centred.detach().abs().amax(dim=-1, keepdim=True))
+    return cross_entropy_direction(scaled / _or_one(scaled.std(dim=-1, keepdim=True)), labels)
+
+
+def _or_one(scales: Tensor) -> Tensor:
+    """The scales, with 1 for those that are zero, as of logits that are all the same, or too small to divide by."""
+    return torch.where(scales > torch.finfo(scales.dtype).tiny, scales, torch.ones_like(scales))
 
 
 LOSSES: dict[LossName, Loss] = {

@@ -64,8 +64,12 @@ def test_standardised_cross_entropy_with_two_classes_is_the_plain_one() -> None:
     assert standardised_cross_entropy_direction(FOUR[:, :2], label(0)).item() == -3
 
 
-def test_standardised_cross_entropy_of_equal_logits_is_finite() -> None:
-    assert standardised_cross_entropy_direction(torch.ones(1, 4), label(0)).item() == pytest.approx(math.log(3))
+@pytest.mark.parametrize("value", [0.0, 1.0, 1e-40])
+def test_standardised_cross_entropy_of_equal_logits_leads_where_the_plain_one_does(value: float) -> None:
+    logits = torch.full((1, 4), value, requires_grad=True)
+    loss = standardised_cross_entropy_direction(logits, label(0))
+    assert loss.item() == pytest.approx(math.log(3))
+    assert torch.autograd.grad(loss, logits)[0].tolist() == [pytest.approx([-1, 1 / 3, 1 / 3, 1 / 3])]
 
 
 @given(scale=st.floats(0.01, 100), shift=st.floats(-50, 50), seed=st.integers(0, 1000))
