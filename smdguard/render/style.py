@@ -63,7 +63,7 @@ def _no_word_on_fonts() -> Iterator[None]:
 
 
 def laid_out(figure: Figure) -> Figure:
-    """With fonts for its letters, and its parts in their places for good: laid out again, files would differ a hair."""
+    """With fonts for its letters, and its parts in their places for good: laid out anew, they would shift by a hair."""
     texts = figure.findobj(Text)
     families = fonts.families("".join(text.get_text() for text in texts))
     for text in texts:

@@ -3,14 +3,15 @@
 import base64
 import dataclasses
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import astuple
 from typing import Any
 
 import numpy
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontEntry
+from matplotlib.font_manager import FontEntry, findfont, get_font
+from matplotlib.ft2font import FT2Font
 
 from smdguard.render import figures, fonts
 from smdguard.render.style import to_png, to_svg
@@ -213,6 +214,36 @@ def test_of_fonts_the_one_with_the_most_letters_comes_first(monkeypatch: pytest.
     monkeypatch.setattr(fonts.fontManager, "ttflist", [FontEntry(name=name) for name in letters])
     assert fonts.families("abx") == [fonts.OWN, "A Sans"]
     assert fonts.families("vwxyz") == [fonts.OWN, "B", "C"]
+
+
+@pytest.fixture
+def only_stix(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One font beside the figures' own is installed, and neither has been read."""
+    installed = [font for font in fonts.fontManager.ttflist if font.name in (fonts.OWN, "STIXGeneral")]
+    monkeypatch.setattr(fonts.fontManager, "ttflist", installed)
+    fonts._letters.cache_clear()
+    yield
+    fonts._letters.cache_clear()
+
+
+@pytest.mark.usefixtures("only_stix")
+def test_each_font_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(fonts, "findfont", lambda wanted: read.append(wanted.get_name()) or findfont(wanted))
+    assert fonts.families(UNKNOWN) == fonts.families(f"{UNKNOWN}x") == [fonts.OWN]
+    assert read == [fonts.OWN, "STIXGeneral"]
+
+
+@pytest.mark.parametrize("error", [OSError, RuntimeError])
+@pytest.mark.usefixtures("only_stix")
+def test_a_font_that_cannot_be_read_is_left_out(monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
+    def read(file: str) -> FT2Font:
+        if "STIXGeneral" in file:
+            raise error
+        return get_font(file)
+
+    monkeypatch.setattr(fonts, "get_font", read)
+    assert fonts.families(JAPANESE) == [fonts.OWN]
 
 
 def test_histogram_counts_shares(full: AuditReport, only: Callable[..., AuditReport]) -> None:
