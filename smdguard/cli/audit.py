@@ -1,6 +1,5 @@
 """smdguard audit: how hard is a model to fool?"""
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -11,6 +10,7 @@ from smdguard.auditing.preset_names import PresetName
 from smdguard.cli.options import DEFAULT_MODEL, builder_option, device_option, json_option, output_console, quiet_option
 from smdguard.cli.parameter_types import Radius, Range, Size
 from smdguard.cli.report_folder import PARTIAL, require_writable, write_report
+from smdguard.cli.shell import typed
 from smdguard.errors import InvalidInputError, SmdguardError, printable
 from smdguard.factories import users_code
 
@@ -29,7 +29,7 @@ class _Remembered(click.Command):
     """Remembers how it was called, for the report to say."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[_CALL] = printable(shlex.join(["smdguard", "audit", *args]))
+        ctx.meta[_CALL] = printable(typed(["smdguard", "audit", *args]))
         return super().parse_args(ctx, args)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from smdguard.cli.options import model_options, output_console
+from smdguard.cli.shell import typed
 from smdguard.errors import ImageError, SmdguardError
 from smdguard.factories import users_code
 
@@ -100,14 +101,13 @@ def _read(name: str) -> "bytes | Path":
 
 def _where_images_are(folder: "Path") -> str:
     """What to name instead of a folder, such as one of the folders of classes."""
-    import shlex
     from glob import escape
 
     from smdguard.files import is_folder
 
     if not any(_files(str(inside)) for inside in folder.glob("[!.]*") if is_folder(inside)):
         return ""
-    return f", but there are some in its folders; name these, as with {shlex.quote(escape(str(folder)) + '/*')}"
+    return f", but there are some in its folders; name these, as with {typed([escape(str(folder)) + '/*'])}"
 
 
 def _predict_all(guard: "Guard", names: list[str], preprocess: "Mode | None") -> list[dict[str, Any]]:
