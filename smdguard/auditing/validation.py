@@ -217,8 +217,9 @@ def checked_class_names(class_names: Any, num_classes: int) -> tuple[str, ...]:
     Raises:
         InvalidInputError: They are no sequence or array of strings, or there are some and not one for each class.
     """
-    is_collection = isinstance(class_names, Collection) and not isinstance(class_names, str)
-    if not is_collection or not all(isinstance(name, str) for name in class_names):
+    # A set has an order of its own, another each time.
+    in_order = isinstance(class_names, Collection) and not isinstance(class_names, str | set | frozenset)
+    if not in_order or not all(isinstance(name, str) for name in class_names):
         raise InvalidInputError(f"class_names must be a sequence of strings, not {class_names!r}")
     if len(class_names) not in (0, num_classes):
         raise InvalidInputError(f"class_names has {len(class_names)} names, and the model {num_classes} classes")

@@ -334,6 +334,7 @@ def test_surrogates_of_other_classes_are_refused() -> None:
         ({"class_names": [1, 2]}, r"class_names must be a sequence of strings, not \[1, 2\]"),
         ({"class_names": None}, "class_names must be a sequence of strings, not None"),
         ({"class_names": numpy.array([1, 2])}, r"class_names must be a sequence of strings, not array\(\[1, 2\]\)"),
+        ({"class_names": {"a"}}, r"class_names must be a sequence of strings, not \{'a'\}"),
         ({"seed": True}, "seed must be an integer, not True"),
         ({"class_names": ["a"]}, r"class_names has 1 names, and the model \d classes"),
     ],
