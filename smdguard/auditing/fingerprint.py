@@ -30,9 +30,11 @@ def describe_device(device: torch.device) -> str:
     """What an audit runs on, as far as its last digits depend on it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return device.type
     num_threads = torch.get_num_threads()
     threads = "1 thread" if num_threads == 1 else f"{num_threads} threads"
-    return f"{device.type} with {torch.backends.cpu.get_cpu_capability()}, {threads}"
+    return f"cpu with {torch.backends.cpu.get_cpu_capability()}, {threads}"
 
 
 def fingerprint(
