@@ -19,7 +19,7 @@ _FILE_FORM = re.compile(r"(?P<path>.+)\.py:(?P<function>[^\W\d]\w*)")
 
 
 def is_factory(name: str) -> bool:
-    """Whether the name is meant to be package.module:function, if with the module's file; nothing is imported."""
+    """Whether the name is meant to be package.module:function, even with a file for its module; nothing is imported."""
     return any(form.fullmatch(name) for form in (_FORM, _FILE_FORM))
 
 
