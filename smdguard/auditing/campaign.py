@@ -55,7 +55,7 @@ class Campaign:
             evidence.asides += outcomes
         if evidence.has_steady_gradients:
             self._probe_gradients()
-            self._probe_what_stands()
+            self._probe_what_stands(radii[:-1])
 
     def gather_exhibits(self) -> None:
         """Find what there is to see."""
@@ -153,25 +153,38 @@ class Campaign:
         evidence.probed += findings
         evidence.asides.append(Outcome(TRACED, "white-box", "probes", threat.epsilon, standing))
 
-    def _probe_what_stands(self) -> None:
+    def _probe_what_stands(self, smaller: Sequence[float]) -> None:
         """Where enough stands to be called robust, attack some of it in ways that the audit's attacks may lack.
 
         Scores that shrink away from the clean images lead attacks on the cross-entropy astray. And gradients may be
         sound and still lead nowhere, such as those of the one branch of a model that has any: if no attack has asked
         long without gradients, one does about a few.
         """
-        self._probe_with(SCALE_FREE, f"APGD on standardised scores with {SCALE_FREE.num_steps} steps", NUM_PROBED)
+        scale_free = f"APGD on standardised scores with {SCALE_FREE.num_steps} steps"
+        self._probe_with(SCALE_FREE, scale_free, NUM_PROBED, smaller)
         if not has_long_query(self._plan.preset):
-            self._probe_with(LONG_QUERY, f"Square with {LONG_QUERY.num_queries:,} queries", NUM_QUERIED)
+            self._probe_with(LONG_QUERY, f"Square with {LONG_QUERY.num_queries:,} queries", NUM_QUERIED, smaller)
 
-    def _probe_with(self, attack: Attack, description: str, num_images: int) -> None:
+    def _probe_with(self, attack: Attack, description: str, num_images: int, smaller: Sequence[float]) -> None:
         evidence, threat = self.evidence, self._threat
         standing = evidence.standing(threat.epsilon)
         rows = evenly_spaced(len(standing), num_images, standing.device)
-        asked, after = rows[standing[rows]], standing.clone()
-        if is_too_low(interval(standing), interval(evidence.clean)) or not len(asked):
+        if is_too_low(interval(standing), interval(evidence.clean)) or not standing[rows].any():
             return
-        planned = Planned(attack, self._plan.model, "probes")
-        after[asked] = self._workshop.measure_rows(planned, threat, self._right, asked, width=1)[:, 0]
-        evidence.probed += attacks_too_weak(standing[rows], after[rows], description)
-        evidence.asides.append(Outcome(attack, "white-box", "probes", threat.epsilon, after))
+        after = self._left_of(rows, attack, threat)
+        findings = list(attacks_too_weak(standing[rows], after[rows], description))
+        evidence.probed += findings
+        # Attacks that are too weak at the largest radius are so at the others, and a curve's points are to be alike.
+        if any(finding.severity == "high" for finding in findings):
+            for radius in smaller:
+                self._left_of(rows, attack, dataclasses.replace(threat, epsilon=radius))
+
+    def _left_of(self, rows: Tensor, attack: Attack, threat: ThreatModel) -> Tensor:
+        """Which images stand once those of some rows that do are attacked as well, which counts in the worst case."""
+        after = self.evidence.standing(threat.epsilon).clone()
+        asked = rows[after[rows]]
+        if len(asked):
+            planned = Planned(attack, self._plan.model, "probes")
+            after[asked] = self._workshop.measure_rows(planned, threat, self._right, asked, width=1)[:, 0]
+        self.evidence.asides.append(Outcome(attack, "white-box", "probes", threat.epsilon, after))
+        return after

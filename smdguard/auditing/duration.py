@@ -116,9 +116,9 @@ def _runs(plan: Plan, num_radii: int, num_shards: int) -> Iterator[tuple[Attack,
     if plan.has_gradients:
         yield from ((attack, plan.model, 1) for attack in probes.UNBOUNDED)
         yield probes.TRACED, plan.model, num_radii
-        yield probes.SCALE_FREE, plan.model, 1
+        yield probes.SCALE_FREE, plan.model, num_radii
         if not has_long_query(plan.preset):
-            yield LONG_QUERY, plan.model, NUM_QUERIED / SHARD_SIZE
+            yield LONG_QUERY, plan.model, num_radii * NUM_QUERIED / SHARD_SIZE
     if not plan.transfers and all(attack.requires == "scores" for attack in direct):
         # Quicker ones failing, the exhibits make these again.
         yield from ((attack, plan.model, 1) for attack in direct)

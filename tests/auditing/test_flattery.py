@@ -323,8 +323,14 @@ def test_a_model_that_grows_unsure_where_images_look_odd_is_attacked_all_the_sam
         scores = 20 * (upper - prototypes.mean(dim=0)) @ (prototypes - prototypes.mean(dim=0)).T
         return scores * (-3 * lower.sum(dim=1, keepdim=True)).exp()
 
-    report = sg.audit(model, images, labels, sg.ThreatModel("l2", 0.6), attacks="quick")
-    assert [result.robust_accuracy.value for result in report.attacks] == [1, 1, 1, 1]
+    report = sg.audit(model, images, labels, sg.ThreatModel("l2", 0.6), attacks="quick", epsilons=[0.4])
+    assert [result.robust_accuracy.value for result in report.attacks] == [1, 1, 1, 1] * 2
+    # At both radii what the plain scores' distances to the boundary say.
+    plain = (shown - prototypes.mean(dim=0)) @ (prototypes - prototypes.mean(dim=0)).T
+    distances = (plain.gather(1, labels[:, None]) - plain) / torch.cdist(prototypes, prototypes)[labels]
+    nearest = distances.nan_to_num(nan=torch.inf).amin(dim=1)
+    for point in report.curve:
+        assert point.robust_accuracy.value == pytest.approx((nearest > point.epsilon).float().mean().item(), abs=0.06)
     (finding,) = [finding for finding in report.findings if finding.severity == "high"]
     assert (finding.check, "APGD on standardised scores" in finding.message) == ("attacks_too_weak", True)
     assert (report.worst_case.robust_accuracy.value, report.verdict) == (0, "fragile")
