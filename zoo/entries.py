@@ -9,7 +9,7 @@ from smdguard.auditing.partial_results import PartialResults
 from smdguard.backends.torch import TorchBackend
 from smdguard.catalogue import read_manifest, read_test_subset
 from smdguard.companions import default_surrogates
-from smdguard.datasets import balanced_subset, find_dataset, parse_subset
+from smdguard.datasets import DATASETS, Dataset, balanced_subset, find_dataset, parse_subset
 from smdguard.errors import InvalidInputError
 from smdguard.export import to_onnx
 from smdguard.files import read, sha256, write_atomically, zoo_folder
@@ -55,7 +55,7 @@ def add_model(folder: Path, name: str) -> ManifestEntry:
     guard = load(folder, backend="torch", device="cpu")
     # Parsed, because a copy is not validated.
     renamed = parse(ModelConfig, serialise(guard.config.model_copy(update={"name": name})), f"a model named {name!r}")
-    dataset = find_dataset(guard.config.training.dataset)
+    dataset = _known_dataset(folder, guard.config)
     _require_own_name(renamed)
     images = balanced_subset(parse_subset(read_test_subset(dataset.name)), NUM_IMAGES).images.numpy()
     weights = find_model(folder).read(WEIGHTS)
@@ -71,6 +71,17 @@ def add_model(folder: Path, name: str) -> ManifestEntry:
         write_atomically(target / file, content)
     write_atomically(target / CONFIG, serialise(config))
     return audit_model(target, config)
+
+
+def _known_dataset(folder: Path, config: ModelConfig) -> Dataset:
+    """The zoo's audits are of test images that come with it, which there are of data sets known by name alone."""
+    name = config.training.dataset
+    if name not in DATASETS:
+        raise InvalidInputError(
+            f"{folder} was trained on {name}, and the zoo is for models of {', '.join(DATASETS)}; a model of your own "
+            f"images needs no zoo: `smdguard audit --model {folder} --data DIR` audits it where it is"
+        )
+    return find_dataset(name)
 
 
 def _require_own_name(config: ModelConfig) -> None:

@@ -1,6 +1,7 @@
 """What `add` and `audit` bring into a zoo holds together, and is of the zoo alone."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,16 @@ def test_model_is_added_under_its_own_name_alone(
     with pytest.raises(error, match=refusal):
         add_model(tiny_folder, name)
     assert sorted(zoo.rglob("*")) == before
+
+
+def test_model_of_images_of_ones_own_is_shown_where_it_is_audited(
+    zoo: Path, tiny_copy: Path, edit_config: Callable[..., None]
+) -> None:
+    edit_config(tiny_copy, lambda config: config["training"].update(dataset="my-photos"))
+    answer = CliRunner().invoke(main, ["add", str(tiny_copy), "--name", NAME])
+    assert (answer.exit_code, answer.stderr.count("\n")) == (1, 1)
+    assert f"{tiny_copy} was trained on my-photos, and the zoo is for models of mnist, fashion-mnist" in answer.stderr
+    assert f"`smdguard audit --model {tiny_copy} --data DIR`" in answer.stderr
 
 
 @pytest.mark.parametrize("command", ["audit", "measure", "plain-average", "uniform-start"])
