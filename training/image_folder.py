@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from smdguard.dataset_folders import class_names, load_split, shape_at_hand
-from smdguard.datasets import DATASETS, DEFAULT_EPSILON, Dataset
+from smdguard.datasets import DATASETS, DEFAULT_EPSILON, Dataset, LabelledImages
 from smdguard.errors import InvalidInputError
 from training.data import TrainingData, hold_out
 from training.recipes import as_name
@@ -35,14 +35,16 @@ def load_image_folder(
         What was found out about the data set, and its images.
 
     Raises:
-        InvalidInputError: It is not such a folder, or an image cannot be read.
+        InvalidInputError: It is not such a folder, an image cannot be read, or a class has none left to train on.
     """
     described = _describe(root, image_size)
     train, test = load_split(described, root, "train"), load_split(described, root, "test")
     if num_calibration_images is None:
         num_calibration_images = min(_MAX_CALIBRATION_IMAGES, int(_CALIBRATION_SHARE * len(train.images)))
     mean, std = _statistics(train.images)
-    return replace(described, mean=mean, std=std), TrainingData(*hold_out(train, num_calibration_images), test)
+    kept, held_out = hold_out(train, num_calibration_images)
+    _require_every_class(kept, described.labels)
+    return replace(described, mean=mean, std=std), TrainingData(kept, held_out, test)
 
 
 def _describe(root: Path, image_size: int | None) -> Dataset:
@@ -66,6 +68,15 @@ def _describe(root: Path, image_size: int | None) -> Dataset:
         std=(1.0,) * channels,
         epsilon=DEFAULT_EPSILON,
     )
+
+
+def _require_every_class(data: LabelledImages, labels: tuple[str, ...]) -> None:
+    """What is held out is drawn from all classes together, and may be all that a small one has."""
+    left = data.labels.bincount(minlength=len(labels))
+    if not left.all():
+        raise InvalidInputError(
+            f"no image of {labels[left.argmin()]} is left to train on; add some, or hold out fewer with --calibration"
+        )
 
 
 def _statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -140,6 +140,13 @@ def test_of_a_single_image_none_is_held_out(tmp_path: Path) -> None:
         load_image_folder(tmp_path)
 
 
+def test_a_class_that_is_held_out_whole_is_refused(tmp_path: Path) -> None:
+    for name, count in zip(CLASSES, (40, 9, 2), strict=True):
+        write(tmp_path / name, pictures(count, count))
+    with pytest.raises(InvalidInputError, match=r"no image of \w+ is left to train on; add some, or hold out fewer"):
+        load_image_folder(tmp_path, num_calibration_images=38)
+
+
 def test_a_model_from_elsewhere_is_asked_about_all_images(flowers: Path) -> None:
     dataset, _ = load_image_folder(flowers)
     assert len(load_folder(dataset, flowers).images) == 12
