@@ -29,8 +29,8 @@ def claim(folder: Path, recipe: Recipe) -> None:
         return
     if changed := differences(read_record(Recipe, path), recipe):
         raise InvalidInputError(
-            f"{folder} holds a training of another recipe: {changed}; give the settings that it was begun with, or "
-            "choose another folder"
+            f"{folder} holds a training of another recipe: {changed}; give the settings and the images that it was "
+            "begun with, or choose another folder"
         )
 
 

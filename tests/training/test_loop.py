@@ -157,9 +157,8 @@ def test_a_changed_recipe_is_refused_with_what_differs(data: TrainingData, tmp_p
     with pytest.raises(Interruption):
         train(recipe_for("smd-lenet-mnist", **SHORT), data, tmp_path, device=CPU, report=interrupt)
     changed = recipe_for("smd-lenet-mnist", **{**SHORT, "seed": 3, "parameters": {"weight": 2.0}})
-    with pytest.raises(
-        InvalidInputError, match=r"another recipe: parameters\.weight 1\.0 -> 2\.0, seed 0 -> 3; give the settings"
-    ):
+    difference = r"another recipe: parameters\.weight 1\.0 -> 2\.0, seed 0 -> 3; give the settings and the images that"
+    with pytest.raises(InvalidInputError, match=difference):
         train(changed, data, tmp_path, device=CPU)
 
 
