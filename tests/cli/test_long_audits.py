@@ -41,6 +41,17 @@ def test_a_killed_audit_goes_on_with_the_identical_result(smdguard: Run, halves:
     assert not (halves / "killed" / "partial").exists()
 
 
+def test_what_another_audit_has_finished_is_kept_and_told_of(smdguard: Run, halves: Path) -> None:
+    told = "out/partial keeps what another audit has finished"
+    assert told not in smdguard(*arguments(output="out")).stderr
+    other = halves / "out" / "partial" / "another"
+    other.parent.mkdir()
+    other.write_text("its results")
+    assert told in smdguard(*arguments(output="out")).stderr
+    assert told not in smdguard(*arguments(output="out"), "--quiet").stderr
+    assert other.read_text() == "its results"
+
+
 @pytest.fixture
 def keyboard() -> Iterator[None]:
     """Ctrl-C interrupts, also where the tests run in processes that leave it to another."""
