@@ -70,6 +70,7 @@ def test_figures_go_into_a_folder(runs: Path, tmp_path: Path) -> None:
         (["sweep"], 2, "Missing option '--output'"),
         (["run", "smd-lenet-mnist", "--output", "{}/run", "--device", "gpu"], 2, "'gpu' is not one of 'auto', 'cpu'"),
         (["run", "smd-lenet-mnist", "--output", "{}/run", "--learning-rate", "nan"], 1, "learning_rate: Input should"),
+        (["run", "smd-lenet-mnist", "--output", "{}/smd-lenet-mnist/recipe.json"], 2, "recipe.json' is a file"),
         (["tables", "{}/none"], 2, "does not exist"),
         (["run", "smd", "--architecture", "lenet", "--output", "{}/run", "--download"], 2, "--download is for known"),
         (

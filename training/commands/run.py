@@ -54,7 +54,12 @@ from training.start import claim, require_divisible, require_fitting
     default=None,
     help="Shift images by up to four pixels and mirror them; default: on cifar10 only.",
 )
-@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder that the model is written to.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="Folder that the model is written to.",
+)
 @click.option(
     "--epochs",
     "num_epochs",
