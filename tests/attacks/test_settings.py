@@ -47,7 +47,7 @@ def test_a_count_is_a_whole_number_of_at_least_one(attack: Callable[..., Attack]
 
 @pytest.mark.parametrize("attack", [FGSM, RFGSM, BIM, PGD, MIM, APGD])
 def test_an_unknown_loss_is_refused_where_it_is_named(attack: Callable[..., Attack]) -> None:
-    with pytest.raises(InvalidInputError, match=r"^loss of .* must be one of ce, cw, dlr, not 'xent'$"):
+    with pytest.raises(InvalidInputError, match=r"^loss of .* must be one of ce, cw, dlr, sce, not 'xent'$"):
         attack(loss="xent")
 
 
