@@ -17,6 +17,7 @@ from smdguard.attacks import Attack, Model
 from smdguard.auditing.batching import Batching
 from smdguard.auditing.gradients import has_gradients, loss_gradient
 from smdguard.auditing.sampling import evenly_spaced
+from smdguard.wording import counted
 
 NUM_ASKED = 32
 
@@ -32,8 +33,7 @@ def describe_device(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type != "cpu":
         return device.type
-    num_threads = torch.get_num_threads()
-    threads = "1 thread" if num_threads == 1 else f"{num_threads} threads"
+    threads = counted(torch.get_num_threads(), "thread")
     return f"cpu with {torch.backends.cpu.get_cpu_capability()}, {threads}"
 
 

@@ -14,8 +14,8 @@ from smdguard.threat import ThreatModel
 
 MAX_BROKEN_GRADIENTS = 0.01
 # A quarter of an 8-bit image's grey level, shorter than the steps of attacks: who curves within it misleads them.
-# In half precision the little that it gains may drown in rounding; what a whole level gains seldom does, what four gain
-# does not.
+# In half precision the little that it gains may drown in rounding; what a whole level gains does so less often, and
+# what four gain seldom.
 MAX_MISLEADING_GRADIENTS, STEPS, LONG_STEP = 0.05, (0.001, 0.004), 0.016
 
 

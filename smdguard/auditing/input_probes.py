@@ -17,6 +17,7 @@ from smdguard.auditing.outcomes import is_gap, percent
 from smdguard.auditing.sampling import evenly_spaced
 from smdguard.auditing.statistics import interval, share_of
 from smdguard.report import DEPENDS_ON_BATCH, RANDOM_OUTPUT, Finding
+from smdguard.wording import counted
 
 NUM_ALONE = 16
 # Kernels for batches of other sizes round otherwise: half precision by a few thousandths of the largest score, which
@@ -63,9 +64,9 @@ def _depends_on_batch(model: Model, images: Tensor) -> Iterator[Finding]:
     share = _share_that_differs(together, alone, by=_BEYOND_ROUNDING)
     if share > 0:
         message = (
-            f"Of {len(few)} images {percent(share)} get different outputs alone and in a batch with others. Attacks "
-            "change all images of a batch at once, so no figure here holds for an image by itself. Look for statistics "
-            "that are taken over the batch, such as those of batch normalisation in training mode."
+            f"Of {counted(len(few), 'image')} {percent(share)} get different outputs alone and in a batch with "
+            "others. Attacks change all images of a batch at once, so no figure here holds for an image by itself. "
+            "Look for statistics that are taken over the batch, such as those of batch normalisation in training mode."
         )
         yield Finding(DEPENDS_ON_BATCH, "high", message, {"share": share})
 
@@ -127,10 +128,10 @@ def _scores_jump(model: Model, images: Tensor, labels: Tensor) -> Iterator[Findi
     share = share_of(jumps > MAX_JUMP)
     if share >= MAX_JUMPING:
         message = (
-            f"Where the decision changes, the scores of {percent(share)} of {len(jumps)} images jump by more than a "
-            "tenth of the clean image's margin, between indistinguishable points. They do not show how near the "
-            "decision boundary is, so attacks that follow them fail. Take the step that decides out of the model, and "
-            "audit the scores before it."
+            f"Where the decision changes, the scores of {percent(share)} of {counted(len(jumps), 'image')} jump by "
+            "more than a tenth of the clean image's margin, between indistinguishable points. They do not show how "
+            "near the decision boundary is, so attacks that follow them fail. Take the step that decides out of the "
+            "model, and audit the scores before it."
         )
         yield Finding("scores_jump", "high", message, {"share": share})
 
@@ -152,9 +153,9 @@ def _normalised_twice(model: Model, images: Tensor, labels: Tensor) -> Iterator[
         if is_gap(before, after):
             evidence = {"as_given": share_of(before), "undone": share_of(after)}
             message = (
-                f"The model is right on {percent(evidence['as_given'])} of {len(images)} clean images, and on "
-                f"{percent(evidence['undone'])} where one normalisation is undone beforehand. It seems to normalise "
-                "twice. Leave one of the two out and audit again."
+                f"The model is right on {percent(evidence['as_given'])} of {counted(len(images), 'clean image')}, "
+                f"and on {percent(evidence['undone'])} where one normalisation is undone beforehand. It seems to "
+                "normalise twice. Leave one of the two out and audit again."
             )
             yield Finding("normalised_twice", "high", message, evidence)
             return
@@ -167,8 +168,9 @@ def _no_better_than_chance(model: Model, images: Tensor, labels: Tensor) -> Iter
     # Where all are right they are too few to tell, which the verdict says.
     if clean.low <= chance and clean.value < 1:
         message = (
-            f"On {len(images)} clean images the model is right on {percent(clean.value)}, which is not clearly more "
-            f"than the {percent(chance)} of guessing: a model that ignores its input withstands any perturbation."
+            f"On {counted(len(images), 'clean image')} the model is right on {percent(clean.value)}, which is not "
+            f"clearly more than the {percent(chance)} of guessing: a model that ignores its input withstands any "
+            "perturbation."
         )
         evidence = {"clean_accuracy": clean.value, "chance": chance}
         yield Finding("no_better_than_chance", "high", message, evidence)

@@ -19,6 +19,7 @@ from smdguard.auditing.outcomes import is_gap, percent
 from smdguard.auditing.statistics import share_of
 from smdguard.report import Finding
 from smdguard.threat import ThreatModel
+from smdguard.wording import counted
 
 FEW_STEPS, MANY_STEPS, LAST_STEPS = 10, 40, 10
 MAX_UNBOUNDED_SHARE = 0.1
@@ -142,8 +143,9 @@ def attacks_too_weak(before: Tensor, after: Tensor, probe: str) -> Iterator[Find
     """
     evidence = {"attacks": share_of(before), "with_probe": share_of(after)}
     message = (
-        f"All attacks of the audit together leave {percent(evidence['attacks'])} of {len(before)} images standing; "
-        f"{probe}, run on these as a check, leaves {percent(evidence['with_probe'])}, which counts in the worst case. "
+        f"All attacks of the audit together leave {percent(evidence['attacks'])} of {counted(len(before), 'image')} "
+        f"standing; {probe}, run on these as a check, leaves {percent(evidence['with_probe'])}, which counts in the "
+        "worst case. "
     )
     if is_gap(after, before):
         message += "The attacks are too weak for this model. Choose stronger ones, which may find more."
@@ -184,9 +186,9 @@ def _loss_still_rising(trace: _Trace) -> Iterator[Finding]:
     share = share_of(late)
     if share >= MIN_SHARE:
         message = (
-            f"On {percent(share)} of {len(standing)} images, which PGD with {MANY_STEPS} steps does not fool, the loss "
-            f"still rises by more than a tenth of its whole gain in the last {LAST_STEPS} steps. Attacks stop too "
-            "early on them, and their figures are too high. Add attacks with more steps, such as APGD."
+            f"On {percent(share)} of {counted(len(standing), 'image')}, which PGD with {MANY_STEPS} steps does not "
+            f"fool, the loss still rises by more than a tenth of its whole gain in the last {LAST_STEPS} steps. "
+            "Attacks stop too early on them, and their figures are too high. Add attacks with more steps, such as APGD."
         )
         yield Finding("loss_still_rising", "note", message, {"share": share})
 
@@ -197,7 +199,8 @@ def _success_lost_on_the_way(trace: _Trace) -> Iterator[Finding]:
     if share >= MIN_SHARE:
         message = (
             f"PGD with {FEW_STEPS} steps passes an adversarial image on its way and ends at one that is classified "
-            f"correctly for {percent(share)} of {len(lost)} images. Attacks that return their last iterate, as some "
-            "here do, throw those away, and their figures are too high. Keep the first success (early_stop=True)."
+            f"correctly for {percent(share)} of {counted(len(lost), 'image')}. Attacks that return their last "
+            "iterate, as some here do, throw those away, and their figures are too high. Keep the first success "
+            "(early_stop=True)."
         )
         yield Finding("success_lost_on_the_way", "medium", message, {"share": share})

@@ -3,7 +3,7 @@
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from smdguard.render.wording import listed
+from smdguard.wording import listed
 
 if TYPE_CHECKING:
     from smdguard.report import AttackResult, AuditReport, Interval

@@ -14,8 +14,8 @@ from rich.cells import cell_len
 
 from smdguard.errors import printable
 from smdguard.render.style import BLUE, DARK_ORANGE, ORANGE, SIGNED, bare, laid_out, styled, to_png, to_svg, write_cells
-from smdguard.render.wording import counted
 from smdguard.report import AuditReport, CurvePoint, GalleryImage, Picture, SaliencyMaps
+from smdguard.wording import counted
 
 _GALLERY_COLUMNS = 4
 # Letters beside each other that fit above a picture, and into a legend; Chinese ones, and such, are as wide as two.

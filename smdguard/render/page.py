@@ -12,9 +12,9 @@ from smdguard.render import figures
 from smdguard.render.attack_rows import attack_rows, nothing_left, surrogate_names
 from smdguard.render.pictures import missing_pictures
 from smdguard.render.style import to_svg
-from smdguard.render.wording import counted, images_of, quoted
 from smdguard.report import AuditReport, CurvePoint, Interval, SaliencyMaps
 from smdguard.threat import ThreatModel
+from smdguard.wording import counted, images_of, quoted
 
 _HEADLINES = {
     "robust": "Robust: at least half of what it gets right withstands every attack tried",

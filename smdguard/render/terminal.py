@@ -12,7 +12,7 @@ from rich.text import Text
 from smdguard.errors import printable
 from smdguard.render.attack_rows import attack_rows, nothing_left, surrogate_names
 from smdguard.render.pictures import missing_pictures
-from smdguard.render.wording import counted, images_of, quoted
+from smdguard.wording import counted, images_of, quoted
 
 if TYPE_CHECKING:  # It would import torch, which predictions do without.
     from smdguard.report import AuditReport, Interval, SuspicionReport, TransferMatrix
