@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from smdguard.attacks import Attack, Model
+from smdguard.auditing.attack_validation import check_attacks
 from smdguard.auditing.batching import Batching
 from smdguard.auditing.campaign import Campaign
 from smdguard.auditing.composition import Assignment, compose_report
@@ -16,7 +17,6 @@ from smdguard.auditing.fingerprint import fingerprint
 from smdguard.auditing.plan import Plan, plan_attacks
 from smdguard.auditing.preset_names import PresetName
 from smdguard.auditing.validation import (
-    check_attacks,
     check_model,
     check_surrogate,
     check_threat,
