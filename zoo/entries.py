@@ -81,7 +81,7 @@ def _known_dataset(folder: Path, config: ModelConfig) -> Dataset:
             f"{folder} was trained on {name}, and the zoo is for models of {', '.join(DATASETS)}; a model of your own "
             f"images needs no zoo: `smdguard audit --model {folder} --data DIR` audits it where it is"
         )
-    return find_dataset(name)
+    return DATASETS[name]
 
 
 def _require_own_name(config: ModelConfig) -> None:

@@ -31,11 +31,15 @@ class PartialResults:
         self._used.add(key)
         write_atomically(self._folder / key, value)
 
-    def discard(self) -> bool:
-        """Remove what this audit used, and the folder too; whether another audit has left something to go on from."""
+    @property
+    def is_empty(self) -> bool:
+        """Whether no audit has left anything to go on from."""
+        return not self._folder.exists()
+
+    def discard(self) -> None:
+        """Remove what this audit used, and the folder too unless another audit has left something to go on from."""
         killed_writes = (path.name for path in self._folder.glob(".*"))
         for name in (*self._used, *killed_writes):
             (self._folder / name).unlink(missing_ok=True)
         with suppress(OSError):
             self._folder.rmdir()
-        return self._folder.exists()

@@ -189,12 +189,14 @@ def audit(
         goes_on = ", and the same command continues from there" if store is not None else ""
         raise SmdguardError(f"the audit was stopped; the report covers what was finished{goes_on}") from None
     _deliver(replace(report, baseline=baseline, command=command), output, as_json=as_json)
-    if store is not None and store.discard() and not quiet:
-        click.echo(
-            f"{output}/{PARTIAL} keeps what another audit has finished, for its command to go on from; to start that "
-            "one anew, remove the folder",
-            err=True,
-        )
+    if output is not None and store is not None:
+        store.discard()
+        if not store.is_empty and not quiet:
+            click.echo(
+                f"{output / PARTIAL} keeps what another audit has finished, for its command to go on from; to start "
+                "that one anew, remove the folder",
+                err=True,
+            )
     if fail_under is not None:
         _require(report, fail_under)
 
