@@ -19,6 +19,7 @@ from smdguard.auditing.plan import Plan
 from smdguard.auditing.presets import LONG_QUERY, has_long_query
 from smdguard.auditing.probes import SCALE_FREE, TRACED, attacks_too_weak, probe_gradient_attacks
 from smdguard.auditing.sampling import NUM_PROBED, NUM_QUERIED, evenly_spaced, probe_rows
+from smdguard.auditing.slopes import probe_slopes
 from smdguard.auditing.statistics import interval
 from smdguard.auditing.suspicion import suspicion_under_attack
 from smdguard.auditing.verdict import is_too_low
@@ -68,15 +69,15 @@ class Campaign:
     def _look_at_model(self) -> Evidence:
         plan, workshop, model = self._plan, self._workshop, self._model
         shards = workshop.images.split(SHARD_SIZE), workshop.labels.split(SHARD_SIZE)
-        hidden = blind_members(plan.blind_members) if plan.has_gradients else []
-        return Evidence(
+        evidence = Evidence(
             clean=workshop.standing(plan.model, workshop.images, workshop.labels),
             health=self._run(lambda: gradient_health(model, *shards, self._threat)) if plan.has_gradients else None,
-            probed=[
-                *self._run(lambda: probe_input(model, *self._probed(), has_gradients=plan.has_gradients)),
-                *hidden,
-            ],
+            probed=self._run(lambda: probe_input(model, *self._probed(), has_gradients=plan.has_gradients)),
         )
+        if plan.has_gradients:
+            evidence.probed += blind_members(plan.blind_members)
+            evidence.probed += self._run(lambda: list(probe_slopes(model, *self._probed(), self._threat)))
+        return evidence
 
     def _probed(self) -> tuple[Tensor, Tensor]:
         """The few images that the probes are made on, and their labels."""

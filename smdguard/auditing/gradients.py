@@ -59,11 +59,7 @@ def has_gradients(model: Model, images: Tensor) -> bool:
 def gradient_health(
     model: Model, images: Iterable[Tensor], labels: Iterable[Tensor], threat: ThreatModel
 ) -> GradientHealth:
-    """Look twice at the input gradients of clean images, given in batches, and once each at two points of each ball.
-
-    One lies as likely at any distance from the image, the other as far out as attacks go: a defence can mislead near
-    the image alone, where attacks begin, or at the ball's edge, where they spend their steps.
-    """
+    """Look twice at the input gradients of clean images, given in batches, and once each at two points of each ball."""
     zero, not_finite, random, on_the_way, at_the_edge = [], [], [], [], []
     generator = torch.Generator().manual_seed(0)
     for batch, truth in zip(images, labels, strict=True):
@@ -73,12 +69,22 @@ def gradient_health(
         zero.append(largest == 0)
         not_finite.append(~first.flatten(1).isfinite().all(dim=1))
         random.append(difference > 1e-3 * largest)
-        edge = threat.random_start(batch.cpu(), generator)
-        reach = torch.rand(len(batch), *[1] * (batch.dim() - 1), generator=generator, dtype=batch.dtype)
-        on_the_way.append(~_rises(model, batch.cpu().lerp(edge, reach).to(batch.device), truth))
-        at_the_edge.append(~_rises(model, edge.to(batch.device), truth))
+        way, edge = points_in_ball(batch, threat, generator)
+        on_the_way.append(~_rises(model, way, truth))
+        at_the_edge.append(~_rises(model, edge, truth))
     shares = [share_of(torch.cat(part)) for part in (zero, not_finite, random, on_the_way, at_the_edge)]
     return GradientHealth(*shares[:3], misleading=max(shares[3:]))
+
+
+def points_in_ball(images: Tensor, threat: ThreatModel, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Two points of the ball around each image: as likely at any distance from it, and as far out as attacks go.
+
+    A defence can mislead near the image alone, where attacks begin, or at the ball's edge, where they spend their
+    steps.
+    """
+    edge = threat.random_start(images.cpu(), generator)
+    reach = torch.rand(len(images), *[1] * (images.dim() - 1), generator=generator, dtype=images.dtype)
+    return images.cpu().lerp(edge, reach).to(images.device), edge.to(images.device)
 
 
 def _rises(model: Model, images: Tensor, labels: Tensor) -> Tensor:
