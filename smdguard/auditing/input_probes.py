@@ -24,7 +24,7 @@ NUM_ALONE = 16
 # may be ten times its lead.
 _BEYOND_ROUNDING = 0.1
 # A thousandth of the line between two images: what is narrower, attacks step over.
-NUM_BISECTED, NUM_BISECTIONS = 50, 10
+NUM_BISECTED, NUM_BISECTIONS, NUM_AROUND = 50, 10, 16
 MAX_JUMP, MAX_JUMPING = 0.1, 0.2
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -107,8 +107,9 @@ def _share_that_differs(outputs: Tensor, others: Tensor, *, by: float) -> float:
 def _scores_jump(model: Model, images: Tensor, labels: Tensor) -> Iterator[Finding]:
     """Do the scores tell that the decision is near, or does it change all at once?
 
-    On the line from each image to one that the model answers otherwise, near the point where the answer changes. Of a
-    part of the images alone: a model may show its scores for some classes, and may be steep for a few images.
+    On the line from each image to one that the model answers otherwise, at the point where the answer changes. A model
+    that is steep everywhere, as those for large images are, changes more around it. A part of the images is enough: a
+    model may show its scores for some classes, and may be steep for a few images.
     """
     rows = evenly_spaced(len(images), NUM_BISECTED, images.device)
     images, labels = images[rows], labels[rows]
@@ -119,19 +120,27 @@ def _scores_jump(model: Model, images: Tensor, labels: Tensor) -> Iterator[Findi
         rows = ((answers == labels) & others.any(dim=1)).nonzero().flatten()
         if not len(rows):
             return
-        right, wrong, labels = images[rows], images[others[rows].argmax(dim=1)], labels[rows]
+        start, end, labels = images[rows], images[others[rows].argmax(dim=1)], labels[rows]
+
+        def margin_at(part: Tensor) -> Tensor:
+            return margin(model(start.lerp(end, part.clamp(0, 1))), labels)
+
+        right, wrong = (torch.full((len(rows), 1, 1, 1), part).to(images) for part in (0.0, 1.0))
         for _ in range(NUM_BISECTIONS):
             middle = (right + wrong) / 2
-            fooled = is_fooled(model(middle), labels).view(-1, 1, 1, 1)
+            fooled = is_fooled(model(start.lerp(end, middle)), labels).view(-1, 1, 1, 1)
             right, wrong = torch.where(fooled, right, middle), torch.where(fooled, middle, wrong)
-        jumps = (margin(model(wrong), labels) - margin(model(right), labels)) / clean[rows].abs()
-    share = share_of(jumps > MAX_JUMP)
+        around = NUM_AROUND * (wrong - right)
+        before, lower, upper, after = map(margin_at, (right - around, right, wrong, wrong + around))
+        jumps, slope = upper - lower, torch.maximum((lower - before).abs(), (after - upper).abs())
+        unlike = (jumps > MAX_JUMP * clean[rows].abs()) & (jumps > slope)
+    share = share_of(unlike)
     if share >= MAX_JUMPING:
         message = (
-            f"Where the decision changes, the scores of {percent(share)} of {counted(len(jumps), 'image')} jump by "
-            "more than a tenth of the clean image's margin, between indistinguishable points. They do not show how "
-            "near the decision boundary is, so attacks that follow them fail. Take the step that decides out of the "
-            "model, and audit the scores before it."
+            f"Where the decision changes, the scores of {percent(share)} of {counted(len(jumps), 'image')} jump, "
+            "between indistinguishable points, by more than a tenth of the clean image's margin and more than in all "
+            "the neighbourhood. They do not show how near the decision boundary is, so attacks that follow them fail. "
+            "Take the step that decides out of the model, and audit the scores before it."
         )
         yield Finding("scores_jump", "high", message, {"share": share})
 

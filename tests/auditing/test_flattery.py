@@ -205,6 +205,20 @@ def test_scores_of_a_quantised_input_and_of_a_steep_model_do_not_jump() -> None:
     assert checks(lambda batch: 1e4 * classify(batch), images, labels) == []
 
 
+def test_scores_that_are_steep_everywhere_do_not_jump() -> None:
+    """As those of deep networks are between large images: each thousandth of the way changes half a margin."""
+    images, labels = images_and_labels(2)
+
+    def model(batch: Tensor) -> Tensor:
+        difference = batch.flatten(1)[:, 0] - batch.flatten(1)[:, 1]
+        lead = difference + 2 * (150 * batch.flatten(1).sum(dim=1)).sin()
+        return torch.stack([lead, -lead], dim=1)
+
+    with torch.no_grad():
+        labels = model(images).argmax(dim=1)
+    assert "scores_jump" not in [check for check, _ in checks(model, images, labels)]
+
+
 def test_a_model_that_always_gives_one_answer_is_no_better_than_chance_and_not_robust() -> None:
     images, labels = images_and_labels()
     constant = torch.tensor([1.0, 0.0, 0.0, 0.0])
