@@ -16,30 +16,30 @@ class PartialResults:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._used: set[str] = set()
 
     def get(self, key: str, default: bytes) -> bytes:
         """What an audit finished under the key, else the default."""
         self._used.add(key)
         try:
-            return (self._folder / key).read_bytes()
+            return (self.folder / key).read_bytes()
         except OSError:
             return default
 
     def __setitem__(self, key: str, value: bytes) -> None:
         self._used.add(key)
-        write_atomically(self._folder / key, value)
+        write_atomically(self.folder / key, value)
 
     @property
     def is_empty(self) -> bool:
         """Whether no audit has left anything to go on from."""
-        return not self._folder.exists()
+        return not self.folder.exists()
 
     def discard(self) -> None:
         """Remove what this audit used, and the folder too unless another audit has left something to go on from."""
-        killed_writes = (path.name for path in self._folder.glob(".*"))
+        killed_writes = (path.name for path in self.folder.glob(".*"))
         for name in (*self._used, *killed_writes):
-            (self._folder / name).unlink(missing_ok=True)
+            (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):
-            self._folder.rmdir()
+            self.folder.rmdir()

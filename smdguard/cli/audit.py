@@ -17,8 +17,10 @@ from smdguard.factories import users_code
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from smdguard.auditing.partial_results import PartialResults
     from smdguard.backends.torch import Builder
     from smdguard.cli.audited_model import AuditedModel
+    from smdguard.datasets import LabelledImages
     from smdguard.report import AuditReport
     from smdguard.threat import ThreatModel
 
@@ -135,7 +137,6 @@ def audit(
     from smdguard.cli.audited_model import find_audited_model
     from smdguard.cli.baseline import find_baseline
     from smdguard.cli.foreign_models import is_foreign
-    from smdguard.cli.progress import audit_progress
     from smdguard.cli.surrogates import find_surrogates
     from smdguard.threat import ThreatModel
 
@@ -160,43 +161,27 @@ def audit(
     store = PartialResults(output / PARTIAL) if output is not None else None
     command = click.get_current_context().meta[_CALL]
     try:
-        # The model may be the user's code, and so may what attacks are crafted on.
-        suspected = config is None or builder is not None or any(map(is_foreign, sources))
-        with (
-            audit_progress(quiet=quiet) as progress,
-            users_code(f"the audit of {audited.name} failed", suspected=suspected),
-        ):
-            report = auditing.audit(
-                audited.model,
-                images.scaled().to(audited.device),
-                images.labels.to(audited.device),
-                threat,
-                attacks=chosen,
-                # Names of files may hold bytes that are no text, and a report cannot.
-                surrogates={printable(source): surrogate for source, surrogate in sources.items()},
-                epsilons=epsilons or (),
-                seed=seed,
-                name=printable(audited.name),
-                dataset=printable(dataset.name),
-                class_names=dataset.labels,
-                progress=progress.advance,
-                announce=progress.announce,
-                store=store,
-                suspicion_threshold=config and config.suspicion_threshold,
-            )
+        report = _run(
+            audited,
+            images,
+            threat,
+            # The model may be the user's code, and so may what attacks are crafted on.
+            suspected=config is None or builder is not None or any(map(is_foreign, sources)),
+            quiet=quiet,
+            attacks=chosen,
+            # Names of files may hold bytes that are no text, and a report cannot.
+            surrogates={printable(source): surrogate for source, surrogate in sources.items()},
+            epsilons=epsilons or (),
+            seed=seed,
+            store=store,
+        )
     except auditing.AuditInterrupted as interrupt:
         _deliver(replace(interrupt.report, baseline=baseline, command=command), output, as_json=as_json)
         goes_on = ", and the same command continues from there" if store is not None else ""
         raise SmdguardError(f"the audit was stopped; the report covers what was finished{goes_on}") from None
     _deliver(replace(report, baseline=baseline, command=command), output, as_json=as_json)
-    if output is not None and store is not None:
-        store.discard()
-        if not store.is_empty and not quiet:
-            click.echo(
-                f"{output / PARTIAL} keeps what another audit has finished, for its command to go on from; to start "
-                "that one anew, remove the folder",
-                err=True,
-            )
+    if store is not None:
+        _discard(store, quiet=quiet)
     if fail_under is not None:
         _require(report, fail_under)
 
@@ -244,6 +229,36 @@ def _notes(
         yield f"{audited.name} is shown images of {size} pixels, the size of the first; see --image-size"
 
 
+def _run(
+    audited: "AuditedModel",
+    images: "LabelledImages",
+    threat: "ThreatModel",
+    *,
+    suspected: bool,
+    quiet: bool,
+    **choices: Any,
+) -> "AuditReport":
+    """Audit, with a progress bar; whatever else goes wrong is told as a fault of the user's code where suspected."""
+    from smdguard import auditing
+    from smdguard.cli.progress import audit_progress
+
+    failure = f"the audit of {audited.name} failed"
+    with audit_progress(quiet=quiet) as progress, users_code(failure, suspected=suspected):
+        return auditing.audit(
+            audited.model,
+            images.scaled().to(audited.device),
+            images.labels.to(audited.device),
+            threat,
+            name=printable(audited.name),
+            dataset=printable(audited.dataset.name),
+            class_names=audited.dataset.labels,
+            suspicion_threshold=audited.config and audited.config.suspicion_threshold,
+            progress=progress.advance,
+            announce=progress.announce,
+            **choices,
+        )
+
+
 def _deliver(report: "AuditReport", output: Path | None, *, as_json: bool) -> None:
     from smdguard import render
 
@@ -253,6 +268,17 @@ def _deliver(report: "AuditReport", output: Path | None, *, as_json: bool) -> No
         click.echo(render.json(report))
     else:
         output_console().print(render.audit_view(report))
+
+
+def _discard(store: "PartialResults", *, quiet: bool) -> None:
+    """Remove what this audit had kept to go on from, and tell of what another one has."""
+    store.discard()
+    if not store.is_empty and not quiet:
+        click.echo(
+            f"{store.folder} keeps what another audit has finished, for its command to go on from; to start that one "
+            "anew, remove the folder",
+            err=True,
+        )
 
 
 def _require(report: "AuditReport", least: float) -> None:
