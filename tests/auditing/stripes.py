@@ -1,5 +1,7 @@
 """Models and images of stripes, whose robustness is known."""
 
+import copy
+import functools
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -41,7 +43,14 @@ def stripes(num_images: int = NUM_IMAGES) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def trained_model(*, adversarial: bool = False, seed: int = 0) -> nn.Module:
-    """A small network that has learned the stripes from noisy images, or from adversarial ones."""
+    """A small network of one's own that has learned the stripes from noisy images, or from adversarial ones."""
+    model = copy.deepcopy(_trained(adversarial=adversarial, seed=seed))
+    torch.manual_seed(seed)  # For the defences that draw.
+    return model
+
+
+@functools.cache
+def _trained(*, adversarial: bool, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 32), nn.ReLU(), nn.Linear(32, 2))
     images, labels, _ = stripes(2000)
