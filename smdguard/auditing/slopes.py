@@ -58,8 +58,8 @@ def slope_agreement(model: Model, images: Tensor, labels: Tensor, generator: tor
     gradient = loss_gradient(model, images, labels)
     length = torch.linalg.vector_norm(gradient.flatten(1).double(), dim=1)
     (step, change), (_, long_change) = (_differences(model, images, labels, each * signs) for each in (STEP, 2 * STEP))
-    bends = (long_change - 2 * change).abs() > MAX_BEND * long_change.abs()
-    steady = (~bends & (change != 0) & (length > 0)).nonzero().flatten()
+    straight = (long_change - 2 * change).abs() <= MAX_BEND * long_change.abs()
+    steady = (straight & (change != 0) & change.isfinite() & (length > 0)).nonzero().flatten()
     if len(steady) < max(MIN_STEADY, MIN_STEADY_SHARE * len(images)):
         return 1.0, len(steady)
     foretold = (unit(gradient, order=2).double() * step).flatten(1).sum(dim=1)

@@ -83,6 +83,18 @@ def test_too_few_images_tell_nothing() -> None:
     assert agreement == (1.0, pytest.approx(17, abs=2))
 
 
+def test_scores_that_are_no_numbers_count_for_nothing() -> None:
+    images, labels, _ = stripes()
+    model = Sparse(stripes_model(), 4)
+
+    def classify(each: Tensor) -> Tensor:
+        return torch.where(each[:, 0, 0, :1] > 0.5, torch.nan, model(each))
+
+    agreement, num_steady = slope_agreement(classify, images, labels, torch.Generator().manual_seed(1))
+    assert agreement == pytest.approx(1 / 3, abs=0.2)
+    assert 100 < num_steady < 170
+
+
 @pytest.mark.parametrize(("inner", "outer"), [(0, 0.08), (0.09, 0.1)])
 def test_gradients_are_looked_at_on_the_way_and_at_the_end(inner: float, outer: float) -> None:
     assert found(MisleadsBetween(stripes_model(), stripes()[0], inner, outer)) == ["approximate_gradients"]
