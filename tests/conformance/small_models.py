@@ -1,5 +1,6 @@
 """Three small ensembles trained in seconds (naive, diversified, adversarially trained) and images for them."""
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -53,6 +54,7 @@ def adversarial(ensemble: Ensemble, images: Tensor, labels: Tensor) -> Tensor:
 LOSSES: dict[str, Loss] = {"naive": cross_entropy, "diversified": diversified, "adversarial": adversarial}
 
 
+@functools.cache  # The order in which tests come brings each back several times.
 def train(name: str) -> Ensemble:
     """Three members of two convolutions, with one of the LOSSES."""
     with torch.random.fork_rng():
