@@ -24,7 +24,9 @@ NUM_ALONE = 16
 # may be ten times its lead.
 _BEYOND_ROUNDING = 0.1
 # A thousandth of the line between two images: what is narrower, attacks step over.
-NUM_BISECTED, NUM_BISECTIONS, NUM_AROUND = 50, 10, 16
+NUM_BISECTED, NUM_BISECTIONS = 50, 10
+# Of such parts: how far aside, and how long, is what a jump is held against. What changes within fewer is a jump too.
+NUM_ASIDE = 16
 MAX_JUMP, MAX_JUMPING = 0.1, 0.2
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -108,7 +110,7 @@ def _scores_jump(model: Model, images: Tensor, labels: Tensor) -> Iterator[Findi
     """Do the scores tell that the decision is near, or does it change all at once?
 
     On the line from each image to one that the model answers otherwise, at the point where the answer changes. A model
-    that is steep everywhere, as those for large images are, changes more around it. A part of the images is enough: a
+    that is steep everywhere, as those for large images are, changes as fast beside it. A part of the images is enough: a
     model may show its scores for some classes, and may be steep for a few images.
     """
     rows = evenly_spaced(len(images), NUM_BISECTED, images.device)
@@ -130,17 +132,18 @@ def _scores_jump(model: Model, images: Tensor, labels: Tensor) -> Iterator[Findi
             middle = (right + wrong) / 2
             fooled = is_fooled(model(start.lerp(end, middle)), labels).view(-1, 1, 1, 1)
             right, wrong = torch.where(fooled, right, middle), torch.where(fooled, middle, wrong)
-        around = NUM_AROUND * (wrong - right)
-        before, lower, upper, after = map(margin_at, (right - around, right, wrong, wrong + around))
-        jumps, slope = upper - lower, torch.maximum((lower - before).abs(), (after - upper).abs())
-        unlike = (jumps > MAX_JUMP * clean[rows].abs()) & (jumps > slope)
+        jumps, aside = margin_at(wrong) - margin_at(right), NUM_ASIDE * (wrong - right)
+        before = margin_at(right - aside) - margin_at(right - 2 * aside)
+        after = margin_at(wrong + 2 * aside) - margin_at(wrong + aside)
+        unlike = (jumps > MAX_JUMP * clean[rows].abs()) & (jumps > torch.maximum(before.abs(), after.abs()))
     share = share_of(unlike)
     if share >= MAX_JUMPING:
         message = (
             f"Where the decision changes, the scores of {percent(share)} of {counted(len(jumps), 'image')} jump, "
-            "between indistinguishable points, by more than a tenth of the clean image's margin and more than in all "
-            "the neighbourhood. They do not show how near the decision boundary is, so attacks that follow them fail. "
-            "Take the step that decides out of the model, and audit the scores before it."
+            "between indistinguishable points, by more than a tenth of the clean image's margin and more than in a "
+            "step beside that is sixteen times as long. They do not show how near the decision boundary is, so "
+            "attacks that follow them fail. Take the step that decides out of the model, and audit the scores before "
+            "it."
         )
         yield Finding("scores_jump", "high", message, {"share": share})
 

@@ -167,13 +167,14 @@ def test_a_decision_that_the_scores_hide_for_some_classes_is_found() -> None:
     assert checks(model, images, labels) == [("scores_jump", "high")]
 
 
-def test_a_decision_that_shows_only_within_a_step_is_found() -> None:
-    """The scores rise from one class's to the other's over a ten-thousandth of the way."""
+@pytest.mark.parametrize("slope", [100, 1000, 1e4])
+def test_a_decision_that_shows_only_within_a_step_is_found(slope: float) -> None:
+    """The scores rise from one class's to the other's over a hundredth of the way, or a ten-thousandth."""
     images, labels = images_and_labels(2)
 
     def model(batch: Tensor) -> Tensor:
         difference = batch.flatten(1)[:, 0] - batch.flatten(1)[:, 1]
-        lead = (1e4 * difference).clamp(-1, 1) * (1 + batch.flatten(1)[:, 5])
+        lead = (slope * difference).clamp(-1, 1) * (1 + batch.flatten(1)[:, 5])
         return torch.stack([lead, -lead], dim=1)
 
     assert checks(model, images, labels) == [("scores_jump", "high")]
