@@ -110,8 +110,8 @@ def _scores_jump(model: Model, images: Tensor, labels: Tensor) -> Iterator[Findi
     """Do the scores tell that the decision is near, or does it change all at once?
 
     On the line from each image to one that the model answers otherwise, at the point where the answer changes. A model
-    that is steep everywhere, as those for large images are, changes as fast beside it. A part of the images is enough: a
-    model may show its scores for some classes, and may be steep for a few images.
+    that is steep everywhere, as those for large images are, changes as fast beside it. A part of the images is enough:
+    a model may show its scores for some classes, and may be steep for a few images.
     """
     rows = evenly_spaced(len(images), NUM_BISECTED, images.device)
     images, labels = images[rows], labels[rows]

@@ -9,7 +9,11 @@ from torch import Tensor, nn
 
 from smdguard.attacks import FGSM, PGD
 from smdguard.auditing import audit
+from smdguard.auditing.gradients import points_in_ball
 from smdguard.auditing.slopes import probe_slopes, slope_agreement
+from smdguard.catalogue import read_test_subset
+from smdguard.datasets import balanced_subset, dataset_of, parse_subset
+from smdguard.guard import load
 from smdguard.threat import ThreatModel
 from tests.auditing.stripes import checks, stripes, stripes_model, trained_model
 from tests.auditing.test_gradients import MisleadsBetween, Rounded, StraightThrough
@@ -62,6 +66,18 @@ def test_gradients_of_the_scores_agree_whatever_the_unit() -> None:
     for unit in (1e-20, 1, 1e4):
         in_unit = nn.Sequential(model, Scaled(unit))
         assert slope_agreement(in_unit, images.double(), labels, generator)[0] > 0.98
+
+
+@pytest.mark.parametrize("name", ["smd-lenet-mnist", "smd-lenet-wide-mnist-at", "smd-resnet20-cifar10-preview"])
+def test_gradients_of_the_zoo_agree(name: str) -> None:
+    guard = load(name, backend="torch", device="cpu")
+    dataset = dataset_of(guard.config)
+    images = balanced_subset(parse_subset(read_test_subset(dataset.name)), 60)
+    generator, threat = torch.Generator().manual_seed(0), ThreatModel("linf", dataset.epsilon)
+    for points in points_in_ball(images.scaled(), threat, generator):
+        agreement, num_steady = slope_agreement(guard.ensemble, points, images.labels, generator)
+        assert agreement > 0.95
+        assert num_steady > 30
 
 
 @pytest.mark.parametrize("defence", [nn.Sequential, StraightThrough, Rounded, Noisy])
