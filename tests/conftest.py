@@ -15,6 +15,8 @@ from hypothesis import settings
 from safetensors.torch import save
 
 from smdguard import catalogue
+from smdguard.attacks import Square
+from smdguard.auditing import campaign
 from smdguard.backends.torch import build_ensemble
 from smdguard.datasets import DATASETS
 from smdguard.ensemble import Ensemble
@@ -60,8 +62,8 @@ TRAINING = Training(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is covered is smdguard, by its own tests: tracing trainings and peers as well takes minutes."""
-    elsewhere = [Path(__file__).parent / folder for folder in ("conformance", "training", "zoo")]
+    """What is covered is smdguard, by its own tests: tracing trainings, peers and drawings as well takes minutes."""
+    elsewhere = [Path(__file__).parent / folder for folder in ("conformance", "render", "training", "zoo")]
     for item in items:
         if any(folder in item.path.parents for folder in elsewhere):
             item.add_marker("no_cover")
@@ -125,6 +127,12 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, tiny_ensemble: Ensembl
 def tiny_copy(tiny_folder: Path, tmp_path: Path) -> Path:
     """A copy of the model to damage."""
     return Path(shutil.copytree(tiny_folder, tmp_path / "copy"))
+
+
+@pytest.fixture
+def short_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check on what stands asks for 1,000 queries: most of an audit of few images, and often beside the point."""
+    monkeypatch.setattr(campaign, "LONG_QUERY", Square(num_queries=20))
 
 
 Edit = Callable[[dict[str, Any]], object]

@@ -18,6 +18,8 @@ from smdguard.ensemble import Ensemble
 from smdguard.report import AuditReport, Exhibits, Picture
 from smdguard.threat import ThreatModel
 
+pytestmark = pytest.mark.usefixtures("short_query")
+
 THREAT = ThreatModel("linf", 0.05)
 
 

@@ -11,6 +11,8 @@ from smdguard.errors import InvalidInputError
 from smdguard.threat import ThreatModel
 from tests.auditing.small_ensembles import ensemble, run
 
+pytestmark = pytest.mark.usefixtures("short_query")
+
 
 class Short(Ensemble):
     """Has memory for so many images at a time."""

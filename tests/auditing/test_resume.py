@@ -21,6 +21,8 @@ from smdguard.report import AuditReport
 from smdguard.threat import ThreatModel
 from tests.auditing.small_ensembles import THREAT, data, ensemble, member, run
 
+pytestmark = pytest.mark.usefixtures("short_query")
+
 
 class Stop(Exception):
     pass
