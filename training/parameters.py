@@ -10,6 +10,8 @@ from training.objectives import ADVERSARIES, OBJECTIVES
 
 Settings = dict[str, float | int | str | bool]
 DISTILLING = ("dverge", "smd-plus")
+# They train the members' input gradients, which takes second derivatives.
+OF_SECOND_ORDER = ("gal", "smd", "smd-plus")
 
 
 def complete(name: str, dataset: Dataset, given: Settings) -> Settings:

@@ -11,7 +11,7 @@ from smdguard.errors import InvalidInputError
 from smdguard.manifest import MAX_NAME_LENGTH, Precision, first_fault
 from training.members import builder_of, require_trainable
 from training.objectives import ADVERSARIES, OBJECTIVES, AdversarialTraining, Objective
-from training.parameters import DISTILLING, Settings, complete, shows_photographs
+from training.parameters import DISTILLING, OF_SECOND_ORDER, Settings, complete, shows_photographs
 
 Schedule = Literal["constant", "one-cycle"]
 SCRATCH, NAIVE = "scratch", "naive"
@@ -126,7 +126,9 @@ def recipe_for(name: str, **changes: Any) -> Recipe:
     settings = _usual_settings(method, architecture, dataset) | settings | {"dataset": dataset.name}
     builder = builder_of(architecture)
     if builder is not None:
-        require_trainable(architecture, builder, dataset, layered=method in DISTILLING)
+        require_trainable(
+            architecture, builder, dataset, layered=method in DISTILLING, second_order=method in OF_SECOND_ORDER
+        )
     if settings["init"] == NAIVE:
         settings["init"] = f"naive-s{settings['seed']}"
     settings["parameters"] = complete(method, dataset, settings.get("parameters", {}))

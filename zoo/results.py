@@ -15,7 +15,7 @@ from smdguard.hub import find_model
 from smdguard.manifest import WORST_CASE, ManifestEntry
 from smdguard.model_folder import WEIGHTS, ModelFolder
 from smdguard.report import AuditReport, CurvePoint
-from training.audits import PARTIAL
+from training.audits import PARTIAL, sources_of
 from training.finish import recipe_of
 from training.markdown import table
 from training.paper import EPSILON, RADII
@@ -105,7 +105,14 @@ def measure_model(name: str) -> None:
 def not_measured() -> list[str]:
     """Names of the zoo's models that measure_model did not finish with, as they are now."""
     folders = [find_model(entry.name) for entry in read_manifest().models]
-    return [folder.name for folder in folders if not all(_path(folder, preset).exists() for preset in _PRESETS)]
+    return [folder.name for folder in folders if not _is_measured(folder)]
+
+
+def _is_measured(folder: ModelFolder) -> bool:
+    """Whether there are its audits, crafted on all that the zoo has for them."""
+    if not all(_path(folder, preset).exists() for preset in _PRESETS):
+        return False
+    return sources_of(render.read_report(_path(folder, "paper"))) == set(known_surrogates(folder.config))
 
 
 def results_page() -> str:
@@ -125,7 +132,7 @@ def results_page() -> str:
             _ORIGIN,
             *([f"Not measured yet: {', '.join(f'`{name}`' for name in missing)}.\n"] if missing else []),
             paper_tables(runs),
-            _FINDINGS.read_text(),
+            _FINDINGS.read_text("utf-8"),
             f"{_RADII}\n{radii_table(runs)}",
             f"{_TRIALS}\n{trials_table(runs, _read_trials())}",
             _stronger_attacks(measured),

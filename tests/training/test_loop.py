@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -305,7 +304,7 @@ def test_a_killed_process_loses_nothing(image_folder: Path, tmp_path: Path) -> N
     while not (tmp_path / "cut" / FILE_NAME).exists():
         assert process.poll() is None, "the training ended before it could be killed"
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     assert not (tmp_path / "cut" / CONFIG).exists()
 

@@ -25,6 +25,7 @@ from training.start import initial_ensembles
 CPU = torch.device("cpu")
 MODULE = """
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from smdguard.architectures import LeNet5
 
 def dropping(image_shape, num_classes):
@@ -83,6 +84,42 @@ def hungry(image_shape, num_classes):
     network = Failing(784, num_classes)
     network.error = MemoryError()
     return network
+
+def lazy(image_shape, num_classes):
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))
+
+class Noted(nn.Linear):
+    def get_extra_state(self):
+        return {"made": "today"}
+
+    def set_extra_state(self, state):
+        pass
+
+    def forward(self, images):
+        return super().forward(images.flatten(1))
+
+def noted(image_shape, num_classes):
+    return Noted(784, num_classes)
+
+class Attention(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.project, self.last = nn.Linear(28, 3 * 16), nn.Linear(16, num_classes)
+
+    def forward(self, images):
+        query, key, value = self.project(images).chunk(3, dim=-1)
+        return self.last(nn.functional.scaled_dot_product_attention(query, key, value).mean(dim=(1, 2)))
+
+def attention(image_shape, num_classes):
+    return Attention(num_classes)
+
+class Composed(Attention):
+    def forward(self, images):
+        with sdpa_kernel(SDPBackend.MATH):
+            return super().forward(images)
+
+def composed_attention(image_shape, num_classes):
+    return Composed(num_classes)
 
 answer = 42
 """
@@ -189,12 +226,32 @@ def test_distillation_needs_layers_and_says_so_before_any_training(own: str, met
         ("own_networks:detached", "own_networks:detached gives a LeNet5 without a weight that can be trained"),
         ("own_networks:shared", "own_networks:shared gives members that share weights"),
         ("own_networks:tied", "own_networks:tied gives members that share weights"),
+        (
+            "own_networks:lazy",
+            "own_networks:lazy gives a network that cannot be saved: its state must be tensors alone",
+        ),
+        ("own_networks:noted", "own_networks:noted gives a network that cannot be saved: its state must be tensors"),
         ("own_networks:too_many", r"must turn 2 images into logits \(2, 10\), but gave shape \(2, 11\)"),
     ],
 )
 def test_functions_that_do_not_work_are_refused(own: str, architecture: str, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         recipe_for("naive-lenet-mnist", architecture=architecture)
+
+
+@pytest.mark.parametrize("method", ["gal", "smd"])
+def test_gradients_that_cannot_be_trained_are_refused_with_what_allows_it(own: str, method: str) -> None:
+    message = r"gal, smd, smd-plus train .*, which own_networks:attention does not allow \(RuntimeError: .*MATH\)"
+    with pytest.raises(InvalidInputError, match=message):
+        recipe_for(f"{method}-lenet-mnist", architecture=f"{own}:attention")
+
+
+def test_attention_is_trained_where_its_gradients_need_not_be_or_can(
+    own: str, data: TrainingData, tmp_path: Path
+) -> None:
+    for method, function in (("naive", "attention"), ("smd", "composed_attention")):
+        recipe = recipe_for(f"{method}-lenet-mnist-x2", **short(f"{own}:{function}") | {"num_epochs": 1})
+        train(recipe, data, tmp_path / method, device=CPU)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_schema_beside_the_manifest_is_that_of_the_code() -> None:
 
 
 def test_results_page_is_that_of_the_audits() -> None:
-    assert (zoo_folder() / FILE).read_text() == results_page()
+    assert (zoo_folder() / FILE).read_text("utf-8") == results_page()
 
 
 @published

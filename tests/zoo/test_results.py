@@ -17,7 +17,7 @@ from tests.training.finished_runs import finished_run, write_run
 from training.paper import EPSILON, RADII
 from zoo import audits, results
 from zoo.__main__ import main
-from zoo.results import measure_model, results_page
+from zoo.results import measure_model, not_measured, results_page
 
 RUNS = {
     "smd-lenet-fashion-mnist": finished_run(
@@ -140,7 +140,7 @@ def test_page_shows_trials_beside_the_zoos_runs(zoo: list[dict[str, Any]]) -> No
 
 
 def test_page_mixes_no_ways_to_train(zoo: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "smd-lenet-mnist-s1"
+    name = "smd-lenet-mnist-s2"
     monkeypatch.setitem(RUNS, name, finished_run(name, num_epochs=20, parameters={"weight": 0.5}))
     measure_model(name)
     with pytest.raises(InvalidInputError, match=rf"{name} were trained differently \(parameters.weight 1.0 -> 0.5\)"):
@@ -170,7 +170,17 @@ def test_other_weights_were_not_measured(zoo: list[dict[str, Any]], tmp_path: Pa
     assert "Not measured yet" not in results_page()
 
 
+def test_black_box_attacks_are_measured_anew_where_there_is_more_to_craft_them_on(
+    zoo: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not_measured() == []
+    name = "naive-lenet-mnist-s1"
+    monkeypatch.setitem(RUNS, name, finished_run(name, num_epochs=20))
+    measure_model(name)
+    assert not_measured() == ["smd-lenet-mnist"]
+
+
 def test_command_writes_the_page(zoo: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("zoo.__main__.zoo_folder", lambda: tmp_path)
     assert CliRunner().invoke(main, ["results"]).exit_code == 0
-    assert (tmp_path / "RESULTS.md").read_text() == results_page()
+    assert (tmp_path / "RESULTS.md").read_text("utf-8") == results_page()
