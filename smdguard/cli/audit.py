@@ -142,6 +142,8 @@ def audit(
 
     if download and data is None:
         raise click.UsageError("--download needs --data, the folder to put the data set into")
+    if builder is not None and is_foreign(model):
+        raise click.UsageError(f"--builder builds the members of a model made with smdguard, which {model} is not")
     if output is not None:
         require_writable(output)
     chosen = _attacks(preset, attacks)

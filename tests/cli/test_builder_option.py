@@ -152,6 +152,12 @@ def test_a_network_that_fails_is_one_clear_line(one_line: OneLine, own: Path, co
     assert one_line(*COMMANDS[command](own), "--builder", "own_members:failing").endswith(FAILURES[command])
 
 
+@pytest.mark.parametrize("model", [FACTORY, "torchvision:resnet18", "model.onnx"])
+def test_a_model_that_smdguard_did_not_make_has_no_members_to_build(one_line: OneLine, own: Path, model: str) -> None:
+    line = one_line("audit", "--model", model, "--data", ".", "--builder", FACTORY, status=2)
+    assert line == f"--builder builds the members of a model made with smdguard, which {model} is not"
+
+
 def test_files_and_graph_need_no_builder(
     smdguard: Run, own: Path, edit_config: Callable[..., None], tiny_onnx: bytes
 ) -> None:
