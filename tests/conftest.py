@@ -61,14 +61,6 @@ TRAINING = Training(
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What is covered is smdguard, by its own tests: tracing trainings, peers and drawings as well takes minutes."""
-    elsewhere = [Path(__file__).parent / folder for folder in ("conformance", "render", "training", "zoo")]
-    for item in items:
-        if any(folder in item.path.parents for folder in elsewhere):
-            item.add_marker("no_cover")
-
-
 @pytest.fixture(scope="session", autouse=True)
 def plain_environment() -> Iterator[None]:
     """What a user has set for other programs changes nothing here."""
