@@ -28,7 +28,6 @@ def test_results_page_is_that_of_the_audits() -> None:
 
 
 @published
-@pytest.mark.usefixtures("short_query")
 def test_published_model_verifies(entry: ManifestEntry) -> None:
     # `python -m zoo verify` attacks all images again. Larger networks take twenty times as long over one as a LeNet.
     num_images = 30 if entry.architecture.name == "lenet" else 10
