@@ -15,7 +15,7 @@ class Ensemble(nn.Module):
 
     Args:
         members: Networks from normalised images (B, C, H, W) to logits (B, K). Those of ARCHITECTURES run side by side
-            if they are built alike, others one by one.
+            if they are built alike and that is faster, others one by one.
         mean: Mean of each channel, on the [0, 1] scale.
         std: Standard deviation of each channel, on the [0, 1] scale.
 
@@ -89,7 +89,7 @@ class Ensemble(nn.Module):
     def _run(self, images: Tensor, *layer: int) -> Tensor:
         """Outputs of every member at a layer, by default the last (M, B, ...), of at least 32 bits."""
         normalised = self.normalise(images)
-        if self._side_by_side is not None:
+        if self._side_by_side is not None and self._side_by_side.pays_on(images.device):
             return _of_32_bits(self._side_by_side(self.members, normalised, *layer))
         batches = normalised if images.dim() == 5 else [normalised] * len(self.members)
         outputs = [member(batch, *layer) for member, batch in zip(self.members, batches, strict=True)]

@@ -26,6 +26,8 @@ class LayeredNetwork(nn.Module, ABC):
     """
 
     num_layers: ClassVar[int]
+    # Whether a convolution has fewer channels than a CPU multiplies at once, which are 8 or 16.
+    is_narrow: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -29,6 +29,7 @@ class LeNet5(LayeredNetwork):
     """
 
     num_layers: ClassVar[int] = 5
+    is_narrow: ClassVar[bool] = True
 
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, **settings: Any) -> None:
         super().__init__(image_shape, num_classes, **settings)

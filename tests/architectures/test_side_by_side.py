@@ -21,6 +21,12 @@ def ensemble(request: pytest.FixtureRequest) -> Ensemble:
     return Ensemble(members, mean=[0.3] * shape[0], std=[0.4] * shape[0]).double()
 
 
+@pytest.fixture
+def on_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members run side by side where they would be faster one by one."""
+    monkeypatch.setattr(SideBySide, "pays_on", lambda *_: True)
+
+
 def images_for(ensemble: Ensemble, *leading: int) -> Tensor:
     shape = (1, 28, 28) if len(ensemble.mean) == 1 else (3, 32, 32)
     return torch.rand(*leading, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -32,6 +38,7 @@ def one_by_one(ensemble: Ensemble, images: Tensor) -> Tensor:
     return torch.stack([member(batch) for member, batch in zip(ensemble.members, batches, strict=True)])
 
 
+@pytest.mark.usefixtures("on_any_device")
 @pytest.mark.parametrize("leading", [(4,), (3, 4)], ids=["shared", "own"])
 @pytest.mark.parametrize("training", [True, False])
 def test_same_logits_gradients_and_statistics(ensemble: Ensemble, leading: tuple[int, ...], training: bool) -> None:
@@ -44,6 +51,7 @@ def test_same_logits_gradients_and_statistics(ensemble: Ensemble, leading: tuple
     torch.testing.assert_close(*results, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.usefixtures("on_any_device")
 def test_threads_do_not_disturb_each_other(ensemble: Ensemble) -> None:
     batches = [images_for(ensemble, size) for size in range(1, 9)]
     other = deepcopy(ensemble.eval())
@@ -56,6 +64,7 @@ def test_threads_do_not_disturb_each_other(ensemble: Ensemble) -> None:
         torch.testing.assert_close(answer, one_by_one(model, batch), rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.usefixtures("on_any_device")
 def test_features_of_every_layer(ensemble: Ensemble) -> None:
     ensemble.eval()
     images = images_for(ensemble, 2)
@@ -72,3 +81,23 @@ def test_members_built_differently_do_not_run_side_by_side(other: torch.nn.Modul
     assert SideBySide.of([LeNet5((1, 28, 28), 5), LeNet5((1, 28, 28), 5)]) is not None
     assert SideBySide.of([LeNet5((1, 28, 28), 5), other]) is None
     assert SideBySide.of([other, LeNet5((1, 28, 28), 5)]) is None
+
+
+@pytest.mark.parametrize(("name", "is_narrow"), [("lenet", True), ("lenet-wide", False), ("resnet20", False)])
+def test_wide_members_run_side_by_side_on_a_gpu_alone(name: str, is_narrow: bool) -> None:
+    side_by_side = SideBySide.of([ARCHITECTURES[name]((3, 32, 32), 10)] * 2)
+    assert side_by_side is not None
+    assert side_by_side.pays_on(torch.device("cpu")) is is_narrow
+    assert side_by_side.pays_on(torch.device("cuda"))
+
+
+@pytest.mark.parametrize(("name", "groups"), [("lenet", 3), ("resnet20", 1)])
+def test_an_ensemble_runs_its_members_the_faster_way(name: str, groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    convolve = torch.nn.Conv2d._conv_forward
+    monkeypatch.setattr(
+        torch.nn.Conv2d, "_conv_forward", lambda self, *given: (seen.append(self.groups), convolve(self, *given))[1]
+    )
+    members = [ARCHITECTURES[name]((3, 32, 32), 10) for _ in range(3)]
+    Ensemble(members, mean=[0.0] * 3, std=[1.0] * 3)(torch.rand(2, 3, 32, 32))
+    assert set(seen) == {groups}
