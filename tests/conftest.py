@@ -61,6 +61,18 @@ TRAINING = Training(
 )
 
 
+TESTS = Path(__file__).parent
+# What these run of smdguard, others run as well; and a traced drawing takes two thirds longer, other code a fifth.
+UNTRACED = tuple(TESTS / folder for folder in ("conformance", "render", "training", "zoo"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave some tests out of the coverage."""
+    for item in items:
+        if any(map(item.path.is_relative_to, UNTRACED)):
+            item.add_marker("no_cover")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def plain_environment() -> Iterator[None]:
     """What a user has set for other programs changes nothing here."""
