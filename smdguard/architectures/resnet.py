@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -77,9 +78,11 @@ class _ResidualBlock(nn.Module):
         """The input at the block's stride, with zeros for the channels that the block adds."""
         if not self.new_channels:
             return images
-        members = images[:, :, :: self.stride, :: self.stride].unflatten(1, (self.groups, -1))
+        # Pooling of single pixels, because the gradient of a slice is laid out otherwise than that of a convolution.
+        subsampled = functional.avg_pool2d(images, kernel_size=1, stride=self.stride)
         half = self.new_channels // 2
-        return functional.pad(members, (0, 0, 0, 0, half, self.new_channels - half)).flatten(1, 2)
+        padding = (0, 0, 0, 0, half, self.new_channels - half)
+        return torch.cat([functional.pad(member, padding) for member in subsampled.chunk(self.groups, dim=1)], dim=1)
 
 
 def _convolution(in_channels: int, out_channels: int, stride: int, groups: int) -> nn.Conv2d:
