@@ -2,7 +2,6 @@
 
 import copy
 import json
-import logging
 import warnings
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from smdguard.ensemble import Ensemble
+from smdguard.log_levels import errors_alone
 from smdguard.onnx_stem import merge_first_convolutions
 from smdguard.scores import average_log_probabilities, member_log_probabilities
 
@@ -42,9 +42,8 @@ def to_onnx(ensemble: Ensemble, image_shape: tuple[int, int, int], labels: Seque
     """
     # Of its own memory format, or the file would depend on where the weights came from.
     ensemble = copy.deepcopy(ensemble).cpu().to(memory_format=torch.contiguous_format)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), errors_alone("torch.onnx"):
         warnings.simplefilter("ignore")  # The exporter warns of its own internals.
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             _BothOutputs(ensemble).eval(),
             (torch.zeros(2, *image_shape),),

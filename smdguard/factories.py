@@ -60,12 +60,12 @@ def _as_module(path: Path, function: str) -> str:
 
 
 @contextmanager
-def users_code(what: str, *, suspected: bool, command: str = "smdguard") -> Iterator[None]:
+def users_code(what: str, *, involved: bool, command: str = "smdguard") -> Iterator[None]:
     """Turns whatever the user's code raises, at any time, into one line; errors of ours stay as they are.
 
     Args:
         what: What the line begins with.
-        suspected: Whether the user's code takes part; if not, the error is ours.
+        involved: Whether the user's code takes part; if not, the error is ours.
         command: Whose --debug shows the traceback.
 
     Raises:
@@ -74,7 +74,7 @@ def users_code(what: str, *, suspected: bool, command: str = "smdguard") -> Iter
     try:
         yield
     except ANY_ERROR as error:
-        if not suspected or isinstance(error, SmdguardError):
+        if not involved or isinstance(error, SmdguardError):
             raise
         raise SmdguardError(f"{what}: {in_one_line(error)}; see {command} --debug") from error
 

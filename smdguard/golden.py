@@ -27,7 +27,7 @@ def check_golden(guard: Guard, golden: bytes, *, atol: float) -> float:
         IntegrityError: It differs by more than `atol`, or the golden outputs cannot be any of this model.
     """
     images, expected = _parse(golden, guard)
-    again = _member_probabilities(guard.backend, images)
+    again = _member_probabilities(guard, images)
     if again.shape != expected.shape:
         raise IntegrityError(
             f"{guard.name} on {guard.backend.name}: its outputs have the shape {again.shape}, its golden ones "
@@ -56,5 +56,5 @@ def _parse(golden: bytes, guard: Guard) -> tuple[numpy.ndarray, numpy.ndarray]:
     return images, expected
 
 
-def _member_probabilities(backend: Backend, images: numpy.ndarray) -> numpy.ndarray:
-    return numpy.exp(backend.member_log_probabilities(images.astype(numpy.float32) / 255))
+def _member_probabilities(model: Backend | Guard, images: numpy.ndarray) -> numpy.ndarray:
+    return numpy.exp(model.member_log_probabilities(images.astype(numpy.float32) / 255))

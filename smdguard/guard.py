@@ -66,7 +66,7 @@ class Guard:
 
     Args:
         folder: The model's files.
-        backend: "onnx", "torch", or "auto": ONNX where the model has it.
+        backend: "onnx", "torch", or "auto": ONNX where the model has it, unless a builder is given.
         device: "auto", "cpu" or "cuda".
         builder: For members of the user's own, the function (image_shape, num_classes) that makes one.
     """
@@ -87,7 +87,7 @@ class Guard:
         self._device = device
         self._builder = builder
         if backend == "auto":
-            backend = "onnx" if folder.has(ONNX) else "torch"
+            backend = "onnx" if folder.has(ONNX) and builder is None else "torch"
         self.backend = self._open_backend(backend)
 
     def _open_backend(self, backend: BackendName) -> Backend:
@@ -186,6 +186,11 @@ class Guard:
             raise ImageError(f"{source} has more than {MAX_FILE_BYTES:,} bytes, which is the limit")
         return prepare(decode(image, source), self.image_shape, mode, source=source, ink_share=self._ink_share)
 
+    def member_log_probabilities(self, images: numpy.ndarray) -> numpy.ndarray:
+        """As the back end's, but for any number of images: they are shown to the model a batch at a time."""
+        batches = [images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size)]
+        return numpy.concatenate([self.backend.member_log_probabilities(batch) for batch in batches])
+
     def predict_prepared(self, images: numpy.ndarray) -> list[Prediction]:
         """Predictions for images (B, C, H, W) as 32-bit floats in [0, 1], which prepare gives; none for none.
 
@@ -201,8 +206,7 @@ class Guard:
                 f"prepared images must be of float32 (B, {wanted}), as prepare gives them, not of {images.dtype} "
                 f"{tuple(images.shape)}"
             )
-        batches = [images[start : start + self.batch_size] for start in range(0, len(images), self.batch_size)]
-        member_log_probabilities = numpy.concatenate([self.backend.member_log_probabilities(b) for b in batches])
+        member_log_probabilities = self.member_log_probabilities(images)
         with numpy.errstate(over="ignore", invalid="ignore"):
             probabilities = numpy.exp(average_log_probabilities(member_log_probabilities))
             sums = probabilities.sum(axis=-1)
@@ -240,7 +244,7 @@ def load(
     Args:
         model: A name of the zoo, the path of a model folder, or "org/repo@revision" on the Hugging Face Hub; a Path is
             always a folder.
-        backend: "onnx", "torch", or "auto": ONNX where the model has it.
+        backend: "onnx", "torch", or "auto": ONNX where the model has it, unless a builder is given.
         device: "auto", "cpu" or "cuda".
         builder: For members of the user's own, the function (image_shape, num_classes) that makes one.
 

@@ -35,11 +35,14 @@ class ThreatModel:
     def __post_init__(self) -> None:
         if self.norm not in get_args(Norm):
             raise InvalidInputError(f"norm must be one of {', '.join(get_args(Norm))}, not {self.norm!r}")
-        is_number = isinstance(self.epsilon, Real) and math.isfinite(self.epsilon)
-        if self.norm == "linf" and not (is_number and 0 <= self.epsilon <= 1):
+        is_number = isinstance(self.epsilon, Real) and not isinstance(self.epsilon, bool)
+        is_finite = is_number and math.isfinite(self.epsilon)
+        if self.norm == "linf" and not (is_finite and 0 <= self.epsilon <= 1):
             raise InvalidInputError(f"epsilon must lie between 0 and 1 for the norm linf, not {self.epsilon!r}")
-        if not (is_number and self.epsilon >= 0):
+        if not (is_finite and self.epsilon >= 0):
             raise InvalidInputError(f"epsilon must be finite and at least 0 for the norm l2, not {self.epsilon!r}")
+        # Of numbers that Python counts with, such as fractions, tensors know floats alone.
+        object.__setattr__(self, "epsilon", float(self.epsilon))
 
     def distance(self, images: Tensor, others: Tensor) -> Tensor:
         """Distance of each pair of images in the threat model's norm: (B, ...), (B, ...) -> (B,)."""

@@ -42,6 +42,18 @@ def test_golden_outputs_in_another_format_are_refused(tiny_folder: Path) -> None
         check_golden(guard, b"PK\x03\x04 and so on", atol=1e-5)
 
 
+def test_no_more_golden_images_are_shown_at_a_time_than_fit(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guard = sg.load(str(tiny_folder), backend="torch", device="cpu")
+    run, sizes = guard.backend.member_log_probabilities, []
+    monkeypatch.setattr(
+        guard.backend, "member_log_probabilities", lambda images: (sizes.append(len(images)), run(images))[1]
+    )
+    golden = make_golden(sg.load(str(tiny_folder), backend="torch").backend, numpy.zeros((600, 1, 28, 28), numpy.uint8))
+    check_golden(guard, golden, atol=1e-5)
+    assert sum(sizes) == 600
+    assert max(sizes) == guard.batch_size
+
+
 @pytest.mark.parametrize(("shift", "passes"), [(0.0, True), (5e-6, True), (2e-5, False), (numpy.nan, False)])
 def test_golden_outputs_hold_to_within_the_tolerance(tiny_folder: Path, shift: float, passes: bool) -> None:
     guard = sg.load(str(tiny_folder), backend="torch", device="cpu")

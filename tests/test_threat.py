@@ -1,7 +1,9 @@
 """The mathematics of norms: projections, random starts and directions of ascent."""
 
+from fractions import Fraction
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from hypothesis import given
@@ -99,12 +101,19 @@ def test_unit_keeps_gradients_that_are_almost_zero() -> None:
     torch.testing.assert_close(unit(gradient, order=1), torch.tensor([[3 / 7, -4 / 7], [0.0, 0.0]]))
 
 
-@pytest.mark.parametrize("epsilon", [-0.1, 1.1, float("nan"), float("inf"), "0.1", None])
+@pytest.mark.parametrize("epsilon", [-0.1, 1.1, float("nan"), float("inf"), "0.1", None, True])
 def test_radius_outside_the_scale_is_refused(epsilon: Any) -> None:
     with pytest.raises(
         InvalidInputError, match=f"^epsilon must lie between 0 and 1 for the norm linf, not {epsilon!r}$"
     ):
         ThreatModel(norm="linf", epsilon=epsilon)
+
+
+@pytest.mark.parametrize("epsilon", [Fraction(8, 255), numpy.float32(0.5), 1])
+def test_radius_of_any_kind_of_number_becomes_a_float(epsilon: Any) -> None:
+    threat = ThreatModel(norm="linf", epsilon=epsilon)
+    assert type(threat.epsilon) is float
+    assert threat.epsilon == float(epsilon)
 
 
 @pytest.mark.parametrize("epsilon", [-0.1, float("nan"), float("inf"), "0.1"])

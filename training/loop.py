@@ -93,7 +93,7 @@ def train(
             # The members may be the user's code.
             with users_code(
                 f"{recipe.architecture} failed in the training",
-                suspected=is_factory(recipe.architecture),
+                involved=is_factory(recipe.architecture),
                 command="python -m training",
             ):
                 progress = _train_epochs(recipe, stepper, data, folder, commit, report, measure)

@@ -2,10 +2,9 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from smdguard.architectures import ARCHITECTURES, LayeredNetwork
-from smdguard.backends.torch import Builder
+from smdguard.backends.torch import Builder, holds_tensors_alone
 from smdguard.datasets import Dataset
 from smdguard.errors import InvalidInputError
 from smdguard.factories import ANY_ERROR, import_factory, in_one_line, is_factory
@@ -91,14 +90,13 @@ def _require_second_derivatives(architecture: str, member: nn.Module, images: Te
 
 def _require_weights_of_their_own(architecture: str, *networks: nn.Module) -> None:
     """Refuse networks that share weights, or hold what is no tensor of its own from the start and cannot be saved."""
-    states = [network.state_dict() for network in networks]
-    tensors = [tensor for state in states for tensor in state.values()]
-    if not all(isinstance(tensor, Tensor) for tensor in tensors) or any(map(is_lazy, tensors)):
+    if not all(map(holds_tensors_alone, networks)):
         raise InvalidInputError(
             f"{architecture} gives a network that cannot be saved: its state must be tensors alone, of shapes that do "
             "not wait for the first images"
         )
-    tensors = [tensor for tensor in tensors if tensor.numel()]
+    states = [network.state_dict() for network in networks]
+    tensors = [tensor for state in states for tensor in state.values() if tensor.numel()]
     if len({tensor.data_ptr() for tensor in tensors}) < len(tensors):
         raise InvalidInputError(
             f"{architecture} gives members that share weights, with each other or within; each call has to make a "

@@ -24,8 +24,10 @@ def checked_images(images: Any) -> Tensor:
             [0, 1].
     """
     images = _tensor(images, "images")
-    if images.dim() != 4 or not len(images):
-        raise InvalidInputError(f"images must have the shape (B, C, H, W) with B at least 1, not {tuple(images.shape)}")
+    if images.dim() != 4 or not images.numel():
+        raise InvalidInputError(
+            f"images must have the shape (B, C, H, W) with B at least 1 and pixels in each, not {tuple(images.shape)}"
+        )
     if not images.is_floating_point():
         raise InvalidInputError(f"images must be floats in [0, 1], not {images.dtype}; divide 8-bit images by 255")
     if images.device.type == "mps":
@@ -223,10 +225,14 @@ def checked_epsilons(epsilons: Sequence[float], threat: ThreatModel) -> list[flo
     """The radii to audit, ascending, the threat model's own last.
 
     Raises:
-        InvalidInputError: A radius is negative or above the threat model's.
+        InvalidInputError: They are no numbers, or a radius is negative or above the threat model's.
     """
+    try:
+        wanted = [float(epsilon) for epsilon in epsilons]
+    except (TypeError, ValueError, RuntimeError):
+        raise InvalidInputError(f"epsilons must be a sequence of numbers, not {epsilons!r}") from None
     # A radius such as 3 * 0.1 is meant to be 0.3.
-    radii = [threat.epsilon if math.isclose(epsilon, threat.epsilon) else epsilon for epsilon in epsilons]
+    radii = [threat.epsilon if math.isclose(epsilon, threat.epsilon) else epsilon for epsilon in wanted]
     for radius in radii:
         if not 0 <= radius <= threat.epsilon:
             raise InvalidInputError(f"every epsilon must lie between 0 and {threat.epsilon:g}, not {radius:g}")

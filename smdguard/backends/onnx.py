@@ -5,7 +5,7 @@ import io
 import json
 import os
 import sys
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
 import numpy
@@ -119,7 +119,6 @@ class OnnxClassifier:
 
 
 def _open_session(model: bytes, source: str, device: str) -> onnxruntime.InferenceSession:
-    onnxruntime.set_default_logger_severity(4)  # What goes wrong is raised below; the log would only repeat it.
     providers = ["CPUExecutionProvider"]
     # A runtime that was built without CUDA warns of it when it is asked for.
     if device != "cpu" and _has_nvidia_driver() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -127,10 +126,12 @@ def _open_session(model: bytes, source: str, device: str) -> onnxruntime.Inferen
             onnxruntime.preload_dlls()  # Finds the CUDA libraries that came with PyTorch.
         providers.insert(0, "CUDAExecutionProvider")
     options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # What goes wrong is raised below; the log would only repeat it.
     # ONNX Runtime would look for external data, which nobody has verified, in the working directory.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
-        with redirect_stdout(io.StringIO()):  # It prints that it goes on without a GPU that cannot be used.
+        # It prints that it goes on without a GPU that cannot be used.
+        with redirect_stdout(io.StringIO()) if len(providers) > 1 else nullcontext():
             session = onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no narrower public ancestor.
         if "external data" in str(error).lower():

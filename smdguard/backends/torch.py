@@ -8,7 +8,8 @@ import numpy
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from smdguard.architectures import ARCHITECTURES
 from smdguard.ensemble import Ensemble
@@ -91,7 +92,8 @@ def load_ensemble(
         builder: As in build_ensemble.
 
     Raises:
-        IntegrityError: The content is not safetensors, or not the weights of this architecture.
+        IntegrityError: The content is not safetensors, or not the weights of this architecture; or a builder gives
+            members whose state is not tensors alone.
     """
     try:
         tensors = load(weights)
@@ -106,6 +108,11 @@ def load_ensemble(
     # is the user's own code, which may look into its tensors.
     with torch.device("meta") if builder is None else nullcontext():
         ensemble = _try_to_build(architecture, image_input, builder)
+    if not holds_tensors_alone(ensemble):
+        raise IntegrityError(
+            f"{source} holds tensors alone, and the members that were built for it more: their state must be tensors, "
+            "of shapes that do not wait for the first images"
+        )
     if _shapes(tensors) != _shapes(ensemble.state_dict()):
         raise IntegrityError(
             f"{source} does not hold the weights of {architecture.num_members} members of {architecture.name} with "
@@ -120,7 +127,12 @@ def load_ensemble(
     return ensemble.eval().requires_grad_(False)
 
 
-def _without_subnormals(weights: torch.Tensor) -> torch.Tensor:
+def holds_tensors_alone(network: nn.Module) -> bool:
+    """Whether all that is saved of a network is tensors, of shapes that are known before it sees the first images."""
+    return all(isinstance(value, Tensor) and not is_lazy(value) for value in network.state_dict().values())
+
+
+def _without_subnormals(weights: Tensor) -> Tensor:
     """The weights with those below the smallest normal number set to zero.
 
     Weight decay drives unused weights there; they change no output, but a CPU takes many times as long over them.
@@ -142,7 +154,7 @@ def _try_to_build(architecture: Architecture, image_input: Input, builder: Build
         ) from error
 
 
-def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in tensors.items()}
 
 
@@ -161,6 +173,16 @@ class TorchBackend:
         self._ensemble = ensemble.to(self._device)
 
     def member_log_probabilities(self, images: numpy.ndarray) -> numpy.ndarray:
-        """Images (B, C, H, W) as 32-bit floats in [0, 1] -> log-probabilities of every member (B, M, K)."""
-        with torch.inference_mode():
-            return self._ensemble.member_log_probabilities(torch.from_numpy(images).to(self._device)).cpu().numpy()
+        """Images (B, C, H, W) as 32-bit floats in [0, 1] -> log-probabilities of every member (B, M, K).
+
+        Raises:
+            BackendError: There is too little memory, or members of the user's own fail.
+        """
+        try:
+            with torch.inference_mode():
+                return self._ensemble.member_log_probabilities(torch.from_numpy(images).to(self._device)).cpu().numpy()
+        except ANY_ERROR as error:
+            raise BackendError(
+                f"the members cannot be run by PyTorch on {self._device.type} for images {images.shape}: "
+                f"{in_one_line(error)}"
+            ) from error

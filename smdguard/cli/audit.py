@@ -168,7 +168,7 @@ def audit(
             images,
             threat,
             # The model may be the user's code, and so may what attacks are crafted on.
-            suspected=config is None or builder is not None or any(map(is_foreign, sources)),
+            users_code_involved=config is None or builder is not None or any(map(is_foreign, sources)),
             quiet=quiet,
             attacks=chosen,
             # Names of files may hold bytes that are no text, and a report cannot.
@@ -236,16 +236,16 @@ def _run(
     images: "LabelledImages",
     threat: "ThreatModel",
     *,
-    suspected: bool,
+    users_code_involved: bool,
     quiet: bool,
     **choices: Any,
 ) -> "AuditReport":
-    """Audit, with a progress bar; whatever else goes wrong is told as a fault of the user's code where suspected."""
+    """Audit, with a progress bar; whatever else goes wrong is told as a fault of the user's code, if there is any."""
     from smdguard import auditing
     from smdguard.cli.progress import audit_progress
 
     failure = f"the audit of {audited.name} failed"
-    with audit_progress(quiet=quiet) as progress, users_code(failure, suspected=suspected):
+    with audit_progress(quiet=quiet) as progress, users_code(failure, involved=users_code_involved):
         return auditing.audit(
             audited.model,
             images.scaled().to(audited.device),

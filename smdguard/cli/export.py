@@ -25,7 +25,7 @@ def export(model: str, output: Path | None, builder: "Builder | None", quiet: bo
 
     guard = load(model, backend="torch", device="cpu", builder=builder)
     output = output or Path(f"{guard.config.name}.onnx")
-    with users_code(f"the members of {guard.name} failed", suspected=builder is not None):
+    with users_code(f"the members of {guard.name} failed", involved=builder is not None):
         content = to_onnx(guard.ensemble, guard.image_shape, guard.config.labels)
     write_where_named(output, content)
     if not quiet:

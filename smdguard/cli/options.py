@@ -32,7 +32,7 @@ backend_option = click.option(
     type=click.Choice(["auto", "onnx", "torch"]),
     default="auto",
     show_default=True,
-    help="What computes; auto is ONNX if the model has it, else PyTorch.",
+    help="What computes; auto is ONNX if the model has it and there is no --builder, else PyTorch.",
 )
 
 

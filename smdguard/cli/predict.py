@@ -10,7 +10,6 @@ import click
 from smdguard.cli.options import model_options, output_console
 from smdguard.cli.shell import typed
 from smdguard.errors import ImageError, SmdguardError
-from smdguard.factories import users_code
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,8 +46,7 @@ def predict(
 
     guard = load(model, backend=backend, device=device, builder=builder)
     names = [name for argument in images for name in _names(argument)]
-    with users_code(f"the members of {guard.name} failed", suspected=builder is not None):
-        rows = _predict_all(guard, names, preprocess)
+    rows = _predict_all(guard, names, preprocess)
     if as_json:
         document = {"model": guard.name, "backend": guard.backend.name, "predictions": rows}
         click.echo(json.dumps(document, indent=2))

@@ -4,7 +4,6 @@ The colours are told apart by the colour-blind and keep their order when printed
 """
 
 import io
-import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from smdguard.log_levels import errors_alone
 from smdguard.render import fonts
 
 BLUE, ORANGE = "#0072B2", "#D55E00"
@@ -45,21 +45,11 @@ _STYLE: dict[str, Any] = {
 @contextmanager
 def styled() -> Iterator[None]:
     """Our style, whatever the user's own; a letter that no font has becomes a box without a warning."""
-    with style.context(["default", _STYLE]), warnings.catch_warnings(), _no_word_on_fonts():
+    # Of a font that has no bold letters, matplotlib logs that it takes others.
+    quiet_fonts = errors_alone("matplotlib.font_manager")
+    with style.context(["default", _STYLE]), warnings.catch_warnings(), quiet_fonts:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
-
-
-@contextmanager
-def _no_word_on_fonts() -> Iterator[None]:
-    """Of one that has no bold letters, matplotlib logs that it takes others."""
-    logger = logging.getLogger("matplotlib.font_manager")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def laid_out(figure: Figure) -> Figure:

@@ -78,6 +78,7 @@ def test_rounding_above_one_is_no_reason_to_refuse() -> None:
         (lambda x, y: (x, y + 1), "0 to 1"),
         (lambda x, y: (x, y - 1), "0 to 1"),
         (lambda x, y: (x[:0], y[:0]), "B at least 1"),
+        (lambda x, y: (x[..., :0], y), "pixels in each"),
         (
             lambda x, y: ("x.png", y),
             r"images must be a tensor or an array of numbers, not str \(TypeError: .* 'str'\)$",
@@ -136,6 +137,9 @@ def test_what_holds_the_logits_is_refused_with_what_to_do(wrap: Any, message: st
 def test_wrong_radii_and_presets_are_refused() -> None:
     with pytest.raises(InvalidInputError, match=r"between 0 and 0\.1"):
         run(stripes_model(), epsilons=[0.2])
+    for strange in (["a"], None, 0.05, [None]):
+        with pytest.raises(InvalidInputError, match=r"^epsilons must be a sequence of numbers, not "):
+            run(stripes_model(), epsilons=strange)
     with pytest.raises(InvalidInputError, match="quick"):
         run(stripes_model(), attacks="strong")
 

@@ -171,8 +171,12 @@ def test_going_on_without_a_gpu_is_not_printed(
 
     def session(*arguments: Any, **settings: Any) -> onnxruntime.InferenceSession:
         print("*************** EP Error ***************")
-        return real(*arguments, **settings)
+        assert settings.pop("providers") == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        return real(*arguments, **settings, providers=["CPUExecutionProvider"])
 
+    monkeypatch.setattr(onnx_backend, "_has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     OnnxClassifier(graph(), "model.onnx", "auto")
     assert capsys.readouterr().out == ""
@@ -230,3 +234,14 @@ def test_what_pytorch_exports_is_opened_where_the_refusal_s_advice_is_followed(t
         OnnxClassifier(path.read_bytes(), "classifier.onnx", "cpu")
     torch.onnx.export(network, (torch.zeros(2, 3, 8, 8),), path, verbose=False, external_data=False)
     assert OnnxClassifier(path.read_bytes(), "classifier.onnx", "cpu").image_shape == (3, 8, 8)
+
+
+def test_what_fails_is_logged_by_the_sessions_of_others_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    fits_two, images = graph(reshaped=(2, 2, 4)), numpy.zeros((4, 1, 2, 3), numpy.float32)
+    with pytest.raises(BackendError):
+        open_backend(fits_two).member_log_probabilities(images)
+    assert capfd.readouterr().err == ""
+    others = onnxruntime.InferenceSession(fits_two, providers=["CPUExecutionProvider"])
+    with pytest.raises(Exception, match="Reshape"):
+        others.run(None, {others.get_inputs()[0].name: images})
+    assert "Reshape" in capfd.readouterr().err

@@ -141,7 +141,7 @@ def test_a_builder_that_does_not_fit_is_one_clear_line(
 
 
 FAILURES = {
-    "predict": " failed: ValueError: no more of this; see smdguard --debug",
+    "predict": " cannot be run by PyTorch on cpu for images (1, 1, 28, 28): ValueError: no more of this",
     "audit": "the model cannot be asked about torch.float32 images (2, 1, 28, 28) on cpu: ValueError: no more of this",
     "export": "; see smdguard --debug",  # Whoever traces the network wraps its error.
 }
@@ -150,6 +150,12 @@ FAILURES = {
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_network_that_fails_is_one_clear_line(one_line: OneLine, own: Path, command: str) -> None:
     assert one_line(*COMMANDS[command](own), "--builder", "own_members:failing").endswith(FAILURES[command])
+
+
+def test_a_builder_is_used_where_there_is_a_graph_as_well(smdguard: Run, own: Path, tiny_folder: Path) -> None:
+    options = ("predict", SAMPLE, "--model", tiny_folder, "--json", "--builder", FACTORY)
+    assert json.loads(smdguard(*options).stdout)["backend"] == "torch"
+    assert json.loads(smdguard(*options, "--backend", "onnx").stdout)["backend"] == "onnx"
 
 
 @pytest.mark.parametrize("model", [FACTORY, "torchvision:resnet18", "model.onnx"])
