@@ -8,6 +8,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def percent(share: float, num_decimals: int = 1) -> str:
+    """A share of one in percent: 62.0 %."""
+    return f"{100 * share:.{num_decimals}f} %"
+
+
 def quoted(name: str) -> str:
     """A name that may be any folder's, and so any word, told apart from the words around it."""
     return f'"{name}"'

@@ -7,6 +7,7 @@ import jinja2
 
 from smdguard.manifest import WORST_CASE, ManifestEntry, ModelConfig
 from smdguard.report import SuspicionReport
+from smdguard.wording import percent
 from zoo.preview import is_preview, usual_recipe
 
 _TEMPLATE = jinja2.Template(
@@ -126,15 +127,11 @@ def model_card(entry: ManifestEntry, config: ModelConfig, suspicion: SuspicionRe
         "suspicion": suspicion,
         "unaware": unaware,
         "aware": aware,
-        "percent": _percent,
+        "percent": percent,
         "in_brackets": _in_brackets,
         "usual_num_epochs": usual_recipe(entry.name).num_epochs if is_preview(entry.name) else None,
     }
     return _TEMPLATE.render(context)
-
-
-def _percent(share: float, decimals: int = 1) -> str:
-    return f"{100 * share:.{decimals}f} %"
 
 
 def _in_brackets(settings: Mapping[str, object]) -> str:

@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from smdguard.auditing.gradients import GradientHealth
-from smdguard.auditing.outcomes import percent
 from smdguard.report import Finding
+from smdguard.wording import percent
 
 GRADIENT_MASKING = "gradient_masking"
 

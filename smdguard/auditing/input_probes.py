@@ -13,11 +13,11 @@ from torch import Tensor
 from smdguard.attacks import Model
 from smdguard.attacks.attack import is_fooled
 from smdguard.attacks.losses import margin
-from smdguard.auditing.outcomes import is_gap, percent
+from smdguard.auditing.outcomes import is_gap
 from smdguard.auditing.sampling import evenly_spaced
 from smdguard.auditing.statistics import interval, share_of
 from smdguard.report import DEPENDS_ON_BATCH, RANDOM_OUTPUT, Finding
-from smdguard.wording import counted
+from smdguard.wording import counted, percent
 
 NUM_ALONE = 16
 # Kernels for batches of other sizes round otherwise: half precision by a few thousandths of the largest score, which

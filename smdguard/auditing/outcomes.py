@@ -9,6 +9,7 @@ from torch import Tensor
 from smdguard.attacks import Attack
 from smdguard.auditing.statistics import paired_p_value, share_of
 from smdguard.report import Access
+from smdguard.wording import percent
 
 MIN_GAP = Fraction(5, 100)
 MAX_P_VALUE = 0.01
@@ -96,8 +97,3 @@ def is_wide(rival: Tensor, other: Tensor) -> bool:
     """Whether the first leaves at least five points less standing, be it by chance."""
     # Counted, because 0.85 - 0.8 is less than 0.05 in floating point.
     return int(other.sum()) - int(rival.sum()) >= MIN_GAP * len(other)
-
-
-def percent(share: float) -> str:
-    """A share as findings and verdicts write it."""
-    return f"{100 * share:.1f} %"

@@ -15,11 +15,11 @@ from torch import Tensor
 from smdguard.attacks import APGD, BIM, MIM, PGD, Attack, Model
 from smdguard.attacks.attack import is_fooled
 from smdguard.attacks.losses import cross_entropy_direction
-from smdguard.auditing.outcomes import is_gap, percent
+from smdguard.auditing.outcomes import is_gap
 from smdguard.auditing.statistics import share_of
 from smdguard.report import Finding
 from smdguard.threat import ThreatModel
-from smdguard.wording import counted
+from smdguard.wording import counted, percent
 
 FEW_STEPS, MANY_STEPS, LAST_STEPS = 10, 40, 10
 MAX_UNBOUNDED_SHARE = 0.1

@@ -16,11 +16,11 @@ from smdguard.auditing.outcomes import (
     is_gap,
     is_wide,
     p_value,
-    percent,
     strongest,
     with_and_without_gradients,
 )
 from smdguard.report import Finding, Interval
+from smdguard.wording import percent
 
 MIN_CLEAN_ACCURACY = 0.5
 

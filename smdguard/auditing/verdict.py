@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from smdguard.auditing.gradient_findings import GRADIENT_MASKING
 from smdguard.auditing.gradients import GradientHealth
-from smdguard.auditing.outcomes import Outcome, comparison, is_gap, percent, with_and_without_gradients
+from smdguard.auditing.outcomes import Outcome, comparison, is_gap, with_and_without_gradients
 from smdguard.report import DEPENDS_ON_BATCH, RANDOM_OUTPUT, Finding, Interval, Verdict
 from smdguard.threat import ThreatModel
+from smdguard.wording import percent
 
 # Of 8-bit images: what changes a pixel by less is rounded away.
 HALF_A_GREY_LEVEL = 0.5 / 255

@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from smdguard.errors import printable
 from smdguard.render.style import BLUE, DARK_ORANGE, ORANGE, SIGNED, bare, laid_out, styled, to_png, to_svg, write_cells
 from smdguard.report import AuditReport, CurvePoint, GalleryImage, Picture, SaliencyMaps
-from smdguard.wording import counted
+from smdguard.wording import counted, percent
 
 _GALLERY_COLUMNS = 4
 # Letters beside each other that fit above a picture, and into a legend; Chinese ones, and such, are as wide as two.
@@ -58,7 +58,7 @@ def transfer_map(report: AuditReport) -> Figure | None:
     figure = Figure(figsize=(4.2, 3.6), layout="constrained")
     axes = figure.subplots()
     shares = numpy.array(report.transfer.members)
-    texts = [[f"{100 * share:.0f} %" for share in row] for row in shares]
+    texts = [[percent(share, 0) for share in row] for row in shares]
     image = draw_matrix(axes, shares, texts, size=min(10, 45 / len(shares)))
     axes.set_ylabel("crafted on member")
     bar = figure.colorbar(image, label="accuracy", format=PercentFormatter(1.0, symbol=" %"))
@@ -230,7 +230,7 @@ def _draw_specimen(report: AuditReport, specimen: GalleryImage, column: list[Axe
 
 
 def _answer(report: AuditReport, label: int, probability: float) -> str:
-    return f"{_label(report, label)}\n({100 * probability:.0f} %)"
+    return f"{_label(report, label)}\n({percent(probability, 0)})"
 
 
 def _write_beside(axes: Axes, text: str) -> None:

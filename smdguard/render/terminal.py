@@ -12,7 +12,7 @@ from rich.text import Text
 from smdguard.errors import printable
 from smdguard.render.attack_rows import attack_rows, nothing_left, surrogate_names
 from smdguard.render.pictures import missing_pictures
-from smdguard.wording import counted, images_of, quoted
+from smdguard.wording import counted, images_of, percent, quoted
 
 if TYPE_CHECKING:  # It would import torch, which predictions do without.
     from smdguard.report import AuditReport, Interval, SuspicionReport, TransferMatrix
@@ -37,8 +37,8 @@ def predictions_view(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             table.add_row(
                 printable(row["image"]),
                 printable(row["label"]),
-                f"{100 * row['probability']:.2f} %",
-                f"{100 * row['agreement']:.0f} %",
+                percent(row["probability"], 2),
+                percent(row["agreement"], 0),
                 suspicious[row["suspicious"]],
             )
     return table
@@ -60,8 +60,8 @@ def zoo_view(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             row["name"],
             row["dataset"],
             str(row["num_members"]),
-            f"{100 * row['clean_accuracy']:.1f} %" if audited else "",
-            f"{100 * row['worst_case_accuracy']:.1f} %" if audited else "",
+            percent(row["clean_accuracy"]) if audited else "",
+            percent(row["worst_case_accuracy"]) if audited else "",
             f"{row['epsilon']:.3g}" if audited else "",
             Text(row["verdict"], style=_VERDICT_STYLE[row["verdict"]]),
             f"{row['num_bytes'] / 1e6:.1f} MB",
@@ -139,7 +139,7 @@ def _transfer_table(transfer: "TransferMatrix") -> Table:
     for target in range(len(transfer.members)):
         table.add_column(f"on member {target}", justify="right")
     for source, row in enumerate(transfer.members):
-        table.add_row(f"crafted on member {source}", *(f"{100 * share:.1f} %" for share in row))
+        table.add_row(f"crafted on member {source}", *map(percent, row))
     return table
 
 
@@ -157,7 +157,7 @@ def _suspicion_table(suspicion: "SuspicionReport") -> Table:
 
 
 def _share(interval: "Interval") -> str:
-    return f"{100 * interval.value:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    return f"{percent(interval.value)} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
 def _footnote(report: "AuditReport") -> str:
