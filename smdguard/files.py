@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from smdguard.errors import SmdguardError
+
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{16}", re.DOTALL)
 
 
 def zoo_folder() -> Path:
@@ -86,10 +89,16 @@ def write_where_named(path: Path, content: bytes) -> None:
             _replace(Path(os.path.realpath(path)), content)
 
 
+def final_name(temporary: str) -> str | None:
+    """What a file that a killed write has left was to be called; None where it was none of ours that left it."""
+    match = _TEMPORARY.fullmatch(temporary)
+    return match and match[1]
+
+
 def _replace(place: Path, content: bytes) -> None:
     """A file that is there hands on its permissions, a new one has those that the system gives."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = place.with_name(f".{place.name}.{secrets.token_hex(8)}")
+    temporary = place.with_name(f".{place.name}.{secrets.token_hex(8)}")  # As final_name reads it.
     try:
         with temporary.open("xb") as file:
             if is_file(place) and not place.is_symlink():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from smdguard.errors import IntegrityError, SmdguardError
-from smdguard.files import is_file, is_folder, read, sha256, write_atomically, write_where_named, zoo_folder
+from smdguard.files import final_name, is_file, is_folder, read, sha256, write_atomically, write_where_named, zoo_folder
 
 
 def test_write_makes_folders_and_replaces_what_is_there(tmp_path: Path) -> None:
@@ -57,6 +57,15 @@ def test_interrupted_write_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(KeyboardInterrupt):
         write_atomically(tmp_path / "file.bin", b"new")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_write_leaves_is_known_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda _: left.extend(path.name for path in tmp_path.iterdir()))
+    write_atomically(tmp_path / "file.bin", b"new")
+    (name,) = left
+    assert final_name(name) == "file.bin"
+    assert all(final_name(other) is None for other in ("file.bin", ".file.bin", name[1:], f"{name}0", ".killed"))
 
 
 @pytest.mark.parametrize("name", ["there", "not-yet-there"])

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 
-from smdguard.files import write_atomically
+from smdguard.files import final_name, write_atomically
 
 
 class PartialResults:
@@ -33,13 +33,18 @@ class PartialResults:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no audit has left anything to go on from."""
-        return not self.folder.exists()
+        """Whether no audit has left anything to go on from; hidden files are no results."""
+        return not any(self.folder.glob("[!.]*"))
 
     def discard(self) -> None:
-        """Remove what this audit used, and the folder too unless another audit has left something to go on from."""
-        killed_writes = (path.name for path in self.folder.glob(".*"))
+        """Remove what this audit used, and the folder too unless something else is in it.
+
+        Nothing is raised where a file cannot be removed: what the audit found is delivered by then.
+        """
+        # By name: a hidden file may be anyone's, and a write that is under way another audit's.
+        killed_writes = [path.name for path in self.folder.glob(".*") if final_name(path.name) in self._used]
         for name in (*self._used, *killed_writes):
-            (self.folder / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                (self.folder / name).unlink(missing_ok=True)
         with suppress(OSError):
             self.folder.rmdir()

@@ -226,16 +226,41 @@ def test_finished_audits_leave_those_of_others_to_go_on_from(tmp_path: Path) -> 
     with pytest.raises(AuditInterrupted):
         run(seed=1, store=PartialResults(folder), progress=stopping_after(2, KeyboardInterrupt()))
     unfinished = {file.name for file in folder.iterdir()}
-    (folder / ".killed").write_bytes(b"")
     store = PartialResults(folder)
     run(store=store)
-    assert {file.name for file in folder.glob("[!.]*")} > unfinished
+    finished = {file.name for file in folder.iterdir()}
+    assert finished > unfinished
+    for name in finished - unfinished:
+        (folder / f".{name}.0123456789abcdef").write_bytes(b"killed")
     store.discard()
     assert {file.name for file in folder.iterdir()} == unfinished
     again = PartialResults(folder)
     run(seed=1, store=again)
     again.discard()
     assert not folder.exists()
+
+
+def test_of_hidden_files_only_what_killed_writes_of_this_audit_left_is_removed(tmp_path: Path) -> None:
+    store = PartialResults(tmp_path / "partial")
+    store["key"] = b"result"
+    killed = store.folder / ".key.0123456789abcdef"
+    others = (".other.0123456789abcdef", ".key.swp", ".DS_Store")
+    for path in (killed, *(store.folder / name for name in others)):
+        path.write_bytes(b"")
+    (store.folder / ".ipynb_checkpoints").mkdir()
+    store.discard()
+    assert {path.name for path in store.folder.iterdir()} == {*others, ".ipynb_checkpoints"}
+    assert store.is_empty
+
+
+def test_what_cannot_be_removed_is_left(tmp_path: Path) -> None:
+    store = PartialResults(tmp_path / "partial")
+    (store.folder / "key").mkdir(parents=True)
+    store["other"] = b"result"
+    assert store.get("key", b"none") == b"none"
+    store.discard()
+    assert [path.name for path in store.folder.iterdir()] == ["key"]
+    assert not store.is_empty
 
 
 def test_ctrl_c_leaves_a_partial_report() -> None:

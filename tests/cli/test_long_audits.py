@@ -87,6 +87,15 @@ def test_fail_under_is_for_pipelines(smdguard: Run, halves: Path) -> None:
     assert json.loads(result.stdout)["worst_case"]["robust_accuracy"]["value"] == worst
 
 
+def test_a_stranger_s_folder_beside_partial_results_keeps_nothing_from_being_judged(
+    smdguard: Run, halves: Path
+) -> None:
+    (halves / "out" / "partial" / ".ipynb_checkpoints").mkdir(parents=True)
+    result = smdguard(*arguments(output="out"), "--fail-under", 0.9, status=1)
+    assert "is below --fail-under 0.9" in result.stderr
+    assert "keeps what another audit has finished" not in result.stderr
+
+
 def test_fail_under_what_is_no_number_is_not_satisfied(smdguard: Run, halves: Path) -> None:
     assert "below --fail-under nan" in smdguard(*arguments(), "--fail-under", "nan", "--quiet", status=1).stderr
 
