@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from smdguard.errors import SmdguardError
-from smdguard.files import named_errors, write_atomically
+from smdguard.files import is_folder, named_errors, write_atomically
 
 if TYPE_CHECKING:
     from smdguard.report import AuditReport
@@ -22,20 +22,31 @@ def require_writable(folder: Path) -> None:
     """Make the folder and try it, before hours are spent on what goes into it.
 
     Raises:
-        SmdguardError: Nothing can be written there, or it holds a link to a folder.
+        SmdguardError: Nothing can be written there, or something else is in the place of a file or folder of a report.
     """
     with named_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    _refuse_links(folder)
+    _refuse_obstacles(folder)
 
 
-def _refuse_links(folder: Path) -> None:
-    """In a folder from someone else they may lead anywhere, and files there would be overwritten and removed."""
+def _refuse_obstacles(folder: Path) -> None:
+    """What cannot be replaced by what goes into the folder is left to the user to remove."""
     for inside in (folder / FIGURES, folder / PARTIAL):
+        # In a folder from someone else it may lead anywhere, and files there would be overwritten and removed.
         if inside.is_symlink():
-            raise SmdguardError(f"{inside} is a link, and must be a folder; remove it or choose another place")
+            raise _obstacle(inside, "a link", "a folder")
+        if inside.exists() and not is_folder(inside):
+            raise _obstacle(inside, "a file", "a folder")
+    for inside in (folder / DOCUMENT, folder / PAGE):
+        # A link to a folder is replaced as any other.
+        if is_folder(inside) and not inside.is_symlink():
+            raise _obstacle(inside, "a folder", "a file")
+
+
+def _obstacle(path: Path, found: str, needed: str) -> SmdguardError:
+    return SmdguardError(f"{path} is {found}, and must be {needed}; remove it or choose another place")
 
 
 def write_report(report: "AuditReport", folder: Path) -> None:
@@ -54,11 +65,11 @@ def write_renderings(report: "AuditReport", folder: Path) -> None:
     """Write page and figures, and remove figures that an earlier report had and this one has not.
 
     Raises:
-        SmdguardError: The folder cannot be written, or it holds a link to a folder.
+        SmdguardError: The folder cannot be written, or something else is in the place of a file or folder of a report.
     """
     from smdguard import render
 
-    _refuse_links(folder)
+    _refuse_obstacles(folder)
     # Notebooks name a back end that need not be installed here, and files are drawn without any.
     os.environ["MPLBACKEND"] = "agg"
     # It would say on standard error that it fills its cache of fonts.

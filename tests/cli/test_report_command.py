@@ -100,6 +100,26 @@ def test_links_in_the_folder_are_not_followed(smdguard: Run, one_line: OneLine, 
     assert contents(mine) == {"key": b"mine", "curve.png": b"mine"}
 
 
+@pytest.mark.parametrize("name", ["figures", "partial"])
+def test_a_file_in_the_place_of_a_folder_is_found_before_the_audit(one_line: OneLine, folder: Path, name: str) -> None:
+    shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / name).write_text("mine")
+    refusal = f"{folder / name} is a file, and must be a folder; remove it or choose another place"
+    assert one_line("report", folder) == refusal
+    # Even before it is noticed that there is no such model.
+    assert one_line("audit", "--model", "none", "--output", folder) == refusal
+    assert (folder / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["report.json", "report.html"])
+def test_a_folder_in_the_place_of_a_file_is_found_before_the_audit(
+    one_line: OneLine, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    refusal = f"{tmp_path / name} is a folder, and must be a file; remove it or choose another place"
+    assert one_line("audit", "--model", "none", "--output", tmp_path) == refusal
+
+
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff"])
 def test_what_is_no_report_is_one_clear_line(one_line: OneLine, folder: Path, content: bytes) -> None:
     (folder / "report.json").write_bytes(content)
