@@ -9,11 +9,12 @@ from typing import Literal
 
 import numpy
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from smdguard.datasets import Dataset, LabelledImages, balanced_rows, balanced_subset
 from smdguard.errors import ImageError, InvalidInputError
-from smdguard.files import is_file, is_folder, read, sha256
+from smdguard.files import MAX_IMAGE_BYTES, is_file, is_folder, read, sha256
 from smdguard.preprocess import Crop, ImageShape, decode, is_grey, prepare
 
 Split = Literal["train", "test"]
@@ -178,9 +179,13 @@ def shape_at_hand(root: Path, split: Split = "test") -> tuple[int, int, int]:
         InvalidInputError: There is no image, or the first cannot be read.
     """
     first = first_image(root, split)
-    image = decode(read(first, error=ImageError), str(first))
+    image = _read_image(first)
     all_grey = all(map(_is_grey, _images(class_folder(root, split))))
     return 1 if all_grey else 3, image.height, image.width
+
+
+def _read_image(path: Path) -> Image:
+    return decode(read(path, error=ImageError, limit=MAX_IMAGE_BYTES), str(path))
 
 
 def _is_grey(path: Path) -> bool:
@@ -204,7 +209,7 @@ def _from_image_folder(
     shape = ImageShape(*dataset.image_shape)
 
     def pixels(path: Path) -> Tensor:
-        image = decode(read(path, error=ImageError), str(path))
+        image = _read_image(path)
         image = prepare(image, shape, "resize", source=str(path), crop=crop)
         return torch.from_numpy((image * 255).round().astype(numpy.uint8))
 

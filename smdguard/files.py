@@ -7,10 +7,16 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from smdguard.errors import SmdguardError
 
+MAX_TEXT_BYTES = 2**24
+"""Of JSON and Markdown."""
+MAX_IMAGE_BYTES = 100_000_000
+_PART_BYTES = 2**20
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{16}", re.DOTALL)
 
 
@@ -44,24 +50,46 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read(path: Path, *, error: type[SmdguardError] = SmdguardError, limit: int = -1, hint: str = "") -> bytes:
-    """The content of a file, but no more than one byte past a limit.
+def read(path: Path, *, error: type[SmdguardError] = SmdguardError, limit: int | None = None, hint: str = "") -> bytes:
+    """The content of a file.
 
     Args:
         path: The file.
         error: What to raise.
-        limit: In bytes; without one all is read.
-        hint: What the message ends with.
+        limit: How many bytes it may have, for a file from someone else; without one all is read.
+        hint: What the message ends with when the file cannot be read.
+
+    Raises:
+        SmdguardError: The file cannot be read, or has more bytes than the limit.
+    """
+    content = read_start(path, None if limit is None else limit + 1, error=error, hint=hint)
+    if limit is not None and len(content) > limit:
+        raise error(f"{path} has more than {limit:,} bytes, which is the limit")
+    return content
+
+
+def read_start(
+    path: Path, num_bytes: int | None, *, error: type[SmdguardError] = SmdguardError, hint: str = ""
+) -> bytes:
+    """The first bytes of a file, or with None all; see read.
 
     Raises:
         SmdguardError: The file cannot be read.
     """
     try:
         with path.open("rb") as file:
-            return file.read() if limit < 0 else file.read(limit + 1)
-    except (OSError, ValueError) as failure:  # A zero byte in the name is a ValueError.
-        reason = getattr(failure, "strerror", None) or failure
+            return file.read() if num_bytes is None else _first_bytes(file, num_bytes)
+    except (OSError, ValueError, MemoryError) as failure:  # A zero byte in the name is a ValueError.
+        reason = getattr(failure, "strerror", None) or str(failure) or "there is not enough memory"
         raise error(f"{path} cannot be read: {reason}{hint}") from failure
+
+
+def _first_bytes(file: BinaryIO, num_bytes: int) -> bytes:
+    """In parts: for a single one Python would set all the memory aside, however small the file is."""
+    content = BytesIO()
+    while part := file.read(min(_PART_BYTES, num_bytes - content.tell())):
+        content.write(part)
+    return content.getvalue()
 
 
 def write_atomically(path: Path, content: bytes) -> None:

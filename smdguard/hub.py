@@ -9,9 +9,9 @@ from pathlib import Path
 
 from smdguard.catalogue import read_manifest, source_of
 from smdguard.errors import IntegrityError, SmdguardError, UnknownModelError, UnpinnedRevisionWarning
-from smdguard.files import is_file, is_folder, sha256
+from smdguard.files import MAX_TEXT_BYTES, is_file, is_folder, sha256
 from smdguard.manifest import ManifestEntry, ModelConfig, parse
-from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN, MAX_TEXT_BYTES, ONNX, WEIGHTS, ModelFolder, read_text
+from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS, ModelFolder, read_text
 from smdguard.remote import Repository, is_commit, parse_id, resolve
 
 _MAX_MODEL_BYTES = 2**30

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from smdguard.errors import IntegrityError
-from smdguard.files import read
+from smdguard.files import MAX_TEXT_BYTES, read
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MAX_NAME_LENGTH = 100
@@ -269,9 +269,9 @@ def read_record(record: type[Record], path: Path) -> Record:
     """Read a record from a file.
 
     Raises:
-        IntegrityError: The file cannot be read, or holds no such record.
+        IntegrityError: The file cannot be read, has more than `MAX_TEXT_BYTES`, or holds no such record.
     """
-    return parse(record, read(path, error=IntegrityError), str(path))
+    return parse(record, read(path, error=IntegrityError, limit=MAX_TEXT_BYTES), str(path))
 
 
 def first_fault(error: ValidationError) -> str:

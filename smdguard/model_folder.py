@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smdguard.errors import IntegrityError
-from smdguard.files import read, sha256
+from smdguard.files import MAX_TEXT_BYTES, read, read_start, sha256
 from smdguard.manifest import File, ManifestEntry, ModelConfig
 
 CONFIG = "config.json"
@@ -13,8 +13,6 @@ ONNX = "model.onnx"
 GOLDEN = "golden.safetensors"
 AUDIT = "audit.json"
 CARD = "README.md"
-
-MAX_TEXT_BYTES = 2**24
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def read_verified(path: Path, expected: File, pinned_by: str) -> bytes:
     Raises:
         IntegrityError: The file is missing, or not what its checksum names.
     """
-    content = read(path, error=IntegrityError, limit=expected.num_bytes)
+    content = read_start(path, expected.num_bytes + 1, error=IntegrityError)
     if len(content) != expected.num_bytes or sha256(content) != expected.sha256:
         raise IntegrityError(
             f"{path} is not the file that {pinned_by} names (its size or SHA-256 differs); "
@@ -94,9 +92,9 @@ def read_verified(path: Path, expected: File, pinned_by: str) -> bytes:
 
 
 def read_text(path: Path) -> bytes:
-    """The content of a file that is text, of which no more than `MAX_TEXT_BYTES` are read.
+    """The content of a file that is text.
 
     Raises:
-        IntegrityError: It cannot be read.
+        IntegrityError: It cannot be read, or has more than `MAX_TEXT_BYTES`.
     """
     return read(path, error=IntegrityError, limit=MAX_TEXT_BYTES)

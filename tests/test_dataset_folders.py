@@ -199,6 +199,15 @@ def test_a_link_to_nowhere_is_refused_by_name(tmp_path: Path) -> None:
         load_split(MNIST, tmp_path, "test")
 
 
+def test_an_image_without_end_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smdguard.dataset_folders.MAX_IMAGE_BYTES", 1000)
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "a.png").symlink_to("/dev/zero")
+    for read_images in (shape_at_hand, lambda folder: load_folder(MNIST, folder)):
+        with pytest.raises(InvalidInputError, match=r"0/a\.png has more than 1,000 bytes, which is the limit$"):
+            read_images(tmp_path)
+
+
 def test_what_the_system_tells_nothing_of_is_no_class_and_no_readable_image(tmp_path: Path) -> None:
     write(tmp_path / "0", "a.png", 0)
     # As behind a folder that may be listed but not entered, which nothing keeps root from.

@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 from smdguard.errors import IntegrityError, SmdguardError
-from smdguard.files import final_name, is_file, is_folder, read, sha256, write_atomically, write_where_named, zoo_folder
+from smdguard.files import (
+    final_name,
+    is_file,
+    is_folder,
+    read,
+    read_start,
+    sha256,
+    write_atomically,
+    write_where_named,
+    zoo_folder,
+)
 
 
 def test_write_makes_folders_and_replaces_what_is_there(tmp_path: Path) -> None:
@@ -124,11 +134,29 @@ def test_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
         write_atomically(tmp_path / "file" / "inside", b"new")
 
 
-def test_read_takes_no_more_than_one_byte_past_the_limit(tmp_path: Path) -> None:
+def test_what_is_larger_than_the_limit_is_refused_and_not_cut(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
     assert read(tmp_path / "file") == b"12345"
     assert read(tmp_path / "file", limit=5) == b"12345"
-    assert read(tmp_path / "file", limit=2) == b"123"
+    for path in (tmp_path / "file", Path("/dev/zero")):
+        with pytest.raises(IntegrityError, match=f"^{path} has more than 4 bytes, which is the limit$"):
+            read(path, error=IntegrityError, limit=4, hint="; look elsewhere")
+
+
+def test_the_start_of_a_file_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smdguard.files._PART_BYTES", 2)
+    (tmp_path / "file").write_bytes(b"12345")
+    assert [read_start(tmp_path / "file", count) for count in (0, 3, 4, 9)] == [b"", b"123", b"1234", b"12345"]
+
+
+def test_a_file_that_memory_does_not_hold_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> bytes:
+        raise MemoryError
+
+    (tmp_path / "file").write_bytes(b"12345")
+    monkeypatch.setattr("smdguard.files._first_bytes", exhausted)
+    with pytest.raises(SmdguardError, match="file cannot be read: there is not enough memory"):
+        read(tmp_path / "file", limit=10)
 
 
 def test_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

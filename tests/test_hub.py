@@ -145,6 +145,11 @@ def test_configuration_that_is_no_object_is_one_clear_line(tiny_copy: Path, cont
     assert refusal(tiny_copy, "onnx").startswith(f"{tiny_copy / CONFIG} is not a valid ModelConfig: ")
 
 
+def test_a_configuration_that_is_too_long_is_not_cut(tiny_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smdguard.model_folder.MAX_TEXT_BYTES", 100)
+    assert refusal(tiny_copy, "onnx") == f"{tiny_copy / CONFIG} has more than 100 bytes, which is the limit"
+
+
 MISFITS: dict[str, Callable[[dict[str, Any]], object]] = {
     "more members": lambda config: config["architecture"].update(num_members=4),
     "more classes": lambda config: config.update(

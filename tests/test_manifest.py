@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from smdguard.catalogue import read_manifest
 from smdguard.errors import IntegrityError
-from smdguard.manifest import File, Input, Manifest, ModelConfig, RemoteFile, parse, serialise
+from smdguard.manifest import File, Input, Manifest, ModelConfig, RemoteFile, parse, read_record, serialise
 
 DIGEST = "0123456789abcdef" * 4
 
@@ -78,3 +78,10 @@ def test_find_is_exact(tiny_zoo: Path) -> None:
     manifest = read_manifest()
     assert [manifest.find(entry.name) for entry in manifest.models] == list(manifest.models)
     assert manifest.find("naive-lenet") is None
+
+
+def test_a_record_without_end_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smdguard.manifest.MAX_TEXT_BYTES", 1000)
+    (tmp_path / "config.json").symlink_to("/dev/zero")
+    with pytest.raises(IntegrityError, match=r"config\.json has more than 1,000 bytes, which is the limit$"):
+        read_record(ModelConfig, tmp_path / "config.json")

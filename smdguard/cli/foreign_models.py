@@ -15,6 +15,8 @@ from smdguard.files import read
 from smdguard.preprocess import Crop
 
 _TORCHVISION = "torchvision:"
+# ONNX files are in a format of which no file may be larger.
+_MAX_ONNX_BYTES = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ def _of_torchvision(name: str, place: torch.device) -> ForeignModel:
 def _of_onnx(name: str, device: str) -> ForeignModel:
     from smdguard.backends.onnx import OnnxClassifier
 
-    classifier = OnnxClassifier(read(Path(name), error=UnknownModelError), name, device)
+    content = read(Path(name), error=UnknownModelError, limit=_MAX_ONNX_BYTES)
+    classifier = OnnxClassifier(content, name, device)
 
     def model(images: Tensor) -> Tensor:
         return torch.from_numpy(classifier(images.detach().cpu().numpy()))

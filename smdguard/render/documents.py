@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError, with_config
 
 from smdguard.errors import IntegrityError
-from smdguard.files import read
+from smdguard.files import MAX_TEXT_BYTES, read
 from smdguard.manifest import first_fault
 from smdguard.report import SCHEMA_VERSION, AuditReport
 
@@ -31,9 +31,10 @@ def read_report(path: Path, *, hint: str = "") -> AuditReport:
         hint: What the message ends with when the file cannot be read.
 
     Raises:
-        IntegrityError: The file cannot be read, or holds no report of this version.
+        IntegrityError: The file cannot be read, has more than `MAX_TEXT_BYTES`, or holds no report of this version.
     """
-    return parse_report(read(path, error=IntegrityError, hint=hint), str(path))
+    content = read(path, error=IntegrityError, limit=MAX_TEXT_BYTES, hint=hint)
+    return parse_report(content, str(path))
 
 
 def parse_report(content: bytes, source: str) -> AuditReport:

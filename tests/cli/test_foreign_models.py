@@ -207,6 +207,15 @@ def test_onnx_files_are_attacked_without_gradients(smdguard: Run, halves: Path, 
     assert document["clean_accuracy"]["value"] == 1
 
 
+def test_an_onnx_file_without_end_is_one_clear_line(
+    one_line: OneLine, halves: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smdguard.cli.foreign_models._MAX_ONNX_BYTES", 1000)
+    (halves / "zero.onnx").symlink_to("/dev/zero")
+    line = one_line("audit", "--model", "zero.onnx", "--data", "images")
+    assert line == "zero.onnx has more than 1,000 bytes, which is the limit"
+
+
 def test_an_onnx_file_may_say_anything_of_its_labels(smdguard: Run, halves: Path) -> None:
     model = onnx.load_from_string(onnx_classifier("batch"))
     onnx.helper.set_model_props(model, {"labels": '["left", "right", "none"]'})

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,3 +70,10 @@ def test_a_damaged_report_is_refused(full: AuditReport, damage: str) -> None:
     break_it(document)
     with pytest.raises(IntegrityError, match=message):
         render.parse_report(json.dumps(document).encode(), "report.json")
+
+
+def test_a_report_without_end_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smdguard.render.documents.MAX_TEXT_BYTES", 1000)
+    (tmp_path / "report.json").symlink_to("/dev/zero")
+    with pytest.raises(IntegrityError, match=r"report\.json has more than 1,000 bytes, which is the limit$"):
+        render.read_report(tmp_path / "report.json", hint="; look elsewhere")
