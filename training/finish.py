@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from safetensors.torch import save
 
 from smdguard.ensemble import Ensemble
+from smdguard.errors import IntegrityError
 from smdguard.files import sha256, write_atomically
-from smdguard.manifest import File, ModelConfig, Objective, Training, serialise
+from smdguard.manifest import File, ModelConfig, Objective, Training, first_fault, serialise
 from smdguard.model_folder import CONFIG, WEIGHTS
 from training.calibration import calibrate
 from training.data import TrainingData
@@ -47,20 +49,31 @@ def write_model(
 
 
 def recipe_of(config: ModelConfig) -> Recipe:
-    """How the model was trained on a known data set, as its config.json says: what write_model wrote it from."""
+    """How the model was trained on a known data set, as its config.json says: what write_model wrote it from.
+
+    Raises:
+        IntegrityError: No recipe is as it says; a configuration may hold more than a recipe does.
+    """
     parameters, adversary = dict(config.objective.parameters), dict(config.objective.adversarial_training or {})
-    return Recipe(
-        method=config.objective.name,
-        init=str(parameters.pop("init", SCRATCH)),
-        parameters=parameters,
-        adversary=adversary.pop("adversary", None),
-        holdouts=tuple(str(adversary.pop("holdouts", "")).split()),
-        adversary_parameters=adversary,
-        architecture=config.architecture.name,
-        negative_slope=config.architecture.negative_slope,
-        num_members=config.architecture.num_members,
+    settings = {
+        "method": config.objective.name,
+        "init": str(parameters.pop("init", SCRATCH)),
+        "parameters": parameters,
+        "adversary": adversary.pop("adversary", None),
+        "holdouts": tuple(str(adversary.pop("holdouts", "")).split()),
+        "adversary_parameters": adversary,
+        "architecture": config.architecture.name,
+        "negative_slope": config.architecture.negative_slope,
+        "num_members": config.architecture.num_members,
         **config.training.model_dump(exclude={"commit"}),
-    )
+    }
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        raise IntegrityError(
+            f"{config.name} was trained as no recipe says: {first_fault(error)}; choose a model that "
+            "`python -m training` wrote"
+        ) from error
 
 
 def _objective_of(recipe: Recipe) -> Objective:

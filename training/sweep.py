@@ -226,7 +226,7 @@ class Sweep:
     def _is_trained_as(self, recipe: Recipe, source: str) -> bool:
         try:
             return is_trained_alike(recipe_of(read_record(ModelConfig, self.folder / source / CONFIG)), recipe)
-        except IntegrityError:  # It is damaged, and nobody knows how it was trained.
+        except IntegrityError:  # It is damaged or none of ours, and nobody knows how it was trained.
             return False
 
     def _is_finished(self, name: str) -> bool:

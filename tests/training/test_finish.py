@@ -1,12 +1,16 @@
 """The model folder: it says how its model was trained, and how well that went."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smdguard.ensemble import Ensemble
-from smdguard.manifest import ModelConfig, parse
+from smdguard.errors import IntegrityError
+from smdguard.manifest import ModelConfig, parse, serialise
 from smdguard.model_folder import CONFIG
+from tests.training.finished_runs import config_of
 from training.data import TrainingData
 from training.finish import recipe_of, write_model
 from training.recipes import Recipe, recipe_for
@@ -27,6 +31,23 @@ def test_the_folder_says_what_its_recipe_was(
 ) -> None:
     write_model(tmp_path, recipe, tiny_ensemble, data)
     assert recipe_of(parse(ModelConfig, (tmp_path / CONFIG).read_bytes(), CONFIG)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "field"),
+    [
+        ("architecture", {"num_members": 9}, "num_members"),
+        ("training", {"learning_rate_schedule": "cosine"}, "learning_rate_schedule"),
+        ("training", {"seed": 2**63}, "seed"),
+        ("objective", {"adversarial_training": {"adversary": "fgsm"}}, "adversary"),
+    ],
+)
+def test_a_model_that_no_recipe_describes_is_refused(part: str, change: dict[str, Any], field: str) -> None:
+    content = json.loads(serialise(config_of(recipe_for("smd-lenet-mnist"))))
+    content[part] |= change
+    config = parse(ModelConfig, json.dumps(content).encode(), CONFIG)
+    with pytest.raises(IntegrityError, match=f"^smd-lenet-mnist was trained as no recipe says: {field}: Input should"):
+        recipe_of(config)
 
 
 def test_the_folder_has_the_accuracy_on_the_test_split(

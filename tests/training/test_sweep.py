@@ -310,6 +310,18 @@ def test_a_surrogate_of_another_way_to_train_is_not_used(
     assert made_up.calls == ["train smd-lenet-mnist", audit]
 
 
+def test_a_surrogate_that_no_recipe_describes_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made_up = MadeUp(monkeypatch)
+    swept(tmp_path, plan(methods=["smd"], seeds=[1]))
+    file = tmp_path / "smd-lenet-mnist-s1" / CONFIG
+    config = json.loads(file.read_bytes())
+    config["training"]["learning_rate_schedule"] = "cosine"
+    file.write_text(json.dumps(config))
+    made_up.calls.clear()
+    swept(tmp_path, plan(methods=["smd"], seeds=[0]))
+    assert made_up.calls == ["train smd-lenet-mnist", "audit smd-lenet-mnist"]
+
+
 def test_what_an_earlier_sweep_has_finished_counts_when_time_is_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,6 +133,15 @@ def test_model_of_images_of_ones_own_is_shown_where_it_is_audited(
     assert f"`smdguard audit --model {tiny_copy} --data DIR`" in answer.stderr
 
 
+def test_model_that_no_recipe_describes_is_refused(
+    zoo: Path, tiny_copy: Path, edit_config: Callable[..., None]
+) -> None:
+    edit_config(tiny_copy, lambda config: config["training"].update(learning_rate_schedule="cosine"))
+    answer = CliRunner().invoke(main, ["add", str(tiny_copy), "--name", NAME])
+    assert (answer.exit_code, answer.stderr.count("\n")) == (1, 1)
+    assert f"{NAME} was trained as no recipe says: learning_rate_schedule: Input should be" in answer.stderr
+
+
 @pytest.mark.parametrize("command", ["audit", "measure", "plain-average", "uniform-start"])
 def test_what_is_not_in_the_zoo_is_not_audited(tiny_copy: Path, entry: ManifestEntry, command: str) -> None:
     before = sorted(tiny_copy.iterdir())
