@@ -20,10 +20,13 @@ RECIPE = "recipe.json"
 _HOLDOUTS = ("naive-s101", "naive-s102", "naive-s103")
 _ADVERSARIES = {"-at": "pgd", "-eat": "eat"}
 _FORM = "METHOD[-ARCHITECTURE-DATASET][-xMEMBERS][-at|-eat][-sSEED]"
+# As long as the largest seed: Python reads no number of several thousand digits.
+_MAX_SEED_DIGITS = 19
+_SEED = rf"\d{{1,{_MAX_SEED_DIGITS}}}"
 _MODEL_NAME = re.compile(
     rf"(?P<method>{'|'.join(OBJECTIVES)})"
     rf"(-(?P<architecture>{'|'.join(ARCHITECTURES)})-(?P<dataset>{'|'.join(DATASETS)}))?"
-    r"(-x(?P<num_members>[2-8]))?(?P<adversary>-at|-eat)?(-s(?P<seed>\d+))?"
+    rf"(-x(?P<num_members>[2-8]))?(?P<adversary>-at|-eat)?(-s(?P<seed>{_SEED}))?"
 )
 
 
@@ -98,7 +101,7 @@ class Recipe(BaseModel):
         return {
             name: naive.model_copy(update={"seed": int(match[1])})
             for name in (self.init, *self.holdouts)
-            if (match := re.fullmatch(r"naive-s(\d+)", name))
+            if (match := re.fullmatch(rf"naive-s({_SEED})", name))
         }
 
 
@@ -164,7 +167,8 @@ def _settings_named(name: str) -> dict[str, Any]:
     if match is None:
         raise InvalidInputError(
             f"no recipe is called {name!r}; a name is {_FORM} with METHOD one of {', '.join(OBJECTIVES)}, "
-            f"ARCHITECTURE one of {', '.join(ARCHITECTURES)}, DATASET one of {', '.join(DATASETS)}"
+            f"ARCHITECTURE one of {', '.join(ARCHITECTURES)}, DATASET one of {', '.join(DATASETS)}, "
+            f"SEED of at most {_MAX_SEED_DIGITS} digits"
         )
     named = {"architecture": match["architecture"], "dataset": match["dataset"]} if match["dataset"] else {}
     return named | {

@@ -8,7 +8,7 @@ import torch
 from smdguard.backends.torch import build_ensemble
 from smdguard.ensemble import Ensemble
 from smdguard.errors import InvalidInputError
-from smdguard.files import write_atomically
+from smdguard.files import is_file, write_atomically
 from smdguard.manifest import Architecture, Input, read_record, serialise
 from training.data import TrainingData
 from training.distributed import Division
@@ -24,7 +24,7 @@ def claim(folder: Path, recipe: Recipe) -> None:
         InvalidInputError: It is another one; the message says what differs.
     """
     path = folder / RECIPE
-    if not path.exists():
+    if not is_file(path):
         write_atomically(path, serialise(recipe))
         return
     if changed := differences(read_record(Recipe, path), recipe):

@@ -12,6 +12,7 @@ import torch
 from smdguard.backends.torch import torch_device
 from smdguard.datasets import LabelledImages, balanced_subset
 from smdguard.errors import IntegrityError, SmdguardError
+from smdguard.files import is_file
 from smdguard.manifest import ModelConfig, read_record
 from smdguard.model_folder import CONFIG
 from training.audits import PRESET, audit_run, read_audit, sources_of
@@ -230,7 +231,7 @@ class Sweep:
             return False
 
     def _is_finished(self, name: str) -> bool:
-        return (self.folder / name / CONFIG).exists()
+        return is_file(self.folder / name / CONFIG)
 
     def _is_to_be_trained(self, name: str) -> bool:
         is_open = name in self._runs and not self._is_finished(name)

@@ -171,6 +171,14 @@ def test_a_folder_with_something_in_it_is_gone_on_with_only_where_that_is_asked_
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
+def test_a_folder_that_cannot_be_is_one_line(begun: list[Begun], tmp_path: Path) -> None:
+    result = invoke("run", "naive-lenet-mnist", "--output", tmp_path / ("a" * 300), "--device", "cpu")
+    assert result.exit_code == 1
+    assert result.output.endswith("a/recipe.json cannot be written: File name too long\n")
+    assert result.output.count("\n") == 1
+    assert begun == []
+
+
 def test_a_folder_of_another_recipe_is_refused_before_anything_is_trained_into_it(
     begun: list[Begun], tmp_path: Path
 ) -> None:

@@ -31,6 +31,18 @@ def test_unknown_names_are_refused(name: str) -> None:
         recipe_for(name)
 
 
+@pytest.mark.parametrize("num_digits", [20, 5000])
+def test_seeds_of_too_many_digits_are_refused(num_digits: int) -> None:
+    with pytest.raises(InvalidInputError, match=r"no recipe is called .*, SEED of at most 19 digits$"):
+        recipe_for(f"smd-lenet-mnist-s{'9' * num_digits}")
+    # What is no seed of a naive ensemble names no training that has to come first.
+    assert recipe_for("smd-lenet-mnist", init=f"naive-s{'9' * num_digits}").prerequisites() == {}
+
+
+def test_the_largest_seed_is_a_name() -> None:
+    assert recipe_for(f"smd-lenet-mnist-s{2**63 - 1}").seed == 2**63 - 1
+
+
 FLOWERS = Dataset("flowers", ("daisy", "rose", "tulip"), (3, 24, 32), (0.4, 0.5, 0.6), (0.2, 0.2, 0.2), 8 / 255)
 
 

@@ -354,6 +354,12 @@ def test_an_audit_of_another_preset_is_made_again(tmp_path: Path, monkeypatch: p
     assert [call.split()[:2] for call in made_up.calls] == [["audit", audit.parent.name]]
 
 
+def test_a_folder_that_cannot_be_is_a_failure(tmp_path: Path) -> None:
+    summary = swept(tmp_path / ("a" * 300), [TWO[0]])
+    assert (summary.num_trained, summary.num_audited) == (0, 0)
+    assert summary.failures[NAIVE].endswith(f"a/{NAIVE}/recipe.json cannot be written: File name too long")
+
+
 def test_another_recipe_in_the_folder_is_a_failure(whole: Path) -> None:
     longer = TWO[0].model_copy(update={"num_epochs": 3})
     failures = swept(whole, [longer]).failures

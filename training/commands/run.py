@@ -11,6 +11,7 @@ import torch
 from smdguard.architectures import ARCHITECTURES
 from smdguard.backends.torch import torch_device
 from smdguard.dataset_folders import TEST_SHARE, has_test_split
+from smdguard.files import is_folder
 from smdguard.manifest import ModelConfig, Precision
 from training.calibration import MIN_CALIBRATION_IMAGES
 from training.commands.arithmetic import set_arithmetic
@@ -253,5 +254,5 @@ def _train(
 
 
 def _require_fresh(output: Path, resume: bool) -> None:
-    if not resume and output.is_dir() and any(output.iterdir()):
+    if not resume and is_folder(output) and any(output.iterdir()):
         raise click.ClickException(f"{output} is not empty; add --resume to go on there, or choose another folder")
