@@ -1,10 +1,12 @@
 """Thirty steps of every method against recorded losses: a change that alters a training is noticed.
 
-After a deliberate change, remove a method's curves from tests/golden/loss_curves.json and run this file to record them
-anew.
+After a deliberate change, record a method's curves anew and look at what has changed in tests/golden/loss_curves.json:
+
+    RECORD_LOSS_CURVES=1 python -m pytest "tests/training/test_golden_curves.py::test_loss_curves[smd]"
 """
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from training.objectives import OBJECTIVES
 from training.recipes import SCRATCH, recipe_for
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "loss_curves.json"
+RECORD = "RECORD_LOSS_CURVES"
+Curves = dict[str, list[float]]
 # Of two members and three of the ten steps of distillation, to save time.
 CRAFTED: dict[str, Any] = {"num_members": 2, "parameters": {"num_steps": 3}}
 
@@ -31,6 +35,29 @@ def one_batch(data: TrainingData) -> TrainingData:
     return TrainingData(LabelledImages(images, labels), data.calibration, data.test)
 
 
+def recorded(method: str, curves: Curves, file: Path) -> Curves:
+    """The method's curves in that file; where recording is asked for, those given are written there first."""
+    golden = json.loads(file.read_text()) if file.exists() else {}
+    if os.environ.get(RECORD):
+        golden[method] = curves
+        file.write_text(json.dumps(golden) + "\n")
+    if method not in golden:
+        pytest.fail(f"{file.name} has no curves of {method}; record them with {RECORD}=1")
+    return golden[method]
+
+
+def test_curves_are_recorded_only_where_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "curves.json"
+    monkeypatch.delenv(RECORD, raising=False)
+    with pytest.raises(pytest.fail.Exception, match=f"has no curves of smd; record them with {RECORD}=1"):
+        recorded("smd", {"loss": [1.0]}, file)
+    assert not file.exists()
+    monkeypatch.setenv(RECORD, "1")
+    assert recorded("smd", {"loss": [1.0]}, file) == {"loss": [1.0]}
+    monkeypatch.delenv(RECORD)
+    assert recorded("smd", {"loss": [2.0]}, file) == {"loss": [1.0]}
+
+
 @pytest.mark.parametrize("method", OBJECTIVES)
 def test_loss_curves(method: str, one_batch: TrainingData, tmp_path: Path) -> None:
     crafts = method in ("dverge", "smd-plus")
@@ -40,15 +67,12 @@ def test_loss_curves(method: str, one_batch: TrainingData, tmp_path: Path) -> No
     steps = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     terms = [term for term in steps[0] if term not in ("epoch", "seconds", "clean_accuracy")]
     curves = {term: [float(f"{step[term]:.7g}") for step in steps] for term in terms}
-    golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
-    if method not in golden:
-        GOLDEN.write_text(json.dumps(golden | {method: curves}) + "\n")
-        pytest.fail(f"recorded new curves of {method}; look at them, then commit {GOLDEN.name}")
+    golden = recorded(method, curves, GOLDEN)
     # Other processors and libraries round differently. Rectifiers, poolings and signs turn a rounding into a step of a
     # saliency's or a distilled image's; from there on those methods have a wider path.
-    assert curves.keys() == golden[method].keys()
+    assert curves.keys() == golden.keys()
     smooth, exact = method in ("naive", "adp"), 1 if crafts else 2
-    for term, curve in golden[method].items():
+    for term, curve in golden.items():
         assert curves[term][:exact] == pytest.approx(curve[:exact], rel=1e-3, abs=1e-4), term
         assert curves[term] == pytest.approx(curve, rel=1e-3 if smooth else 2e-2, abs=1e-4 if smooth else 5e-2), term
     assert sum(curve[-1] for curve in curves.values()) < sum(curve[0] for curve in curves.values())
