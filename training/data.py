@@ -38,7 +38,7 @@ def content_sha256(data: LabelledImages) -> str:
     """SHA-256 of images and labels in their order."""
     digest = hashlib.sha256()
     for part in data:
-        digest.update(part.cpu().contiguous().numpy())
+        digest.update(part.cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
+from matplotlib.typing import LineStyleType
 
 from smdguard.manifest import WORST_CASE
 from smdguard.render.figures import draw_matrix
@@ -19,13 +20,13 @@ from training.paper import ATTACKS, DATASETS, EPSILON, METHODS, RADII, Reading, 
 from training.results import FinishedRun, Spread, runs_of, spread
 
 # Colours that the colour-blind tell apart (Okabe and Ito, 2008); line and marker tell the methods apart in grey.
-_LOOKS = {
-    "naive": ("#666666", "o:"),
-    "adp": ("#E69F00", "s--"),
-    "gal": ("#009E73", "^--"),
-    "dverge": ("#CC79A7", "D-."),
-    "smd": (BLUE, "v-"),
-    "smd-plus": (ORANGE, "P-"),
+_LOOKS: dict[str, tuple[str, str, LineStyleType]] = {
+    "naive": ("#666666", "o", ":"),
+    "adp": ("#E69F00", "s", "--"),
+    "gal": ("#009E73", "^", "--"),
+    "dverge": ("#CC79A7", "D", "-."),
+    "smd": (BLUE, "v", "-"),
+    "smd-plus": (ORANGE, "P", "-"),
 }
 # Shorter than READINGS, whose words do not fit above a single panel.
 _MADE_ON: dict[Reading, str] = {
@@ -162,18 +163,18 @@ def _figures(runs: Sequence[FinishedRun]) -> Iterator[tuple[str, Figure]]:
 
 
 def _draw_curve(axes: Axes, curve: Curve) -> None:
-    colour, line = _LOOKS[curve.method]
+    colour, marker, line = _LOOKS[curve.method]
     means = numpy.array([point.mean for point in curve.points.values()])
     deviations = numpy.array([point.deviation or 0.0 for point in curve.points.values()])
-    axes.plot(list(curve.points), means, line, color=colour, markersize=5)
+    axes.plot(list(curve.points), means, color=colour, marker=marker, linestyle=line, markersize=5)
     low, high = (means - deviations).clip(0, 100), (means + deviations).clip(0, 100)
     axes.fill_between(list(curve.points), low, high, color=colour, alpha=0.2, linewidth=0)
 
 
 def _handle(method: str) -> Line2D:
     """A piece of the method's line, for the legend."""
-    colour, line = _LOOKS[method]
-    return Line2D([], [], color=colour, marker=line[0], linestyle=line[1:], markersize=5)
+    colour, marker, line = _LOOKS[method]
+    return Line2D([], [], color=colour, marker=marker, linestyle=line, markersize=5)
 
 
 def _draw_matrix(axes: Axes, shares: numpy.ndarray) -> AxesImage:

@@ -118,7 +118,7 @@ def recipe_for(name: str, **changes: Any) -> Recipe:
         InvalidInputError: The name is not of that form, a parameter is not one of the method's, the result's name
             would be too long, or the user's own members do not work.
     """
-    settings = _settings_named(name) | changes
+    settings: dict[str, Any] = _settings_named(name) | changes
     if "architecture" not in settings or settings.keys().isdisjoint(("dataset", "folder")):
         raise InvalidInputError(
             f"{name} names no network and no data set; name both, as in {name}-lenet-mnist, or add --architecture for "

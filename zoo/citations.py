@@ -35,5 +35,5 @@ _REFERENCES = {
 
 def citation_of(objective: Objective) -> str:
     """Where the method that a model was trained with was published; nothing where it is undefended."""
-    adversary = (objective.adversarial_training or {}).get("adversary")
+    adversary = str((objective.adversarial_training or {}).get("adversary", ""))
     return "; ".join(reference for name in (objective.name, adversary) for reference in _REFERENCES.get(name, ()))

@@ -82,7 +82,7 @@ def test_runs_of_other_epochs_and_images_are_told_of() -> None:
 
 def test_every_method_has_a_colour_and_a_marker_of_its_own() -> None:
     looks = figures._LOOKS.values()
-    assert len({colour for colour, _ in looks}) == len({line[0] for _, line in looks}) == 6
+    assert len({colour for colour, _, _ in looks}) == len({marker for _, marker, _ in looks}) == 6
 
 
 def test_black_box_curves_are_of_the_runs_that_have_the_surrogate(runs: list[FinishedRun]) -> None:
