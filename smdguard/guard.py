@@ -15,7 +15,7 @@ from PIL import Image
 from smdguard.backends import Backend, BackendName
 from smdguard.drawing import DIGIT_INK_SHARE
 from smdguard.errors import BackendError, ImageError, InvalidInputError
-from smdguard.files import read
+from smdguard.files import MAX_IMAGE_BYTES, read
 from smdguard.hub import find_model
 from smdguard.model_folder import ONNX, WEIGHTS, ModelFolder
 from smdguard.preprocess import ImageShape, Mode, decode, prepare, prepare_array
@@ -29,7 +29,6 @@ ImageSource = str | os.PathLike | bytes | Image.Image | numpy.ndarray
 # The data sets known by name, and how much of an image's side what it shows takes up: MNIST's digits fill 20 of 28
 # pixels, the others' things reach from edge to edge. Written here, as importing DATASETS would import torch.
 _INK_SHARES = {"mnist": DIGIT_INK_SHARE, "fashion-mnist": 1.0, "cifar10": 1.0}
-MAX_FILE_BYTES = 100_000_000
 # Networks make several times as much memory out of the images that they are shown.
 _MAX_BATCH_SIZE = 256
 _MAX_BATCH_VALUES = 2**21
@@ -175,15 +174,15 @@ class Guard:
             return prepare(image, self.image_shape, mode, source=source or "the image", ink_share=self._ink_share)
         if isinstance(image, str | os.PathLike):
             # No more than an image may have; a file can be endless.
-            source, image = source or str(image), read(Path(image), error=ImageError, limit=MAX_FILE_BYTES)
+            source, image = source or str(image), read(Path(image), error=ImageError, limit=MAX_IMAGE_BYTES)
         if not isinstance(image, bytes):
             raise InvalidInputError(
                 f"an image cannot be of type {type(image).__name__}; give a path, the bytes of a PNG or JPEG file, a "
                 "PIL image, or a numpy array"
             )
         source = source or "the bytes"
-        if len(image) > MAX_FILE_BYTES:
-            raise ImageError(f"{source} has more than {MAX_FILE_BYTES:,} bytes, which is the limit")
+        if len(image) > MAX_IMAGE_BYTES:
+            raise ImageError(f"{source} has more than {MAX_IMAGE_BYTES:,} bytes, which is the limit")
         return prepare(decode(image, source), self.image_shape, mode, source=source, ink_share=self._ink_share)
 
     def member_log_probabilities(self, images: numpy.ndarray) -> numpy.ndarray:

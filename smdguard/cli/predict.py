@@ -85,13 +85,12 @@ def _files(name: str) -> list[str]:
 def _read(name: str) -> "bytes | Path":
     from pathlib import Path
 
-    from smdguard.files import is_folder
-    from smdguard.guard import MAX_FILE_BYTES
+    from smdguard.files import MAX_IMAGE_BYTES, is_folder
 
     if name == "-":
         if sys.stdin is None:
             raise ImageError("standard input is closed; give it the image, as in smdguard predict - < image.png")
-        return sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+        return sys.stdin.buffer.read(MAX_IMAGE_BYTES + 1)
     if is_folder(name):
         raise ImageError(f"{name} is a folder without PNG or JPEG files{_where_images_are(Path(name))}")
     return Path(name)

@@ -199,7 +199,7 @@ def test_nothing_on_standard_input_is_one_clear_line(smdguard: Run, tiny_folder:
 def test_endless_standard_input_is_one_clear_line(
     smdguard: Run, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("smdguard.guard.MAX_FILE_BYTES", 10)
+    monkeypatch.setattr("smdguard.guard.MAX_IMAGE_BYTES", 10)
     result = smdguard("predict", "-", "--model", tiny_folder, stdin=b"0" * 11, status=1)
     assert result.stderr == "Error: - has more than 10 bytes, which is the limit\n"
 
