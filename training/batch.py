@@ -45,7 +45,7 @@ class Batch:
 
     def members_on(self, images: Tensor, labels: Tensor) -> MemberPass:
         """What the members make of those images, or each of its own; see MemberPass."""
-        return MemberPass(self.ensemble, images, labels, self.division.members)
+        return MemberPass(self.ensemble, images, labels, self.division.sharing_members)
 
     def at_random(self, change: Change) -> Tensor:
         """The images after a random change (B, C, H, W), the same whoever has the others of the whole batch."""

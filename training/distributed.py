@@ -42,12 +42,12 @@ class Division:
     parallel: Parallel = "data"
 
     @property
-    def images(self) -> Processes:
+    def sharing_images(self) -> Processes:
         """Those who divide the images of a batch."""
         return self.everyone if self.parallel == "data" else ALONE
 
     @property
-    def members(self) -> Processes:
+    def sharing_members(self) -> Processes:
         """Those who divide the members."""
         return self.everyone if self.parallel == "members" else ALONE
 
@@ -57,15 +57,15 @@ class Division:
         Every N-th one: a batch that holds its images several times over, as ensemble adversarial training's does, is
         then divided as the images are.
         """
-        return whole[self.images.rank :: self.images.count]
+        return whole[self.sharing_images.rank :: self.sharing_images.count]
 
     def at_random(self, change: Change, images: Tensor, generator: torch.Generator | None) -> Tensor:
         """This process's images after a change that is drawn as one process would for the whole batch."""
-        return self.share(change(images.repeat_interleave(self.images.count, dim=0), generator))
+        return self.share(change(images.repeat_interleave(self.sharing_images.count, dim=0), generator))
 
     def own(self, of_all: Tensor) -> Tensor:
         """This process's part of what there is for each member (M, ...)."""
-        return of_all.tensor_split(self.members.count)[self.members.rank]
+        return of_all.tensor_split(self.sharing_members.count)[self.sharing_members.rank]
 
     def part(self, ensemble: Ensemble) -> Ensemble:
         """The members that this process trains, the very same ones, as an ensemble."""
@@ -75,7 +75,7 @@ class Division:
 
     def owners(self, num_members: int) -> list[int]:
         """The rank of the process that trains each member."""
-        parts = torch.arange(num_members).tensor_split(self.members.count)
+        parts = torch.arange(num_members).tensor_split(self.sharing_members.count)
         return [rank for rank, part in enumerate(parts) for _ in part]
 
 

@@ -40,18 +40,18 @@ def require_divisible(recipe: Recipe, data: TrainingData, division: Division) ->
     Raises:
         InvalidInputError: The images or the members cannot be divided so; the message says what can.
     """
-    num_images, num_processes = min(recipe.batch_size, len(data.train.images)), division.images.count
+    num_images, num_processes = min(recipe.batch_size, len(data.train.images)), division.sharing_images.count
     if num_images % num_processes:
         raise InvalidInputError(
             f"a batch of {num_images} images cannot be divided equally among {num_processes} processes; choose a "
             f"--batch-size such as {max(1, num_images // num_processes) * num_processes}, or other processes"
         )
-    if division.members.count > recipe.num_members:
+    if division.sharing_members.count > recipe.num_members:
         raise InvalidInputError(
-            f"{recipe.num_members} members cannot be divided among {division.members.count} processes; start torchrun "
-            f"with --nproc-per-node {recipe.num_members}, or choose --parallel data"
+            f"{recipe.num_members} members cannot be divided among {division.sharing_members.count} processes; start "
+            f"torchrun with --nproc-per-node {recipe.num_members}, or choose --parallel data"
         )
-    if division.members.count > 1 and recipe.adversary == "pgd":
+    if division.sharing_members.count > 1 and recipe.adversary == "pgd":
         raise InvalidInputError(
             "with --parallel members no process has the ensemble whose gradient the adversary pgd follows; choose "
             "--parallel data, or the adversary eat"

@@ -48,7 +48,7 @@ class Stepper:
         torch.stack(list(terms.values())).sum().backward(inputs=self._weights)
         terms = {name: term.detach() for name, term in terms.items()}
         gradients = [weight.grad for weight in self._weights if weight.grad is not None]
-        self.division.images.average([*terms.values(), *gradients, *self._running_statistics()])
+        self.division.sharing_images.average([*terms.values(), *gradients, *self._running_statistics()])
         self.optimizer.step()
         return terms
 
@@ -56,7 +56,7 @@ class Stepper:
         """Let every process have all members as they are now."""
         for member, owner in zip(self.ensemble.members, self.division.owners(len(self.ensemble.members)), strict=True):
             for tensor in self._state_of(member):
-                self.division.members.broadcast(tensor, owner)
+                self.division.sharing_members.broadcast(tensor, owner)
 
     def require_finite_weights(self) -> None:
         """Refuse to go on from, or to save, what no training can go on from.

@@ -44,7 +44,7 @@ class DVERGE:
             num_steps=self.num_steps,
             step_ratio=self.step_ratio,
         )
-        distilled = batch.division.members.all_gather(own)
+        distilled = batch.division.sharing_members.all_gather(own)
         num_others = len(distilled) - 1
         shown = batch.division.own(of_the_others(distilled))
         members = batch.members_on(shown, batch.labels.repeat(num_others))
