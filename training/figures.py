@@ -16,7 +16,7 @@ from smdguard.manifest import WORST_CASE
 from smdguard.render.figures import draw_matrix
 from smdguard.render.style import BLUE, ORANGE, laid_out, styled, to_png, to_svg
 from smdguard.report import TransferMatrix
-from training.paper import ATTACKS, DATASETS, EPSILON, METHODS, RADII, Reading, kind_name
+from training.paper import ATTACKS, DATASET_TITLES, EPSILON, METHODS, RADII, Reading, kind_name
 from training.results import FinishedRun, Spread, runs_of, spread
 
 # Colours that the colour-blind tell apart (Okabe and Ito, 2008); line and marker tell the methods apart in grey.
@@ -81,7 +81,7 @@ def accuracy_curves(
 ) -> dict[str, list[Curve]]:
     """The curves for each data set that has any."""
     panels: dict[str, list[Curve]] = {}
-    for dataset, method in product(DATASETS, METHODS):
+    for dataset, method in product(DATASET_TITLES, METHODS):
         finished = runs_of(runs, family.kind(method, dataset), reading)
         points = {radius: spread(finished, attack, reading, radius) for radius in (0.0, *RADII)}
         found = {radius: point for radius, point in points.items() if point is not None}
@@ -111,7 +111,7 @@ def draw_curves(panels: Mapping[str, Sequence[Curve]], title: str) -> Figure:
     for axes, (dataset, curves) in zip(all_axes, panels.items(), strict=True):
         for curve in curves:
             _draw_curve(axes, curve)
-        axes.set_title(f"{DATASETS[dataset]}, {_made_of([curve.runs for curve in curves])}", fontsize=11)
+        axes.set_title(f"{DATASET_TITLES[dataset]}, {_made_of([curve.runs for curve in curves])}", fontsize=11)
         axes.set_xlabel("epsilon (linf)")
         axes.set_xticks([0, 0.1, 0.2, 0.3])
         axes.set_ylim(-2, 102)
@@ -156,7 +156,7 @@ def _figures(runs: Sequence[FinishedRun]) -> Iterator[tuple[str, Figure]]:
         if panels := accuracy_curves(runs, family, WORST_CASE, "white-box"):
             title = f"Worst case of all attacks of an audit\n{family.description}"
             yield f"worst-case-{family.suffix}", draw_curves(panels, title)
-        for attack, (dataset, name) in product(ATTACKS.values(), DATASETS.items()):
+        for attack, (dataset, name) in product(ATTACKS.values(), DATASET_TITLES.items()):
             if matrices := transfer_matrices(runs, family, attack, dataset):
                 title = f"{attack} crafted on one member, epsilon {EPSILON:g}\n{name}, {family.description}"
                 yield f"transfer-{attack.lower()}-{dataset}-{family.suffix}", draw_transfer(matrices, title)

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from training.recipes import Recipe, recipe_for, usual_name
 
 METHODS = {"naive": "Naive", "adp": "ADP", "gal": "GAL", "dverge": "DVERGE", "smd": "SMD", "smd-plus": "SMD+"}
-DATASETS = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+DATASET_TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 ATTACKS = {"fgsm": "FGSM", "rfgsm": "R-FGSM", "pgd": "PGD", "bim": "BIM", "mim": "MIM"}
 RADII = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
 EPSILON = RADII[-1]
@@ -63,7 +63,7 @@ def paper_rows() -> tuple[PaperRow, ...]:
 def mean_rows() -> list[PaperRow]:
     """The paper's rows of figures, without those of deviations, each table's by data set."""
     means = [row for row in paper_rows() if row.statistic == "mean"]
-    return sorted(means, key=lambda row: (row.table, list(DATASETS).index(row.dataset)))
+    return sorted(means, key=lambda row: (row.table, list(DATASET_TITLES).index(row.dataset)))
 
 
 def deviations_of(row: PaperRow) -> dict[str, float] | None:

@@ -7,7 +7,17 @@ from typing import Literal, get_args
 
 from smdguard.manifest import WORST_CASE
 from training.markdown import table
-from training.paper import ATTACKS, DATASETS, METHODS, READINGS, PaperRow, Reading, deviations_of, mean_rows, paper_rows
+from training.paper import (
+    ATTACKS,
+    DATASET_TITLES,
+    METHODS,
+    READINGS,
+    PaperRow,
+    Reading,
+    deviations_of,
+    mean_rows,
+    paper_rows,
+)
 from training.results import CLEAN, FinishedRun, Spread, runs_of, spread
 
 Mark = Literal["=", "+", "-", "pending"]
@@ -109,7 +119,7 @@ def _written(runs: Sequence[FinishedRun], row: PaperRow, reading: Reading) -> li
     finished = runs_of(runs, row.kind, reading)
     worst = spread(finished, WORST_CASE, reading, row.epsilon)
     return [
-        DATASETS[row.dataset],
+        DATASET_TITLES[row.dataset],
         METHODS[row.method],
         *(cell.text for cell in _cells(finished, row, reading)),
         "pending" if worst is None else str(worst),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from training.markdown import table
-from training.paper import ATTACKS, DATASETS, EPSILON, METHODS, RADII, READINGS, PaperRow, Reading, mean_rows
+from training.paper import ATTACKS, DATASET_TITLES, EPSILON, METHODS, RADII, READINGS, PaperRow, Reading, mean_rows
 from training.results import FinishedRun, runs_of, spread
 
 _HEADER = ("data set", "method", "attacks", *ATTACKS.values())
@@ -14,7 +14,7 @@ def radii_table(runs: Sequence[FinishedRun]) -> str:
     """For every row of the paper of which something is finished, and every attack, that radius, in Markdown."""
     rows = [
         [
-            DATASETS[row.dataset],
+            DATASET_TITLES[row.dataset],
             METHODS[row.method],
             attacks,
             *(_radius(finished, row, attack, reading) for attack in ATTACKS),

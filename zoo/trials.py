@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from smdguard.manifest import WORST_CASE
 from training.audits import PRESET
 from training.markdown import table
-from training.paper import DATASETS, EPSILON, METHODS, READINGS, PaperRow, Reading, kind_name, mean_rows
+from training.paper import DATASET_TITLES, EPSILON, METHODS, READINGS, PaperRow, Reading, kind_name, mean_rows
 from training.recipes import Recipe
 from training.results import FinishedRun, runs_of, spread
 from training.tables import COLUMNS
@@ -28,7 +28,7 @@ def trials_table(ours: Sequence[FinishedRun], trials: Mapping[str, Sequence[Fini
         trials: The runs of each trial, by what it is called.
     """
     rows = [
-        [DATASETS[row.dataset], METHODS[row.method], attacks, *line]
+        [DATASET_TITLES[row.dataset], METHODS[row.method], attacks, *line]
         for row in mean_rows()
         for reading, attacks in READINGS[row.access].items()
         for line in _lines(row, reading, ours, trials)

@@ -14,7 +14,7 @@ from training.commands.arithmetic import set_arithmetic
 from training.commands.comma_separated import CommaSeparated
 from training.commands.named_values import named_values
 from training.objectives import ADVERSARIES, OBJECTIVES
-from training.paper import DATASETS
+from training.paper import DATASET_TITLES
 from training.plan import wanted_recipes
 from training.recipes import Schedule
 from training.sweep import Summary, Sweep
@@ -31,9 +31,9 @@ _PLAIN = "none"
 )
 @click.option(
     "--datasets",
-    type=CommaSeparated(click.Choice(list(DATASETS)), "DATASET,..."),
+    type=CommaSeparated(click.Choice(list(DATASET_TITLES)), "DATASET,..."),
     default=(),
-    help=f"Of {', '.join(DATASETS)}, each with the paper's network for it; default: all.",
+    help=f"Of {', '.join(DATASET_TITLES)}, each with the paper's network for it; default: all.",
 )
 @click.option(
     "--seeds",
