@@ -24,7 +24,7 @@ from training.loop import train
 from training.monitor import Monitor
 from training.objectives import ADVERSARIES
 from training.origins import identify
-from training.processes import launched
+from training.processes import Processes, launched
 from training.recipes import NAIVE, SCRATCH, Recipe, Schedule, names_dataset, recipe_for
 from training.start import claim, require_divisible, require_fitting
 
@@ -173,22 +173,7 @@ def run(
             origins[changes["init"]] = folder
         # The other options are fields of the recipe.
         changes = {field: value for field, value in changes.items() if value is not None}
-        if names_dataset(name):
-            if image_size is not None:
-                raise click.UsageError(f"--image-size is for images of your own; those that {name} names have a size")
-            recipe = recipe_for(name, **changes)
-            load = partial(
-                load_training_data,
-                recipe.dataset,
-                data_root,
-                num_calibration_images=recipe.num_calibration_images,
-                download=download,
-            )
-            data = processes.in_turn(load) if download else load()
-        else:
-            if download:
-                raise click.UsageError(f"--download is for known data sets; {name} trains on images of your own")
-            recipe, data = _of_image_folder(name, changes, data_root, image_size)
+        recipe, data = _prepared(name, changes, data_root, image_size, download, processes)
         require_divisible(recipe, data, division)
         require_fitting(recipe, origins)
         if changes.get("num_calibration_images") != 0 and len(data.calibration.images) < MIN_CALIBRATION_IMAGES:
@@ -209,6 +194,27 @@ def run(
                 "the training was stopped; the same command with --resume goes on from there"
             ) from None
         click.echo(f"{recipe.name}: {config.clean_accuracy:.2%} of the test images right; the model is in {output}")
+
+
+def _prepared(
+    name: str, changes: dict[str, Any], root: Path, image_size: int | None, download: bool, processes: Processes
+) -> tuple[Recipe, TrainingData]:
+    """The recipe and its images: of a known data set if the name says one, else the user's own."""
+    if not names_dataset(name):
+        if download:
+            raise click.UsageError(f"--download is for known data sets; {name} trains on images of your own")
+        return _of_image_folder(name, changes, root, image_size)
+    if image_size is not None:
+        raise click.UsageError(f"--image-size is for images of your own; those that {name} names have a size")
+    recipe = recipe_for(name, **changes)
+    load = partial(
+        load_training_data,
+        recipe.dataset,
+        root,
+        num_calibration_images=recipe.num_calibration_images,
+        download=download,
+    )
+    return recipe, processes.in_turn(load) if download else load()
 
 
 def _of_image_folder(
