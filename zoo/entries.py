@@ -1,7 +1,9 @@
 """Bring a trained model into the zoo: export, golden outputs, audit, entry, card."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from smdguard import render
 from smdguard.auditing import PresetName
@@ -48,6 +50,8 @@ LICENSE = "apache-2.0"
 def add_model(folder: Path, name: str) -> ManifestEntry:
     """Copy a trained model into the zoo under a name, with everything that an entry needs.
 
+    A model that the zoo has under that name stays as it is until the new one is audited.
+
     Raises:
         SmdguardError: The folder holds no model, its data set has no bundled test images, or the name is no name, or
             that of a model that is trained otherwise.
@@ -67,10 +71,20 @@ def add_model(folder: Path, name: str) -> ManifestEntry:
     files = {file: File(sha256=sha256(content), num_bytes=len(content)) for file, content in contents.items()}
     config = renamed.model_copy(update={"files": files})
     target = zoo_folder() / "models" / name
+    store = PartialResults(target / PARTIAL)
+    # An audit may take an hour, or be cut off.
+    with TemporaryDirectory() as waiting:
+        _write_model(Path(waiting), config, contents)
+        report = _audited(Path(waiting), config, store)
+    _write_model(target, config, contents)
+    return _entered(target, config, report, store)
+
+
+def _write_model(folder: Path, config: ModelConfig, contents: Mapping[str, bytes]) -> None:
+    """The configuration comes last, which makes the folder a model."""
     for file, content in contents.items():
-        write_atomically(target / file, content)
-    write_atomically(target / CONFIG, serialise(config))
-    return audit_model(target, config)
+        write_atomically(folder / file, content)
+    write_atomically(folder / CONFIG, serialise(config))
 
 
 def _known_dataset(folder: Path, config: ModelConfig) -> Dataset:
@@ -99,11 +113,19 @@ def audit_model(folder: Path, config: ModelConfig) -> ManifestEntry:
 
     Where its other files are those that were published, the entry keeps their place on the Hub.
     """
+    store = PartialResults(folder / PARTIAL)
+    return _entered(folder, config, _audited(folder, config, store), store)
+
+
+def _audited(folder: Path, config: ModelConfig, store: PartialResults) -> AuditReport:
     epsilon = find_dataset(config.training.dataset).epsilon
     radii = [round(epsilon * point / CURVE_POINTS, 6) for point in range(1, CURVE_POINTS)]
-    store = PartialResults(folder / PARTIAL)
     surrogates = default_surrogates(config)
-    report = audit_zoo_model(folder, config, AUDIT_PRESET, radii=radii, surrogates=surrogates, store=store)
+    return audit_zoo_model(folder, config, AUDIT_PRESET, radii=radii, surrogates=surrogates, store=store)
+
+
+def _entered(folder: Path, config: ModelConfig, report: AuditReport, store: PartialResults) -> ManifestEntry:
+    """The model's entry, written with its audit and card; what was kept for an audit to go on from is done with."""
     content = render.serialise(report)
     write_atomically(folder / AUDIT, content)
     entry = describe(config, report, config_sha256=sha256(read(folder / CONFIG)), report_sha256=sha256(content))

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from smdguard import render
 from smdguard.auditing.crafting import Workshop
+from smdguard.auditing.partial_results import PartialResults
 from smdguard.catalogue import read_manifest
 from smdguard.errors import IntegrityError, InvalidInputError, SmdguardError
 from smdguard.files import sha256, zoo_folder
@@ -49,6 +50,32 @@ def test_an_audit_that_was_cut_off_goes_on(zoo: Path, entry: ManifestEntry, monk
     figures = [(row.attack, row.threat.epsilon, row.robust_accuracy) for row in entry.evaluations]
     assert [(row.attack, row.threat.epsilon, row.robust_accuracy) for row in again] == figures
     assert not (folder.path / PARTIAL).exists()
+
+
+def test_a_model_stays_as_it_is_until_the_new_one_is_audited(
+    zoo: Path,
+    entry: ManifestEntry,
+    tiny_copy: Path,
+    edit_config: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = zoo / "models" / NAME
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    edit_config(tiny_copy, lambda config: config.update(clean_accuracy=0.5))
+    kept_in = []
+
+    def cut_off(waiting: Path, *_: object, store: PartialResults, **__: object) -> None:
+        assert find_model(waiting).config.clean_accuracy == 0.5
+        kept_in.append(store.folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(entries, "audit_zoo_model", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        add_model(tiny_copy, NAME)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    assert find_model(NAME).config.clean_accuracy != 0.5
+    # Where the same command goes on from.
+    assert kept_in == [folder / PARTIAL]
 
 
 def test_figures_of_the_entry_are_those_of_its_audit(zoo: Path, entry: ManifestEntry) -> None:
