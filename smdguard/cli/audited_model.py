@@ -126,8 +126,17 @@ def _of_foreign(
             "one for every class, in alphabetical order"
         )
     nothing, one = (0.0,) * image_shape[0], (1.0,) * image_shape[0]
-    dataset = Dataset(data.name, labels, image_shape, nothing, one, DEFAULT_EPSILON)
+    dataset = Dataset(_name_of(data), labels, image_shape, nothing, one, DEFAULT_EPSILON)
     return AuditedModel(name, foreign.model, dataset, foreign.device, crop=foreign.crop)
+
+
+def _name_of(data: Path) -> str:
+    """What the data set is called: as its folder, and where "." or ".." was typed as the one that they stand for."""
+    # Not resolved otherwise: a link may say more of the images than where it leads.
+    if data.name not in ("", ".."):
+        return data.name
+    place = data.resolve()
+    return place.name or str(place)  # "/" has no name.
 
 
 def _shape_of_images(data: Path, image_size: tuple[int, int] | None) -> tuple[int, int, int]:

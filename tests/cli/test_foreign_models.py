@@ -14,6 +14,7 @@ from torchvision.transforms._presets import ImageClassification
 
 from smdguard.cli import audited_model
 from smdguard.cli.audited_model import find_audited_model
+from smdguard.cli.foreign_models import ForeignModel
 from tests.cli.halves_module import QUICK, arguments
 from tests.cli.onnx_halves import onnx_classifier
 from tests.cli.runners import OneLine, Run
@@ -224,6 +225,24 @@ def test_an_onnx_file_may_say_anything_of_its_labels(smdguard: Run, halves: Path
     document = json.loads(smdguard("audit", "--model", "HALVES.ONNX", *options).stdout)
     assert document["class_names"] == ["left", "right"]
     assert document["clean_accuracy"]["value"] == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [("images", "images"), (".", "images"), ("left/..", "images"), ("..", "halves"), ("link", "link"), ("/", "/")],
+)
+def test_a_data_set_is_called_as_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, name: str
+) -> None:
+    folder = tmp_path / "halves" / "images"
+    (folder / "left").mkdir(parents=True)
+    (folder / "link").symlink_to("left")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(audited_model, "class_folder", lambda data: data)
+    monkeypatch.setattr(audited_model, "class_names", lambda _: ("left", "right"))
+    foreign = ForeignModel(lambda images: images.flatten(1)[:, :2], torch.device("cpu"), (1, 6, 6))
+    monkeypatch.setattr(audited_model, "find_foreign_model", lambda *_: foreign)
+    assert find_audited_model("halves:both", Path(data), "cpu").dataset.name == name
 
 
 @pytest.mark.parametrize("names", [("1", "2"), ("00", "01"), ("2019", "2020")])
