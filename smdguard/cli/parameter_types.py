@@ -17,7 +17,7 @@ class Radius(click.ParamType):
         """The number."""
         try:
             return _number(value)
-        except (ValueError, ZeroDivisionError):
+        except (ValueError, ArithmeticError):  # A fraction may divide by zero, or be too large.
             self.fail(f"{value!r} is not a number, such as 0.03 or 8/255", param, ctx)
 
 
@@ -32,7 +32,7 @@ class Range(click.ParamType):
             return value
         try:
             start, stop, step = (_number(part) for part in value.split(":"))
-        except (ValueError, ZeroDivisionError):
+        except (ValueError, ArithmeticError):  # A fraction may divide by zero, or be too large.
             self.fail(f"{value!r} is not of the form START:STOP:STEP, such as 0:0.3:0.05", param, ctx)
         if not (0 < step < math.inf and 0 <= start <= stop and (stop - start) / step <= 1000):
             self.fail(f"{value!r} must rise from 0 or more in at most 1000 steps", param, ctx)

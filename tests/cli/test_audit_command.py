@@ -314,6 +314,8 @@ def test_settings_are_seen_to_before_a_model_is_looked_for(one_line: OneLine, ca
     assert message in one_line("audit", "--model", "no-such-model", *arguments)
 
 
+# Of a fraction that no float is as large as.
+HUGE = "1" + 400 * "0"
 USAGE = {
     "--epsilons 0:0.3": "'0:0.3' is not of the form START:STOP:STEP",
     "--epsilons 0.3:0:0.1": "'0.3:0:0.1' must rise from 0 or more in at most 1000 steps",
@@ -322,6 +324,9 @@ USAGE = {
     "--epsilons 0:0.3:inf": "'0:0.3:inf' must rise",
     "--epsilons nan:nan:nan": "'nan:nan:nan' must rise",
     "--epsilon large": "'large' is not a number, such as 0.03 or 8/255",
+    "--epsilon 1/0": "'1/0' is not a number, such as 0.03 or 8/255",
+    f"--epsilon {HUGE}/1": f"'{HUGE}/1' is not a number, such as 0.03 or 8/255",
+    f"--epsilons 0:{HUGE}/1:0.1": f"'0:{HUGE}/1:0.1' is not of the form START:STOP:STEP",
     "--norm l1": "'l1' is not one of",
     "--preset slow": "'slow' is not one of",
     "--num-images 0": "0 is not in the range x>=1",
