@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from smdguard.threat import ThreatModel
 
 _CALL = "smdguard.call"
+# As click names an option that it refuses itself.
+_ATTACKS = "'--attacks'"
 
 
 class _Remembered(click.Command):
@@ -144,9 +146,9 @@ def audit(
         raise click.UsageError("--download needs --data, the folder to put the data set into")
     if builder is not None and is_foreign(model):
         raise click.UsageError(f"--builder builds the members of a model made with smdguard, which {model} is not")
+    chosen = _attacks(preset, attacks)
     if output is not None:
         require_writable(output)
-    chosen = _attacks(preset, attacks)
     threat = _threat(norm, epsilon, epsilons)
     audited = find_audited_model(model, data, device, image_size=image_size, builder=builder)
     dataset, config = audited.dataset, audited.config
@@ -189,17 +191,25 @@ def audit(
 
 
 def _attacks(preset: Any, names: str | None) -> Any:
-    """The preset, or those of its attacks that were named."""
+    """The preset, or those of its attacks that were named.
+
+    Raises:
+        BadParameter: None was named, or one that the preset has not.
+    """
     from smdguard.auditing import PRESETS
 
     if names is None:
         return preset
     known = (*PRESETS[preset]().attacks, *PRESETS[preset]().pursuits)
-    wanted = [name.strip().lower() for name in names.split(",") if name.strip()]
-    unknown = [name for name in wanted if name not in {attack.name.lower() for attack in known}]
-    if unknown:
-        available = ", ".join(dict.fromkeys(attack.name for attack in known))
-        raise InvalidInputError(f"the preset {preset} has no attack {unknown[0]!r}; it has {available}")
+    available = ", ".join(dict.fromkeys(attack.name for attack in known))
+    wanted = {name.strip().lower(): name.strip() for name in names.split(",") if name.strip()}
+    if not wanted:
+        raise click.BadParameter(f"{names!r} names no attack; the preset {preset} has {available}", param_hint=_ATTACKS)
+    names_there = {attack.name.lower() for attack in known}
+    if unknown := [name for key, name in wanted.items() if key not in names_there]:
+        raise click.BadParameter(
+            f"the preset {preset} has no attack {unknown[0]!r}; it has {available}", param_hint=_ATTACKS
+        )
     return [attack for attack in known if attack.name.lower() in wanted]
 
 
