@@ -269,11 +269,11 @@ def _class_index(name: str, folder: Path, dataset: Dataset) -> int:
     if name not in known:
         raise InvalidInputError(
             f"{folder / name} is named after no class of {dataset.name}; name it by its label "
-            f"({', '.join(few(dataset.labels))}) or by its index (0 to {len(dataset.labels) - 1})"
+            f"({', '.join(abbreviated(dataset.labels))}) or by its index (0 to {len(dataset.labels) - 1})"
         )
     return known[name]
 
 
-def few(labels: tuple[str, ...]) -> tuple[str, ...]:
+def abbreviated(labels: tuple[str, ...]) -> tuple[str, ...]:
     """As many as a message has room for."""
     return labels if len(labels) <= 20 else (*labels[:5], "...")

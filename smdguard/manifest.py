@@ -14,7 +14,7 @@ from smdguard.files import MAX_TEXT_BYTES, read
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MAX_NAME_LENGTH = 100
 MAX_LENGTH = 4096
-"""Of a side of the images that a model takes, in pixels."""
+"""The longest side, in pixels, of the images that a model may take."""
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=MAX_NAME_LENGTH)]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 Record = TypeVar("Record", bound=BaseModel)
@@ -221,7 +221,12 @@ class ManifestEntry(_Record):
         return sorted(worst_cases, key=lambda evaluation: evaluation.threat.epsilon)
 
     def published_at(self, repo: str | None, revision: str | None) -> ManifestEntry:
-        """The entry with another place on the Hub for its files; None where they are on this machine alone."""
+        """The entry with another place on the Hub for its files.
+
+        Args:
+            repo: The repository, as org/name; None for both where the files are only on this machine.
+            revision: The commit.
+        """
         place = {"repo": repo, "revision": revision}
         files = {"weights": self.weights, "onnx": self.onnx}
         return self.model_copy(update={key: file and file.model_copy(update=place) for key, file in files.items()})

@@ -59,7 +59,11 @@ class ModelFolder:
         return sum(len(self.read(file)) for file in self.config.files)
 
     def verify_audit(self) -> None:
-        """The rest of verify."""
+        """Check the audit against the manifest's checksum of it, for a model that has one.
+
+        Raises:
+            IntegrityError: It is missing, or not the one that the manifest names.
+        """
         if self.entry is not None and self.entry.evaluations:
             read_pinned_audit(self.path, self.entry)
 

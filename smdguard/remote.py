@@ -250,7 +250,9 @@ def _cache_folder(repository: str) -> Path:
 
 
 def hub_settings() -> Any:
-    """What the Hub's client has read from the environment; the first to ask, before anything else of it is imported.
+    """What the Hub's client has read from the environment.
+
+    Call this before importing anything else from huggingface_hub, which would fail with an error of its own.
 
     Raises:
         HubError: A variable has a value that it does not take.

@@ -11,7 +11,15 @@ from smdguard.auditing.validation import answer, checked_logits
 from smdguard.backends.torch import Builder
 from smdguard.catalogue import read_test_subset
 from smdguard.cli.foreign_models import ForeignModel, find_foreign_model, is_foreign, is_function, is_onnx
-from smdguard.dataset_folders import class_folder, class_names, few, first_image, load_folder, load_split, shape_at_hand
+from smdguard.dataset_folders import (
+    abbreviated,
+    class_folder,
+    class_names,
+    first_image,
+    load_folder,
+    load_split,
+    shape_at_hand,
+)
 from smdguard.datasets import (
     DATASETS,
     DEFAULT_EPSILON,
@@ -122,8 +130,8 @@ def _of_foreign(
     if len(labels) != num_classes:
         raise InvalidInputError(
             f"{name} distinguishes {num_classes} classes, but {data} holds {len(labels)} folders "
-            f"({', '.join(few(labels))}); name each folder by the index of its class (0 to {num_classes - 1}), or have "
-            "one for every class, in alphabetical order"
+            f"({', '.join(abbreviated(labels))}); name each folder by the index of its class (0 to {num_classes - 1}), "
+            "or have one for every class, in alphabetical order"
         )
     nothing, one = (0.0,) * image_shape[0], (1.0,) * image_shape[0]
     dataset = Dataset(_name_of(data), labels, image_shape, nothing, one, DEFAULT_EPSILON)

@@ -43,7 +43,7 @@ def _installed() -> list[str]:
 def _letters(family: str) -> Iterable[int]:
     """Those of a family, kept in little memory: to find its file and read it takes long where hundreds are installed.
 
-    None where the file cannot be read, so that no font of the machine's keeps a report from being drawn.
+    Empty where the file cannot be read, so that no font of the machine's keeps a report from being drawn.
     """
     try:
         return array("I", get_font(findfont(FontProperties(family=[family]))).get_charmap())
