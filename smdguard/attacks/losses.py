@@ -68,7 +68,8 @@ def standardised_cross_entropy_direction(logits: Tensor, labels: Tensor) -> Tens
 
     Unchanged when the logits are shifted or scaled, so it rises only where other classes gain on the true one, and not
     where the model merely becomes less sure. With two classes such logits tell the decision alone, and the plain
-    direction is returned.
+    direction is returned. A class that is never given has a score far below all others, such as a mask's -1e4, and
+    would make up most of the deviation: it counts as the lowest of the others.
 
     Reference:
         Hitaj, Pagnotta, Masi, Mancini, "Evaluating the Robustness of Geometry-Aware Instance-Reweighted Adversarial
@@ -76,10 +77,20 @@ def standardised_cross_entropy_direction(logits: Tensor, labels: Tensor) -> Tens
     """
     if logits.shape[-1] < 3:
         return cross_entropy_direction(logits, labels)
+    logits = _without_masked(logits, labels)
     centred = logits - logits.mean(dim=-1, keepdim=True)
     # By the largest first, because the squares of tiny ones vanish.
     scaled = centred / _or_one(centred.detach().abs().amax(dim=-1, keepdim=True))
     return cross_entropy_direction(scaled / _or_one(scaled.std(dim=-1, keepdim=True)), labels)
+
+
+def _without_masked(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logits, those lifted to the lowest of the rest that lie a hundred times the first three's range below."""
+    scores = logits.detach()
+    first, _, third = scores.topk(3, dim=-1).values.split(1, dim=-1)
+    is_masked = (scores < first - 100 * (first - third)).scatter(-1, labels[:, None], False)
+    lowest = scores.masked_fill(is_masked, torch.inf).amin(dim=-1, keepdim=True)
+    return torch.where(is_masked, lowest, logits)
 
 
 def _or_one(scales: Tensor) -> Tensor:

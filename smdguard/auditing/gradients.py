@@ -90,15 +90,23 @@ def points_in_ball(images: Tensor, threat: ThreatModel, generator: torch.Generat
 def _rises(model: Model, images: Tensor, labels: Tensor) -> Tensor:
     """Whether any small step along each image's gradient raises its loss: bool (B,).
 
-    Only scores that are rounded stay exactly as they were after one; then a longer step may show what it hides.
+    Only scores that are rounded stay exactly as they were after one; then a longer step may show what it hides, as it
+    may where they are numbers of half precision.
     """
     direction = loss_gradient(model, images, labels).sign()
     points = [images, *((images + step * direction).clamp(0, 1) for step in (*STEPS, LONG_STEP))]
     with torch.no_grad():
-        # In 64 bits, which tell the losses of logits near zero apart.
-        before, *short, long = (cross_entropy_direction(model(each).double(), labels) for each in points)
+        outputs = [model(each) for each in points]
+    # In 64 bits, which tell the losses of logits near zero apart.
+    before, *short, long = (cross_entropy_direction(output.double(), labels) for output in outputs)
     after = torch.stack(short)
-    return (after > before).any(dim=0) | ((after == before).any(dim=0) & (long > before))
+    is_rounded = (after == before).any(dim=0) | _are_halves(outputs[0])
+    return (after > before).any(dim=0) | (is_rounded & (long > before))
+
+
+def _are_halves(outputs: Tensor) -> Tensor:
+    """Whether all scores of an image (B, K) are numbers of half precision, as what was computed in it stays: (B,)."""
+    return torch.stack([outputs == outputs.to(kind) for kind in (torch.bfloat16, torch.float16)]).all(dim=2).any(dim=0)
 
 
 def loss_gradient(model: Model, images: Tensor, labels: Tensor) -> Tensor:

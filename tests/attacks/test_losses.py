@@ -60,6 +60,29 @@ def test_standardised_cross_entropy_by_hand() -> None:
     assert standardised_cross_entropy_direction(1e-30 * logits, label(0)).item() == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("masked", [-300.0, -1e9, -math.inf])
+def test_standardised_cross_entropy_takes_a_masked_class_for_the_lowest_of_the_others(masked: float) -> None:
+    logits = torch.tensor([[2.0, 1.0, -1.0, -2.0, masked]], requires_grad=True)
+    values = standardised_cross_entropy_direction(logits, label(0))
+    lifted = torch.tensor([[2.0, 1.0, -1.0, -2.0, -2.0]], requires_grad=True)
+    expected = standardised_cross_entropy_direction(lifted, label(0))
+    assert values.item() == expected.item()
+    gradient, wanted = (torch.autograd.grad(*pair)[0][0] for pair in ((values, logits), (expected, lifted)))
+    assert gradient[:4].tolist() == wanted[:4].tolist()
+    assert gradient[4] == 0
+
+
+def test_standardised_cross_entropy_takes_no_class_for_masked_that_is_near_enough_or_the_true_one() -> None:
+    # The first three are 3 apart.
+    for lowest, truth in ((-298.0, 0), (-1e6, 3)):
+        logits = torch.tensor([[2.0, 1.0, -1.0, lowest]])
+        centred = logits - logits.mean()
+        scaled = (centred / centred.std())[0].tolist()
+        others = [value for index, value in enumerate(scaled) if index != truth]
+        expected = math.log(sum(map(math.exp, others))) - scaled[truth]
+        assert standardised_cross_entropy_direction(logits, label(truth)).item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_standardised_cross_entropy_with_two_classes_is_the_plain_one() -> None:
     assert standardised_cross_entropy_direction(FOUR[:, :2], label(0)).item() == -3
 

@@ -325,8 +325,12 @@ def test_successes_of_the_check_count_only_where_the_model_says_so_when_asked_pl
     assert fallen.worst_case.robust_accuracy.value < 0.1
 
 
-def test_a_model_that_grows_unsure_where_images_look_odd_is_attacked_all_the_same() -> None:
-    """Attacks on the cross-entropy brighten the dark half, which no class is known by, and are content."""
+@pytest.mark.parametrize("masked", [(), (-1e4,), (-1e9,)], ids=["no class", "-1e4", "-1e9"])
+def test_a_model_that_grows_unsure_where_images_look_odd_is_attacked_all_the_same(masked: tuple[float, ...]) -> None:
+    """Attacks on the cross-entropy brighten the dark half, which no class is known by, and are content.
+
+    A class that is never given would be most of what the scores are standardised by.
+    """
     generator = torch.Generator().manual_seed(0)
     prototypes = 0.5 + 0.1 * torch.randn(4, 32, generator=generator).sign()
     labels = torch.arange(60) % 4
@@ -336,7 +340,8 @@ def test_a_model_that_grows_unsure_where_images_look_odd_is_attacked_all_the_sam
     def model(batch: Tensor) -> Tensor:
         upper, lower = batch.flatten(1).split(32, dim=1)
         scores = 20 * (upper - prototypes.mean(dim=0)) @ (prototypes - prototypes.mean(dim=0)).T
-        return scores * (-3 * lower.sum(dim=1, keepdim=True)).exp()
+        scores = scores * (-3 * lower.sum(dim=1, keepdim=True)).exp()
+        return torch.cat([scores, scores.new_tensor(masked).expand(len(batch), -1)], dim=1)
 
     report = sg.audit(model, images, labels, sg.ThreatModel("l2", 0.6), attacks="quick", epsilons=[0.4])
     assert [result.robust_accuracy.value for result in report.attacks] == [1, 1, 1, 1] * 2

@@ -10,6 +10,9 @@ from smdguard.attacks import APGD, FGSM
 from smdguard.auditing import audit
 from smdguard.auditing.batching import Batching
 from smdguard.auditing.gradients import gradient_health
+from smdguard.catalogue import read_test_subset
+from smdguard.datasets import balanced_subset, parse_subset
+from smdguard.guard import load
 from smdguard.threat import ThreatModel
 from tests.auditing.planted_outcomes import USABLE
 from tests.auditing.stripes import InPlace, checks, stripes, stripes_model, trained_model
@@ -62,6 +65,19 @@ class Rounded(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         scores = self.model(images)
         return scores + ((self.levels * scores).round() / self.levels - scores).detach()
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_what_was_computed_in_half_precision_is_not_misled(kind: torch.dtype) -> None:
+    """Scores of 16 and more, whose rounding also lowers what a short step raises, of a model that hardly rises."""
+    ensemble = load("naive-lenet-wide-mnist-at", backend="torch", device="cpu").ensemble
+    subset = balanced_subset(parse_subset(read_test_subset("mnist")), 100)
+
+    def model(images: Tensor) -> Tensor:
+        scores = ensemble.members[0](ensemble.normalise(images)) + 16
+        return scores + (scores.to(kind).float() - scores).detach()
+
+    assert gradient_health(model, [subset.scaled()], [subset.labels], NEAR).misleading < 0.05
 
 
 @pytest.mark.parametrize("levels", [10, 3])
