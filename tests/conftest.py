@@ -17,6 +17,7 @@ from safetensors.torch import save
 from smdguard import catalogue
 from smdguard.attacks import Square
 from smdguard.auditing import campaign
+from smdguard.auditing.probes import scale_free_attacks
 from smdguard.backends.torch import build_ensemble
 from smdguard.datasets import DATASETS
 from smdguard.ensemble import Ensemble
@@ -137,6 +138,13 @@ def tiny_copy(tiny_folder: Path, tmp_path: Path) -> Path:
 def short_query(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check on what stands asks for 1,000 queries: most of an audit of few images, and often beside the point."""
     monkeypatch.setattr(campaign, "LONG_QUERY", Square(num_queries=20))
+
+
+@pytest.fixture
+def without_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The audit of a model on which the walk along the boundary fails; on small ones of two classes it seldom does."""
+    three_classes = torch.arange(3)
+    monkeypatch.setattr(campaign, "scale_free_attacks", lambda _: scale_free_attacks(three_classes))
 
 
 Edit = Callable[[dict[str, Any]], object]

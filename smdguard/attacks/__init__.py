@@ -2,6 +2,7 @@
 
 from smdguard.attacks.apgd import APGD, TargetedAPGD
 from smdguard.attacks.attack import Attack, Model, Requirement
+from smdguard.attacks.boundary_walk import BoundaryWalk
 from smdguard.attacks.fab import FAB
 from smdguard.attacks.gradient_steps import BIM, FGSM, MIM, PGD, RFGSM
 from smdguard.attacks.member_reweighing import MemberReweighing
@@ -18,6 +19,7 @@ __all__ = [
     "PGD",
     "RFGSM",
     "Attack",
+    "BoundaryWalk",
     "MemberReweighing",
     "Model",
     "Requirement",

@@ -17,7 +17,7 @@ from smdguard.auditing.members import member_transfer
 from smdguard.auditing.outcomes import Outcome, worst_case
 from smdguard.auditing.plan import Plan
 from smdguard.auditing.presets import LONG_QUERY, has_long_query
-from smdguard.auditing.probes import SCALE_FREE, TRACED, attacks_too_weak, probe_gradient_attacks
+from smdguard.auditing.probes import TRACED, attacks_too_weak, probe_gradient_attacks, scale_free_attacks
 from smdguard.auditing.sampling import NUM_PROBED, NUM_QUERIED, evenly_spaced, probe_rows
 from smdguard.auditing.slopes import probe_slopes
 from smdguard.auditing.statistics import interval
@@ -161,8 +161,8 @@ class Campaign:
         sound and still lead nowhere, such as those of the one branch of a model that has any: if no attack has asked
         long without gradients, one does about a few.
         """
-        scale_free = f"APGD on standardised scores with {SCALE_FREE.num_steps} steps"
-        self._probe_with(SCALE_FREE, scale_free, NUM_PROBED, smaller)
+        for description, attack in scale_free_attacks(self._workshop.labels).items():
+            self._probe_with(attack, description, NUM_PROBED, smaller)
         if not has_long_query(self._plan.preset):
             self._probe_with(LONG_QUERY, f"Square with {LONG_QUERY.num_queries:,} queries", NUM_QUERIED, smaller)
 

@@ -16,6 +16,7 @@ from smdguard.attacks import (
     PGD,
     RFGSM,
     Attack,
+    BoundaryWalk,
     MemberReweighing,
     Model,
     Square,
@@ -23,6 +24,7 @@ from smdguard.attacks import (
     Transfer,
     Unsuspicious,
 )
+from smdguard.attacks.boundary_walk import NUM_FIRST_HALVINGS, NUM_HALVINGS
 from smdguard.auditing import probes
 from smdguard.auditing.batching import Batching
 from smdguard.auditing.crafting import SHARD_SIZE
@@ -72,6 +74,8 @@ def calls_at_most(attack: Attack) -> Calls | None:
             return Calls(len(shares) * (steps + 1), len(shares))
         case FAB(num_steps=steps, num_target_classes=classes):
             return Calls(classes * steps, 1 + classes * steps)
+        case BoundaryWalk(num_steps=steps):
+            return Calls(steps, 2 + NUM_FIRST_HALVINGS + steps * (1 + NUM_HALVINGS))
         case Square(num_queries=queries):
             return Calls(0, 1 + queries)
         case Unsuspicious(num_steps=steps, num_target_classes=classes):
@@ -81,21 +85,20 @@ def calls_at_most(attack: Attack) -> Calls | None:
     return None
 
 
-def seconds_at_most(plan: Plan, *, num_images: int, num_radii: int, pace_of: Callable[[Model], Pace]) -> float | None:
+def seconds_at_most(plan: Plan, *, labels: Tensor, num_radii: int, pace_of: Callable[[Model], Pace]) -> float | None:
     """Of all calls of the models, if no attack fooled any image; None where an attack's calls are not known.
 
     What attacks compute beside the calls, and the exhibits of attacks along gradients, are too little to count.
 
     Args:
         plan: The attacks of the audit.
-        num_images: On how many images they are made.
+        labels: Of the images that they are made on, (B,).
         num_radii: At how many radii they are made.
         pace_of: How fast a model is.
     """
-    num_shards = -(-num_images // SHARD_SIZE)
     paces = {id(model): pace_of(model) for model in (plan.model, *plan.surrogates.values(), *plan.members.values())}
     total = 0.0
-    for attack, made_on, num_times in _runs(plan, num_radii, num_shards):
+    for attack, made_on, num_times in _runs(plan, labels, num_radii):
         calls = calls_at_most(attack)
         if calls is None:
             return None
@@ -104,8 +107,9 @@ def seconds_at_most(plan: Plan, *, num_images: int, num_radii: int, pace_of: Cal
     return total
 
 
-def _runs(plan: Plan, num_radii: int, num_shards: int) -> Iterator[tuple[Attack, Model, float]]:
+def _runs(plan: Plan, labels: Tensor, num_radii: int) -> Iterator[tuple[Attack, Model, float]]:
     """Every attack, the model that it is made on, and on how many shards of images."""
+    num_shards = -(-len(labels) // SHARD_SIZE)
     direct: Iterable[Attack] = (*plan.attacks, *plan.pursuits)
     yield from ((attack, plan.model, num_radii * num_shards) for attack in direct)
     yield from ((planned.attack, planned.made_on, num_radii * num_shards) for planned in plan.transfers)
@@ -116,7 +120,7 @@ def _runs(plan: Plan, num_radii: int, num_shards: int) -> Iterator[tuple[Attack,
     if plan.has_gradients:
         yield from ((attack, plan.model, 1) for attack in probes.UNBOUNDED)
         yield probes.TRACED, plan.model, num_radii
-        yield probes.SCALE_FREE, plan.model, num_radii
+        yield from ((attack, plan.model, num_radii) for attack in probes.scale_free_attacks(labels).values())
         if not has_long_query(plan.preset):
             yield LONG_QUERY, plan.model, num_radii * NUM_QUERIED / SHARD_SIZE
     if not plan.transfers and all(attack.requires == "scores" for attack in direct):

@@ -170,7 +170,7 @@ def _seconds_at_most(plan: Plan, workshop: Workshop, assignment: Assignment) -> 
     images, labels = workshop.images[:SHARD_SIZE], workshop.labels[:SHARD_SIZE]
     return seconds_at_most(
         plan,
-        num_images=len(workshop.labels),
+        labels=workshop.labels,
         num_radii=len(assignment.attacked),
         pace_of=lambda model: measure_pace(model, workshop.batching, images, labels),
     )

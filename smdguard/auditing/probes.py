@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from smdguard.attacks import APGD, BIM, MIM, PGD, Attack, Model
+from smdguard.attacks import APGD, BIM, MIM, PGD, Attack, BoundaryWalk, Model
 from smdguard.attacks.attack import is_fooled
 from smdguard.attacks.losses import cross_entropy_direction
 from smdguard.auditing.outcomes import is_gap
@@ -27,8 +27,8 @@ MIN_SHARE = 0.05
 MAX_LATE_GAIN = 0.1
 UNBOUNDED = (PGD(num_steps=2 * FEW_STEPS), BIM(num_steps=2 * FEW_STEPS))
 TRACED = PGD(num_steps=MANY_STEPS, early_stop=False)
-# Attacks that climb the cross-entropy may be content with a model that becomes unsure; this one is not.
 SCALE_FREE = APGD(loss="sce", num_steps=50)
+BOUNDARY_WALK = BoundaryWalk(num_steps=50)
 
 
 def probe_gradient_attacks(
@@ -131,6 +131,22 @@ def _stands_at_any_distance(
     )
     evidence = {"epsilon": radius, "clean_accuracy": clean, "robust_accuracy": share}
     yield Finding("stands_at_any_distance", "high", message, evidence)
+
+
+def scale_free_attacks(labels: Tensor) -> dict[str, Attack]:
+    """What is not content with a model that becomes unsure, as attacks that climb the cross-entropy may be.
+
+    Args:
+        labels: Of the audit's images; the scores of two classes have no proportions, only their boundary does not
+            depend on their scale.
+
+    Returns:
+        The attacks, by what findings call them.
+    """
+    attacks: dict[str, Attack] = {f"APGD on standardised scores with {SCALE_FREE.num_steps} steps": SCALE_FREE}
+    if len(labels.unique()) == 2:
+        attacks[f"a walk along the boundary of {BOUNDARY_WALK.num_steps} steps"] = BOUNDARY_WALK
+    return attacks
 
 
 def attacks_too_weak(before: Tensor, after: Tensor, probe: str) -> Iterator[Finding]:

@@ -92,7 +92,7 @@ def _misled(outcomes: Sequence[Outcome], health: GradientHealth | None) -> str |
             return f"{comparison(rival, best)}, so white-box gradient attacks are being misled"
     do_without = any(each.access == "white-box" and each.attack.requires != "gradients" for each in outcomes)
     if _lacking(health) and not do_without:
-        return f"the model's input gradients {_lacking(health)}, and no attack that does without was made on all images"
+        return f"the model's input gradients {_lacking(health)}, and no gradient-free attack was made on all images"
     return None
 
 

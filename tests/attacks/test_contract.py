@@ -17,6 +17,7 @@ from smdguard.attacks import (
     PGD,
     RFGSM,
     Attack,
+    BoundaryWalk,
     MemberReweighing,
     Square,
     TargetedAPGD,
@@ -38,6 +39,7 @@ ATTACKS: list[Attack] = [
     MemberReweighing(num_steps=10),
     FAB(num_steps=5, num_target_classes=2),
     Square(num_queries=30),
+    BoundaryWalk(num_steps=5),
     Unsuspicious(num_steps=10, threshold=0.01),
 ]
 

@@ -16,6 +16,7 @@ from smdguard.attacks import (
     PGD,
     RFGSM,
     Attack,
+    BoundaryWalk,
     MemberReweighing,
     Model,
     Square,
@@ -84,7 +85,7 @@ def test_what_cannot_be_fooled_is_asked_exactly_as_often_as_was_said(attack: Att
 
 
 @pytest.mark.parametrize("falls_at", [0, 1, 4])
-@pytest.mark.parametrize("attack", ATTACKS, ids=repr)
+@pytest.mark.parametrize("attack", [*ATTACKS, BoundaryWalk(num_steps=3)], ids=repr)
 def test_what_falls_is_asked_no_more_often(attack: Attack, falls_at: int) -> None:
     most, asked = calls_at_most(attack), ask(attack, Counting(falls_at=falls_at))
     assert most is not None
@@ -121,7 +122,7 @@ def seconds(plan: Plan, num_images: int = 1, num_radii: int = 1) -> float | None
     def pace_of(model: Model) -> Pace:
         return Pace(100, 1) if model is plan.model else Pace(1000, 10)
 
-    return seconds_at_most(plan, num_images=num_images, num_radii=num_radii, pace_of=pace_of)
+    return seconds_at_most(plan, labels=torch.zeros(num_images), num_radii=num_radii, pace_of=pace_of)
 
 
 def test_seconds_are_those_of_all_calls() -> None:

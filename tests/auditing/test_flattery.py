@@ -180,7 +180,8 @@ def test_a_decision_that_shows_only_within_a_step_is_found(slope: float) -> None
     assert checks(model, images, labels) == [("scores_jump", "high")]
 
 
-def test_a_figure_that_attacks_along_a_decoy_leave_is_not_believed() -> None:
+def decoyed() -> sg.AuditReport:
+    """The audit of a model all of whose images fall, which gives attacks a decoy that none of them does well along."""
     generator = torch.Generator().manual_seed(0)
     prototypes = 0.5 + 0.1 * torch.randn(2, 64, generator=generator).sign()
     labels = torch.arange(60) % 2
@@ -192,12 +193,24 @@ def test_a_figure_that_attacks_along_a_decoy_leave_is_not_believed() -> None:
     decoy = 2 * torch.randn(64, 2, generator=torch.Generator().manual_seed(1))
     threat, attacks = sg.ThreatModel("linf", 0.25), [sg.PGD(), sg.APGD()]
     assert sg.audit(honest, images, labels, threat, attacks=attacks).worst_case.robust_accuracy.value == 0
-    report = sg.audit(hard(honest, decoy), images, labels, threat, attacks=attacks)
+    return sg.audit(hard(honest, decoy), images, labels, threat, attacks=attacks)
+
+
+@pytest.mark.usefixtures("without_walk")
+def test_a_figure_that_attacks_along_a_decoy_leave_is_not_believed() -> None:
+    report = decoyed()
     # All that the audit asks brings few of them down, and the attacks none.
     assert [result.robust_accuracy.value for result in report.attacks] == [1, 1]
     assert report.worst_case.robust_accuracy.value >= 0.9
     assert "scores_jump" in [finding.check for finding in report.findings]
     assert report.verdict == "unreliable"
+
+
+def test_of_two_classes_a_decoy_does_not_hide_the_boundary() -> None:
+    report = decoyed()
+    assert [result.robust_accuracy.value for result in report.attacks] == [1, 1]
+    assert report.worst_case.robust_accuracy.value == 0
+    assert report.verdict == "fragile"
 
 
 def test_scores_of_a_quantised_input_and_of_a_steep_model_do_not_jump() -> None:
@@ -323,6 +336,29 @@ def test_successes_of_the_check_count_only_where_the_model_says_so_when_asked_pl
     fallen = sg.audit(model, images, labels, sg.ThreatModel("linf", 0.45), attacks=[sg.PGD()])
     assert fallen.attacks[0].robust_accuracy.value > 0.8
     assert fallen.worst_case.robust_accuracy.value < 0.1
+
+
+@pytest.mark.parametrize("num_masked", [0, 1])
+@pytest.mark.parametrize(("epsilon", "verdict"), [(0.3, "robust"), (0.5, "fragile")])
+def test_two_classes_hide_no_scale_either(num_masked: int, epsilon: float, verdict: str) -> None:
+    """Their scores have no proportions, but a boundary, between 0.36 and 0.47 away from all images."""
+    generator = torch.Generator().manual_seed(0)
+    prototypes = 0.5 + 0.1 * torch.randn(2, 32, generator=generator).sign()
+    labels = torch.arange(60) % 2
+    shown = prototypes[labels] + 0.02 * torch.randn(60, 32, generator=generator)
+    images = nn.functional.pad(shown, (0, 32)).view(60, 1, 8, 8)
+
+    def model(batch: Tensor) -> Tensor:
+        upper, lower = batch.flatten(1).split(32, dim=1)
+        scores = 20 * (upper - prototypes.mean(dim=0)) @ (prototypes - prototypes.mean(dim=0)).T
+        return nn.functional.pad(scores * (-3 * lower.sum(dim=1, keepdim=True)).exp(), (0, num_masked), value=-1e4)
+
+    report = sg.audit(model, images, labels, sg.ThreatModel("l2", epsilon), attacks="quick")
+    assert {result.robust_accuracy.value for result in report.attacks} == {1.0}
+    assert report.worst_case.robust_accuracy.value == (1.0 if verdict == "robust" else 0.0)
+    assert report.verdict == verdict
+    weak = [finding.message for finding in report.findings if finding.check == "attacks_too_weak"]
+    assert ["a walk along the boundary of 50 steps" in message for message in weak] == [True] * (verdict == "fragile")
 
 
 @pytest.mark.parametrize("masked", [(), (-1e4,), (-1e9,)], ids=["no class", "-1e4", "-1e9"])

@@ -241,6 +241,7 @@ class OneBranch(nn.Module):
         return whole + 0.3 * stripes_model()(images[:, :, :1])
 
 
+@pytest.mark.usefixtures("without_walk")
 def test_sound_gradients_of_a_part_of_the_model_do_not_make_it_robust() -> None:
     report = run(OneBranch().eval(), epsilon=0.1)
     assert report.verdict == "unreliable"
@@ -253,6 +254,16 @@ def test_sound_gradients_of_a_part_of_the_model_do_not_make_it_robust() -> None:
     assert finding.evidence["with_probe"] < 0.5
     # What it found counts.
     assert report.worst_case.robust_accuracy.value < min(result.robust_accuracy.value for result in report.attacks)
+
+
+def test_of_two_classes_sound_gradients_of_a_part_do_not_hide_the_boundary() -> None:
+    report = run(OneBranch().eval(), epsilon=0.1)
+    assert report.verdict == "fragile"
+    truth = (stripes()[2] > 0.1).double().mean().item()
+    assert min(result.robust_accuracy.value for result in report.attacks) > truth + 0.2
+    # Of those that it was tried on.
+    (found,) = [finding.evidence for finding in report.findings if "a walk along the boundary" in finding.message]
+    assert found["with_probe"] == pytest.approx(truth, abs=0.06)
 
 
 def test_attacks_too_weak_for_the_model_are_not_called_a_success() -> None:

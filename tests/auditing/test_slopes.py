@@ -116,6 +116,7 @@ def test_gradients_are_looked_at_on_the_way_and_at_the_end(inner: float, outer: 
     assert found(MisleadsBetween(stripes_model(), stripes()[0], inner, outer)) == ["approximate_gradients"]
 
 
+@pytest.mark.usefixtures("without_walk")
 def test_a_model_whose_gradients_are_mostly_missing_is_not_called_robust() -> None:
     images, labels, radius = stripes()
     model = Sparse(stripes_model(), 2).eval()
