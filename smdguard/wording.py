@@ -1,4 +1,4 @@
-"""How the sentences of a report write counts and names."""
+"""How the sentences of a report write counts, shares and names."""
 
 from collections.abc import Sequence
 
