@@ -40,11 +40,16 @@ class Batch:
 
     @cached_property
     def members(self) -> MemberPass:
-        """What the members make of the images; run when it is first asked for."""
+        """What the members make of the images, without saliencies; run when it is first asked for."""
         return self.members_on(self.images, self.labels)
 
+    @cached_property
+    def members_with_saliencies(self) -> MemberPass:
+        """What the members make of the images, and where they look; run when it is first asked for."""
+        return MemberPass(self.ensemble, self.images, self.labels, self.division.sharing_members, with_saliencies=True)
+
     def members_on(self, images: Tensor, labels: Tensor) -> MemberPass:
-        """What the members make of those images, or each of its own; see MemberPass."""
+        """What the members make of those images, or each of its own, without saliencies; see MemberPass."""
         return MemberPass(self.ensemble, images, labels, self.division.sharing_members)
 
     def at_random(self, change: Change) -> Tensor:

@@ -23,14 +23,25 @@ class MemberPass:
         images: In [0, 1]; (B, C, H, W) shown to all members, or (M, B, C, H, W) with a batch for each.
         labels: (B,), the same for all members.
         processes: Those who divide the members.
+        with_saliencies: Whether those can be asked for; following the images costs time even where they are not.
     """
 
-    def __init__(self, ensemble: Ensemble, images: Tensor, labels: Tensor, processes: Processes = ALONE) -> None:
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        images: Tensor,
+        labels: Tensor,
+        processes: Processes = ALONE,
+        *,
+        with_saliencies: bool = False,
+    ) -> None:
         self.ensemble = ensemble
         self.labels = labels
         self._processes = processes
-        # A leaf with a copy of the images for each member, so that one backward pass gives every member's gradient.
-        self.images = images.expand(len(ensemble.members), *images.shape[-4:]).detach().requires_grad_()
+        self.images = images
+        if with_saliencies:
+            # A leaf with a copy of the images for each member, so that one backward pass gives every member's gradient.
+            self.images = images.expand(len(ensemble.members), *images.shape[-4:]).detach().requires_grad_()
 
     @cached_property
     def logits(self) -> Tensor:

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 
 class LayeredNetwork(nn.Module, ABC):
@@ -56,15 +55,6 @@ class LayeredNetwork(nn.Module, ABC):
     def forward(self, images: Tensor, layer: int | None = None) -> Tensor:
         """Normalised images (B, C, H, W) -> the features of a layer (B, ...), by default of the last: logits (B, K)."""
         return next(islice(self.layers(images), self.num_layers - 1 if layer is None else layer, None))
-
-
-class FirstConvolution(nn.Conv2d):
-    """The convolution that images go through: of one image for all members, or of one image for each."""
-
-    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """(B, C, H, W) or (B, M C, H, W) -> (B, M x output channels, ...)."""
-        groups = input.shape[1] // self.in_channels
-        return functional.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, groups)
 
 
 def normalised(convolution: nn.Conv2d, norm: nn.BatchNorm2d, features: Tensor) -> Tensor:

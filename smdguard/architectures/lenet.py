@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional
 
-from smdguard.architectures.layered import FirstConvolution, GroupedLinear, LayeredNetwork
+from smdguard.architectures.first_convolution import FirstConvolution
+from smdguard.architectures.layered import GroupedLinear, LayeredNetwork
+from smdguard.architectures.max_pooling import max_pool
 from smdguard.errors import InvalidInputError
 
 
@@ -47,8 +48,8 @@ class LeNet5(LayeredNetwork):
         """See LayeredNetwork."""
         # The rectifier and the maximum commute; in this order the rectifier sees a quarter of the values.
         yield (features := self.conv1(images))
-        yield (features := self.conv2(self.activation(functional.max_pool2d(features, 2))))
-        yield (features := self.fc1(self.activation(functional.max_pool2d(features, 2)).flatten(1)))
+        yield (features := self.conv2(self.activation(max_pool(features))))
+        yield (features := self.fc1(self.activation(max_pool(features)).flatten(1)))
         yield (features := self.fc2(self.activation(features)))
         yield self.fc3(self.activation(features))
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
-from torch.nn import functional
 
-from smdguard.architectures.layered import FirstConvolution, GroupedLinear, LayeredNetwork
+from smdguard.architectures.first_convolution import FirstConvolution
+from smdguard.architectures.layered import GroupedLinear, LayeredNetwork
+from smdguard.architectures.max_pooling import max_pool
 from smdguard.errors import InvalidInputError
 
 
@@ -43,6 +44,6 @@ class WideLeNet5(LayeredNetwork):
     def layers(self, images: Tensor) -> Iterator[Tensor]:
         """See LayeredNetwork."""
         yield (features := self.conv1(images))
-        yield (features := self.conv2(self.activation(functional.max_pool2d(features, 2))))
-        yield (features := self.fc1(self.activation(functional.max_pool2d(features, 2)).flatten(1)))
+        yield (features := self.conv2(self.activation(max_pool(features))))
+        yield (features := self.fc1(self.activation(max_pool(features)).flatten(1)))
         yield self.fc2(self.activation(features))

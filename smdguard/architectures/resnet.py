@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from smdguard.architectures.batch_normalisation import BatchNormalisation
-from smdguard.architectures.layered import FirstConvolution, GroupedLinear, LayeredNetwork, normalised
+from smdguard.architectures.first_convolution import FirstConvolution
+from smdguard.architectures.layered import GroupedLinear, LayeredNetwork, normalised
 
 
 class ResNet20(LayeredNetwork):

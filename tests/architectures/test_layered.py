@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from smdguard.architectures import ARCHITECTURES, LayeredNetwork
-from smdguard.architectures.layered import FirstConvolution, normalised
+from smdguard.architectures.first_convolution import FirstConvolution
+from smdguard.architectures.layered import normalised
 
 
 @pytest.mark.parametrize("training", [True, False])

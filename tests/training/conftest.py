@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from smdguard.architectures.layered import FirstConvolution, GroupedLinear, LayeredNetwork
+from smdguard.architectures.first_convolution import FirstConvolution
+from smdguard.architectures.layered import GroupedLinear, LayeredNetwork
 from smdguard.datasets import LabelledImages
 from smdguard.ensemble import Ensemble
 from training.batch import Batch

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed import TCPStore
 
-from smdguard.architectures.layered import FirstConvolution
+from smdguard.architectures.first_convolution import FirstConvolution
 from smdguard.backends.torch import build_ensemble
 from smdguard.manifest import Architecture, Input
 from tests.training.conftest import TinyNetwork, random_images

@@ -32,7 +32,7 @@ class GAL:
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """See Objective."""
-        members = self._with_noise(batch).members
+        members = self._with_noise(batch).members_with_saliencies
         # grad CE = -grad p_y / p_y, so the cosines of the losses' gradients are those of the saliencies (nearly so
         # under batch normalisation, which in training mode mixes the images of a batch).
         return {

@@ -26,7 +26,8 @@ class SMD:
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """See Objective."""
+        members = batch.members_with_saliencies
         return {
-            "cross_entropy": batch.members.cross_entropy.mean(dim=1).sum(),
-            "saliency_alignment": self.weight * batch.members.saliency_alignment(self.saliency),
+            "cross_entropy": members.cross_entropy.mean(dim=1).sum(),
+            "saliency_alignment": self.weight * members.saliency_alignment(self.saliency),
         }

@@ -32,5 +32,5 @@ class SMDPlus(DVERGE):
         """See Objective."""
         return {
             **super().__call__(batch),
-            "saliency_alignment": self.weight * batch.members.saliency_alignment(self.saliency),
+            "saliency_alignment": self.weight * batch.members_with_saliencies.saliency_alignment(self.saliency),
         }

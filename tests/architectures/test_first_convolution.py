@@ -1,0 +1,119 @@
+"""The convolution of images against PyTorch's own, and where it is worth another way."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from smdguard.architectures import ARCHITECTURES
+from smdguard.architectures.first_convolution import FirstConvolution, _convolved, _Geometry
+
+GEOMETRIES = [
+    (_Geometry(size=5, padding=2, groups=1, block=4), 1, (8, 8)),
+    (_Geometry(size=3, padding=1, groups=2, block=4), 1, (8, 4)),
+    (_Geometry(size=3, padding=0, groups=2, block=2), 2, (6, 8)),
+    (_Geometry(size=3, padding=1, groups=1, block=2), 3, (4, 4)),
+]
+
+
+def tensors(geometry: _Geometry, channels: int, image_size: tuple[int, int]) -> list[Tensor]:
+    """Images, weights and biases of a convolution, in float64."""
+    torch.manual_seed(0)
+    num_outputs = 2 * geometry.groups
+    shapes = [(2, channels * geometry.groups, *image_size), (num_outputs, channels, geometry.size, geometry.size)]
+    return [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in [*shapes, (num_outputs,)]]
+
+
+def plain(x: Tensor, w: Tensor, b: Tensor | None, geometry: _Geometry) -> Tensor:
+    return functional.conv2d(x, w, b, padding=geometry.padding, groups=geometry.groups)
+
+
+@pytest.mark.parametrize(("geometry", "channels", "image_size"), GEOMETRIES)
+def test_values_and_derivatives_up_to_the_third_are_those_of_a_convolution(
+    geometry: _Geometry, channels: int, image_size: tuple[int, int]
+) -> None:
+    x, w, b = tensors(geometry, channels, image_size)
+    results = []
+    for convolve in (_convolved, plain):
+        output = convolve(x, w, b, geometry).sigmoid()
+        first = torch.autograd.grad(output.sum(), (x, w, b), create_graph=True)
+        second = torch.autograd.grad(sum(gradient.square().sum() for gradient in first), (x, w, b), create_graph=True)
+        third = torch.autograd.grad(sum(gradient.square().sum() for gradient in second), (x, w, b))
+        results.append([output, *first, *second, *third])
+    torch.testing.assert_close(*results, rtol=1e-10, atol=1e-10)
+
+
+def test_derivatives_are_those_of_finite_differences() -> None:
+    geometry = _Geometry(size=3, padding=1, groups=1, block=2)
+    inputs = tensors(geometry, 1, (4, 4))
+
+    def convolve(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        return _convolved(x, w, b, geometry)
+
+    assert torch.autograd.gradcheck(convolve, inputs)
+    assert torch.autograd.gradgradcheck(convolve, inputs)
+
+
+@pytest.mark.parametrize(("wanted", "unwanted"), [(0, "conv2d_weight"), (1, "functional.pixel_shuffle")])
+def test_a_gradient_that_nobody_wants_is_not_computed(
+    wanted: int, unwanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    geometry, inputs = GEOMETRIES[0][0], tensors(*GEOMETRIES[0])
+    output = _convolved(*inputs, geometry)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError(f"{unwanted} was called")
+
+    monkeypatch.setattr(f"smdguard.architectures.first_convolution.{unwanted}", refuse)
+    (gradient,) = torch.autograd.grad(output.sum(), inputs[wanted])
+    monkeypatch.undo()
+    (expected,) = torch.autograd.grad(plain(*inputs, geometry).sum(), inputs[wanted])
+    torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 2], ids=["images", "weights", "biases"])
+def test_a_gradient_is_had_without_the_others(wanted: int) -> None:
+    inputs = tensors(*GEOMETRIES[0])
+    inputs = [tensor.requires_grad_(position == wanted) for position, tensor in enumerate(inputs)]
+    gradients = [
+        torch.autograd.grad(convolve(*inputs, GEOMETRIES[0][0]).square().sum(), inputs[wanted])
+        for convolve in (_convolved, plain)
+    ]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("channels", "image_size", "block"),
+    [(1, (28, 28), 4), (1, (30, 28), 2), (1, (27, 28), 1), (3, (32, 32), 2), (4, (32, 32), 2), (5, (32, 32), 1)],
+)
+def test_blocks_tile_the_image_and_fit_into_a_vector(channels: int, image_size: tuple[int, int], block: int) -> None:
+    convolution, images = FirstConvolution(channels, 6, kernel_size=3, padding=1), torch.rand(1, channels, *image_size)
+    assert convolution._block(images.requires_grad_()) == block
+    assert convolution._block(images.detach()) == 1, "nobody asks for a gradient"
+    assert convolution._block(images.double()) == 1, "kernels of 64 bits were not measured"
+    with torch.autocast("cpu"):
+        assert convolution._block(images) == 1, "kernels of 16 bits were not measured"
+
+
+@pytest.mark.parametrize("image_size", [(28, 28), (27, 30)])
+@pytest.mark.parametrize("groups", [1, 3], ids=["one image for all", "one for each"])
+def test_the_module_is_a_convolution_with_as_many_groups_as_images(groups: int, image_size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    convolution = FirstConvolution(1, 6, kernel_size=5, padding=2)
+    images = torch.rand(4, groups, *image_size, requires_grad=True)
+    output = convolution(images)
+    expected = functional.conv2d(images, convolution.weight, convolution.bias, padding=2, groups=groups)
+    torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-6)
+    wanted = [images, *convolution.parameters()]
+    gradients = [torch.autograd.grad(result.square().sum(), wanted) for result in (output, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["lenet", "lenet-wide"])
+def test_networks_go_through_the_transformations_of_torch_func(name: str) -> None:
+    torch.manual_seed(0)
+    network, images = ARCHITECTURES[name]((1, 12, 12), 4).eval(), torch.rand(3, 1, 12, 12)
+    leaf = images.clone().requires_grad_()
+    rows = [torch.autograd.grad(network(leaf)[:, k].sum(), leaf)[0] for k in range(4)]
+    jacobians = torch.func.vmap(torch.func.jacrev(lambda image: network(image[None])[0]))(images)
+    torch.testing.assert_close(jacobians, torch.stack(rows, dim=1), rtol=1e-4, atol=1e-6)
