@@ -29,15 +29,21 @@ class FirstConvolution(nn.Conv2d):
     def _block(self, images: Tensor) -> int:
         """Side of the blocks of pixels that a gradient of these images is best computed in; 1 for pixel by pixel."""
         is_plain = images.dtype == torch.float32 and not torch.is_autocast_enabled(images.device.type)
-        if not (images.requires_grad and images.device.type == "cpu" and is_plain and self.stride == (1, 1)):
+        if not (images.requires_grad and images.device.type == "cpu" and is_plain and self._has_geometry()):
             return 1
         height, width = images.shape[-2:]
         fitting = (size for size in (4, 2) if self.in_channels * size**2 <= _LANES)
         return next((size for size in fitting if height % size == 0 and width % size == 0), 1)
 
+    def _has_geometry(self) -> bool:
+        """Whether _Geometry can say what this convolution is."""
+        size = self.kernel_size[0]
+        is_padded_less = self.padding in [(padding, padding) for padding in range(size)]
+        return self.kernel_size == (size, size) and is_padded_less and self.stride == self.dilation == (1, 1)
+
 
 class _Geometry(NamedTuple):
-    """Of a convolution with square kernels and a stride of one."""
+    """Of a convolution with square kernels, less padding than they are wide, and a stride of one."""
 
     size: int
     padding: int
@@ -51,7 +57,13 @@ def _convolved(x: Tensor, w: Tensor, b: Tensor | None, geometry: _Geometry) -> T
     The tensor that a function does not give the gradient of is in a tuple, where autograd does not look for a way.
     """
     y = _ByWeights.apply((x,), w, b, geometry)
-    return _Both.apply(y, _ByImages.apply(x, (w,), y.shape, geometry))
+    return _Both.apply(y, _ByImages.apply(x, (w, y), geometry))
+
+
+def _plain_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, **settings: int) -> Tensor:
+    """PyTorch's, in the tensors' own type also where a backward pass runs under autocast."""
+    with torch.autocast("cpu", enabled=False):
+        return functional.conv2d(input, weight, bias, **settings)
 
 
 class _ByWeights(Function):
@@ -62,45 +74,59 @@ class _ByWeights(Function):
     @staticmethod
     def forward(images: tuple[Tensor], w: Tensor, b: Tensor | None, geometry: _Geometry) -> Any:
         (x,) = images
-        return functional.conv2d(_channels_last(x), w, b, padding=geometry.padding, groups=geometry.groups)
+        return _plain_conv2d(_channels_last(x), w, b, padding=geometry.padding, groups=geometry.groups)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        (ctx.x,), *_, ctx.geometry = inputs
+        images, *_, ctx.geometry = inputs
+        ctx.save_for_backward(*images)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        (g,) = grad_outputs
-        of_b = g.sum(dim=(0, 2, 3)) if ctx.needs_input_grad[2] else None
-        return None, _GradientOfWeights.apply(g, ctx.x, ctx.geometry), of_b, None
+        (g,), (x,) = grad_outputs, ctx.saved_tensors
+        _, of_w, of_b, _ = ctx.needs_input_grad
+        return (
+            None,
+            _GradientOfWeights.apply(g, x, ctx.geometry) if of_w else None,
+            g.sum(dim=(0, 2, 3)) if of_b else None,
+            None,
+        )
 
 
 class _ByImages(Function):
-    """x * w as a function of x, but for its value, which is elsewhere: zeros that take no memory."""
+    """x * w as a function of x, but for its value, which is elsewhere: zeros that take no memory.
+
+    They are made of x * w + b, so that vmap sees as many of them as of it, also where all weights share one x.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x: Tensor, weights: tuple[Tensor], shape: torch.Size, geometry: _Geometry) -> Any:
-        return x.new_zeros(()).expand(shape)
+    def forward(x: Tensor, others: tuple[Tensor, Tensor], geometry: _Geometry) -> Any:
+        _, y = others
+        return y.new_zeros(()).expand_as(y)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        _, (ctx.w,), _, ctx.geometry = inputs
+        _, (w, _), ctx.geometry = inputs
+        ctx.save_for_backward(w)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        return _GradientOfImages.apply(*grad_outputs, ctx.w, ctx.geometry), None, None, None
+        return _GradientOfImages.apply(*grad_outputs, *ctx.saved_tensors, ctx.geometry), None, None
 
 
 class _Both(Function):
-    """The sum of a value and zeros, without the pass over memory."""
+    """The sum of a value and zeros, without the pass over memory.
+
+    Detached, as autograd lets nobody change a view that such a function gives, which a rectifier in place does.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(value: Tensor, zeros: Tensor) -> Any:
-        return value.view_as(value)
+        return value.detach()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -127,7 +153,7 @@ class _GradientOfImages(Function):
         places = [(row, column) for row in range(block) for column in range(block)]
         laid = [functional.pad(turned, (column, block - 1 - column, row, block - 1 - row)) for row, column in places]
         kernels = torch.stack(laid, dim=2).flatten(0, 2)
-        blocks = functional.conv2d(_channels_last(g), kernels, stride=block, padding=size - 1 - padding, groups=groups)
+        blocks = _plain_conv2d(_channels_last(g), kernels, stride=block, padding=size - 1 - padding, groups=groups)
         return functional.pixel_shuffle(blocks, block)
 
     @staticmethod

@@ -1,8 +1,12 @@
 """The convolution of images against PyTorch's own, and where it is worth another way."""
 
+import weakref
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from smdguard.architectures import ARCHITECTURES
@@ -107,6 +111,82 @@ def test_the_module_is_a_convolution_with_as_many_groups_as_images(groups: int, 
     wanted = [images, *convolution.parameters()]
     gradients = [torch.autograd.grad(result.square().sum(), wanted) for result in (output, expected)]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kernel_size": 3, "padding": 1, "dilation": 2},
+        {"kernel_size": 3, "padding": 1, "stride": 2},
+        {"kernel_size": (3, 5), "padding": (1, 2)},
+        {"kernel_size": 3, "padding": (1, 0)},
+        {"kernel_size": 3, "padding": 3},
+        {"kernel_size": 3, "padding": "same"},
+    ],
+    ids=str,
+)
+def test_other_convolutions_are_left_to_pytorch(settings: dict[str, Any]) -> None:
+    convolution, images = FirstConvolution(1, 6, **settings), torch.rand(2, 1, 8, 8, requires_grad=True)
+    plain_one = nn.Conv2d(1, 6, **settings)
+    plain_one.load_state_dict(convolution.state_dict())
+    gradients = [torch.autograd.grad(module(images).square().sum(), images) for module in (convolution, plain_one)]
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
+
+
+def test_weights_that_were_changed_before_the_backward_pass_are_refused() -> None:
+    convolution, images = FirstConvolution(1, 6, kernel_size=3), torch.rand(2, 1, 8, 8, requires_grad=True)
+    output = convolution(images)
+    with torch.no_grad():
+        convolution.weight.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(output.sum(), images)
+
+
+def test_a_backward_pass_lets_go_of_images_and_weights() -> None:
+    convolution, leaf = FirstConvolution(1, 6, kernel_size=3), torch.rand(2, 1, 8, 8, requires_grad=True)
+    images = leaf * 2
+    output = convolution(images)
+    held = weakref.ref(images)
+    del images
+    output.sum().backward()
+    assert held() is None
+
+
+def test_the_output_can_be_changed_in_place() -> None:
+    convolution, images = FirstConvolution(1, 6, kernel_size=3), torch.rand(2, 1, 8, 8, requires_grad=True)
+    wanted = [images, *convolution.parameters()]
+    gradients = [
+        torch.autograd.grad(functional.relu(convolution(images), inplace=inplace).square().sum(), wanted)
+        for inplace in (True, False)
+    ]
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
+
+
+def test_a_backward_pass_under_autocast_keeps_to_32_bits() -> None:
+    convolution, images = FirstConvolution(1, 6, kernel_size=3, padding=1), torch.rand(2, 1, 8, 8, requires_grad=True)
+    results = []
+    for enabled in (True, False):
+        output, cotangent = convolution(images), torch.ones(2, 6, 8, 8, requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            first = torch.autograd.grad(output, [images, convolution.weight], cotangent, create_graph=True)
+            second = torch.autograd.grad(sum(gradient.square().sum() for gradient in first), cotangent)
+        results.append([*first, *second])
+    torch.testing.assert_close(*results, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("mapped", [(0, None, None), (None, 0, None), (None, None, 0), (0, 0, 0)], ids=str)
+def test_vmap_goes_over_any_of_images_weights_and_biases(mapped: tuple[int | None, ...]) -> None:
+    inputs = [
+        torch.stack([tensor, 2 * tensor]).detach().requires_grad_() if dim == 0 else tensor
+        for tensor, dim in zip(tensors(*GEOMETRIES[2]), mapped, strict=True)
+    ]
+    results = []
+    for convolve in (_convolved, plain):
+        output = torch.func.vmap(partial(convolve, geometry=GEOMETRIES[2][0]), in_dims=mapped)(*inputs)
+        first = torch.autograd.grad(output.sigmoid().sum(), inputs, create_graph=True)
+        second = torch.autograd.grad(sum(gradient.square().sum() for gradient in first), inputs)
+        results.append([output, *first, *second])
+    torch.testing.assert_close(*results, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ["lenet", "lenet-wide"])
