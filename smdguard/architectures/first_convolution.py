@@ -29,7 +29,9 @@ class FirstConvolution(nn.Conv2d):
     def _block(self, images: Tensor) -> int:
         """Side of the blocks of pixels that a gradient of these images is best computed in; 1 for pixel by pixel."""
         is_plain = images.dtype == torch.float32 and not torch.is_autocast_enabled(images.device.type)
-        if not (images.requires_grad and images.device.type == "cpu" and is_plain and self._has_geometry()):
+        is_recorded = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        is_wanted = images.requires_grad and not is_recorded
+        if not (is_wanted and images.device.type == "cpu" and is_plain and self._has_geometry()):
             return 1
         height, width = images.shape[-2:]
         fitting = (size for size in (4, 2) if self.in_channels * size**2 <= _LANES)

@@ -11,7 +11,8 @@ from torch.nn import functional
 def max_pool(features: Tensor) -> Tensor:
     """The largest of each 2 x 2 pixels: (B, C, H, W) -> (B, C, H // 2, W // 2)."""
     is_channels_last = features.stride(1) == 1 and features.device.type == "cpu"
-    if not is_channels_last or torch.compiler.is_compiling():
+    is_recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    if not is_channels_last or is_recorded:
         return functional.max_pool2d(features, 2)
     if features.requires_grad:
         return _Largest.apply(features)[0]

@@ -1,5 +1,6 @@
 """The convolution of images against PyTorch's own, and where it is worth another way."""
 
+import io
 import weakref
 from functools import partial
 from typing import Any
@@ -187,6 +188,15 @@ def test_vmap_goes_over_any_of_images_weights_and_biases(mapped: tuple[int | Non
         second = torch.autograd.grad(sum(gradient.square().sum() for gradient in first), inputs)
         results.append([output, *first, *second])
     torch.testing.assert_close(*results, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("name", ["lenet", "lenet-wide"])
+def test_a_trace_with_images_that_want_a_gradient_can_be_saved(name: str) -> None:
+    network, images = ARCHITECTURES[name]((2, 12, 12), 4).eval(), torch.rand(3, 2, 12, 12)
+    leaf = images.to(memory_format=torch.channels_last).requires_grad_()
+    torch.jit.save(trace := torch.jit.trace(network, leaf), io.BytesIO())
+    torch.testing.assert_close(trace(images), network(images), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["lenet", "lenet-wide"])
