@@ -54,7 +54,7 @@ def pairwise_cosine(saliencies: Tensor) -> Tensor:
     That of a saliency shorter than 1e-19, whose square 32 bits cannot hold, is nearer to 0.
     """
     directions = functional.normalize(saliencies.flatten(2), dim=-1, eps=1e-19)
-    # By slices: a CPU takes several times as long over the gradient of an index.
+    # By slices, the last of which is empty: a CPU takes several times as long over the gradient of an index.
     with_later = [(directions[m] * directions[m + 1 :]).sum(dim=-1) for m in range(len(directions))]
     return torch.cat(with_later)
 

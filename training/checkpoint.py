@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from smdguard.auditing.batching import is_out_of_memory
 from smdguard.ensemble import Ensemble
 from smdguard.errors import IntegrityError, InvalidInputError
-from smdguard.files import write_atomically
+from smdguard.files import read, write_atomically
 
 FILE_NAME = "checkpoint.safetensors"
 
@@ -79,7 +79,7 @@ def restore_checkpoint(
         return Progress(data, commit)
     try:
         # Not load_file: a file that is mapped cannot be replaced on Windows.
-        tensors, header = load(path.read_bytes()), _header(path)
+        tensors, header = load(read(path)), _header(path)
         progress = Progress(**json.loads(header["progress"]), generators=tuple(_part("generator", tensors).values()))
         ensemble.load_state_dict(_part("model", tensors))
         _restore_optimizer(optimizer, _part("optimizer", tensors))

@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
 _LANES = 16
-"""So many channels of an output take a CPU's kernels as long as one does."""
+"""Up to so many channels of an output take a CPU's kernels as long as one does."""
 
 
 class FirstConvolution(nn.Conv2d):

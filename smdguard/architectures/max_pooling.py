@@ -9,7 +9,10 @@ from torch.nn import functional
 
 
 def max_pool(features: Tensor) -> Tensor:
-    """The largest of each 2 x 2 pixels: (B, C, H, W) -> (B, C, H // 2, W // 2)."""
+    """The largest of each 2 x 2 pixels: (B, C, H, W) -> (B, C, H // 2, W // 2).
+
+    Its gradients can be differentiated as often as one likes, but not in forward mode.
+    """
     is_channels_last = features.stride(1) == 1 and features.device.type == "cpu"
     is_recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
     if not is_channels_last or is_recorded:

@@ -20,7 +20,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from smdguard.architectures import LeNet5
 from smdguard.datasets import LabelledImages
 from smdguard.ensemble import Ensemble
-from smdguard.errors import IntegrityError, InvalidInputError
+from smdguard.errors import IntegrityError, InvalidInputError, SmdguardError
 from smdguard.manifest import ModelConfig
 from smdguard.model_folder import CONFIG, WEIGHTS
 from tests.training.trainings import CPU, SHORT, Interruption, assert_equal_bits, interrupt
@@ -244,6 +244,16 @@ def test_a_checkpoint_of_something_else_is_one_line(
         header = file.metadata()
     save_file(change(load_file(tmp_path / FILE_NAME)), tmp_path / FILE_NAME, header)
     with pytest.raises(IntegrityError, match=f"is not a checkpoint of this training: .*{message}.*; remove it"):
+        train(recipe, data, tmp_path, device=CPU)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_one_line(data: TrainingData, tmp_path: Path) -> None:
+    recipe = recipe_for("naive-lenet-mnist", **SHORT)
+    with pytest.raises(Interruption):
+        train(recipe, data, tmp_path, device=CPU, report=interrupt)
+    (tmp_path / FILE_NAME).unlink()
+    (tmp_path / FILE_NAME).mkdir()
+    with pytest.raises(SmdguardError, match=f"{FILE_NAME} cannot be read: Is a directory"):
         train(recipe, data, tmp_path, device=CPU)
 
 
