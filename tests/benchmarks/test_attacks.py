@@ -2,7 +2,8 @@
 
 Ours once as they come, leaving an image alone as soon as it is fooled, and once with every step on every image, as the
 others do it. The others attack the ensemble as a stranger would hold it: its members one after another, in PyTorch's
-own memory format, with weights that want gradients.
+own memory format, with weights that want gradients. The members are this package's for all, so what makes their own
+gradients fast serves the others as well.
 """
 
 from collections.abc import Callable
