@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # A file of our own that does not fit is named by smdguard.files.
 _FULL = errno.ENOSPC, errno.EDQUOT
+# A little below DEFAULT_MMAP_THRESHOLD_MAX of glibc.
+_LARGEST_BLOCK_KEPT = 2**25 - 2**16
 
 
 class OneLineErrors(click.Group):
@@ -25,6 +27,7 @@ class OneLineErrors(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was named."""
         _let_any_name_through()
+        _keep_freed_memory()
         try:
             return super().invoke(ctx)
         except SmdguardError as error:
@@ -47,6 +50,15 @@ def _let_any_name_through() -> None:
     """Escape what the encoding of standard output lacks, such as many names in a code page of Windows."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep up to 64 MiB of what is freed for the next tensors, which the system would give page by page.
+
+    It adapts to the largest block that was freed so far, see M_MMAP_THRESHOLD in mallopt(3). A CPU's attacks and
+    trainings, which free and ask for the same blocks at each step, wait less for memory.
+    """
+    bytearray(_LARGEST_BLOCK_KEPT)
 
 
 def _give_up_output() -> None:
