@@ -27,7 +27,7 @@ class OneLineErrors(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was named."""
         _let_any_name_through()
-        _keep_freed_memory()
+        keep_freed_memory()
         try:
             return super().invoke(ctx)
         except SmdguardError as error:
@@ -52,7 +52,7 @@ def _let_any_name_through() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Have glibc keep up to 64 MiB of what is freed for the next tensors, which the system would give page by page.
 
     It adapts to the largest block that was freed so far, see M_MMAP_THRESHOLD in mallopt(3). A CPU's attacks and

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from smdguard.architectures.first_convolution import FirstConvolution
 from smdguard.architectures.layered import GroupedLinear, LayeredNetwork
 from smdguard.architectures.max_pooling import max_pool
+from smdguard.architectures.narrow_convolution import NarrowConvolution
 from smdguard.errors import InvalidInputError
 
 
@@ -38,8 +38,8 @@ class LeNet5(LayeredNetwork):
         if min(height, width) < 12:
             raise InvalidInputError(f"LeNet-5 takes images of at least 12 x 12 pixels, not {height} x {width}")
         groups = self.num_members
-        self.conv1 = FirstConvolution(channels, groups * 6, kernel_size=5, padding=2)
-        self.conv2 = nn.Conv2d(groups * 6, groups * 16, kernel_size=5, groups=groups)
+        self.conv1 = NarrowConvolution(channels, groups * 6, kernel_size=5, padding=2)
+        self.conv2 = NarrowConvolution(6, groups * 16, kernel_size=5)
         self.fc1 = GroupedLinear(16 * _pooled(height) * _pooled(width), 120, groups=groups)
         self.fc2 = GroupedLinear(120, 84, groups=groups)
         self.fc3 = GroupedLinear(84, num_classes, groups=groups)

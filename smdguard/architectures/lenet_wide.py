@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from smdguard.architectures.first_convolution import FirstConvolution
 from smdguard.architectures.layered import GroupedLinear, LayeredNetwork
 from smdguard.architectures.max_pooling import max_pool
+from smdguard.architectures.narrow_convolution import NarrowConvolution
 from smdguard.errors import InvalidInputError
 
 
@@ -36,7 +36,7 @@ class WideLeNet5(LayeredNetwork):
         if min(height, width) < 4:
             raise InvalidInputError(f"the wide LeNet-5 takes images of at least 4 x 4 pixels, not {height} x {width}")
         groups = self.num_members
-        self.conv1 = FirstConvolution(channels, groups * 32, kernel_size=3, padding=1)
+        self.conv1 = NarrowConvolution(channels, groups * 32, kernel_size=3, padding=1)
         self.conv2 = nn.Conv2d(groups * 32, groups * 64, kernel_size=3, padding=1, groups=groups)
         self.fc1 = GroupedLinear(64 * (height // 4) * (width // 4), 200, groups=groups)
         self.fc2 = GroupedLinear(200, num_classes, groups=groups)

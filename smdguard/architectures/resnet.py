@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from smdguard.architectures.batch_normalisation import BatchNormalisation
-from smdguard.architectures.first_convolution import FirstConvolution
 from smdguard.architectures.layered import GroupedLinear, LayeredNetwork, normalised
+from smdguard.architectures.narrow_convolution import NarrowConvolution
 
 
 class ResNet20(LayeredNetwork):
@@ -31,7 +31,7 @@ class ResNet20(LayeredNetwork):
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, **settings: Any) -> None:
         super().__init__(image_shape, num_classes, **settings)
         groups = self.num_members
-        self.conv = FirstConvolution(image_shape[0], groups * 16, kernel_size=3, padding=1, bias=False)
+        self.conv = NarrowConvolution(image_shape[0], groups * 16, kernel_size=3, padding=1, bias=False)
         self.norm = BatchNormalisation(groups * 16)
         widths = [(16, 16, 1), (16, 32, 2), (32, 64, 2)]
         self.stages = nn.Sequential(*(self._stage(*width, num_blocks=3) for width in widths))

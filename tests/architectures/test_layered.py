@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from smdguard.architectures import ARCHITECTURES, LayeredNetwork
-from smdguard.architectures.first_convolution import FirstConvolution
 from smdguard.architectures.layered import normalised
+from smdguard.architectures.narrow_convolution import NarrowConvolution
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -16,7 +16,7 @@ from smdguard.architectures.layered import normalised
     "convolution",
     [
         nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False),
-        FirstConvolution(2, 6, kernel_size=3, padding=1, bias=False),
+        NarrowConvolution(2, 6, kernel_size=3, padding=1, bias=False),
     ],
     ids=["groups", "first"],
 )

@@ -6,6 +6,7 @@ from copy import deepcopy
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from smdguard.architectures import ARCHITECTURES, LeNet5, SideBySide
 from smdguard.ensemble import Ensemble
@@ -94,10 +95,9 @@ def test_wide_members_run_side_by_side_on_a_gpu_alone(name: str, is_narrow: bool
 @pytest.mark.parametrize(("name", "groups"), [("lenet", 3), ("resnet20", 1)])
 def test_an_ensemble_runs_its_members_the_faster_way(name: str, groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    convolve = torch.nn.Conv2d._conv_forward
-    monkeypatch.setattr(
-        torch.nn.Conv2d, "_conv_forward", lambda self, *given: (seen.append(self.groups), convolve(self, *given))[1]
-    )
+    convolve = functional.conv2d
+    monkeypatch.setattr(functional, "conv2d", lambda *given: (seen.append(given[-1]), convolve(*given))[1])
     members = [ARCHITECTURES[name]((3, 32, 32), 10) for _ in range(3)]
-    Ensemble(members, mean=[0.0] * 3, std=[1.0] * 3)(torch.rand(2, 3, 32, 32))
-    assert set(seen) == {groups}
+    with torch.no_grad():
+        Ensemble(members, mean=[0.0] * 3, std=[1.0] * 3)(torch.rand(2, 3, 32, 32))
+    assert max(seen) == groups

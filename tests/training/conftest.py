@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from smdguard.architectures.first_convolution import FirstConvolution
 from smdguard.architectures.layered import GroupedLinear, LayeredNetwork
+from smdguard.architectures.narrow_convolution import NarrowConvolution
 from smdguard.datasets import LabelledImages
 from smdguard.ensemble import Ensemble
 from training.batch import Batch
@@ -35,7 +35,7 @@ class TinyNetwork(LayeredNetwork):
 
     def __init__(self, image_shape: tuple[int, int, int] = (1, 6, 6), num_classes: int = 4, **settings: Any) -> None:
         super().__init__(image_shape, num_classes, **settings)
-        self.conv = FirstConvolution(1, 3 * self.num_members, kernel_size=3)
+        self.conv = NarrowConvolution(1, 3 * self.num_members, kernel_size=3)
         self.norm: nn.Module = nn.Identity()
         self.fc1 = GroupedLinear(48, 8, groups=self.num_members)
         self.fc2 = GroupedLinear(8, num_classes, groups=self.num_members)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed import TCPStore
 
-from smdguard.architectures.first_convolution import FirstConvolution
+from smdguard.architectures.narrow_convolution import NarrowConvolution
 from smdguard.backends.torch import build_ensemble
 from smdguard.manifest import Architecture, Input
 from tests.training.conftest import TinyNetwork, random_images
@@ -74,7 +74,7 @@ class Small(TinyNetwork):
 
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, **settings: Any) -> None:
         super().__init__(image_shape, num_classes, **settings)
-        self.conv = FirstConvolution(1, 3 * self.num_members, kernel_size=7, stride=7)
+        self.conv = NarrowConvolution(1, 3 * self.num_members, kernel_size=7, stride=7)
 
 
 class SmallNormalised(Small):

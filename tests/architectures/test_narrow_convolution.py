@@ -1,4 +1,4 @@
-"""The convolution of images against PyTorch's own, and where it is worth another way."""
+"""The convolution of few channels against PyTorch's own, and where it is worth another way."""
 
 import io
 import weakref
@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from smdguard.architectures import ARCHITECTURES
-from smdguard.architectures.first_convolution import FirstConvolution, _convolved, _Geometry
+from smdguard.architectures.narrow_convolution import NarrowConvolution, _convolved, _Geometry
 
 GEOMETRIES = [
     (_Geometry(size=5, padding=2, groups=1, block=4), 1, (8, 8)),
     (_Geometry(size=3, padding=1, groups=2, block=4), 1, (8, 4)),
     (_Geometry(size=3, padding=0, groups=2, block=2), 2, (6, 8)),
     (_Geometry(size=3, padding=1, groups=1, block=2), 3, (4, 4)),
+    (_Geometry(size=5, padding=2, groups=3, block=4), 1, (8, 4)),
+    (_Geometry(size=5, padding=0, groups=2, block=2), 3, (6, 8)),
 ]
 
 
@@ -33,11 +35,19 @@ def plain(x: Tensor, w: Tensor, b: Tensor | None, geometry: _Geometry) -> Tensor
     return functional.conv2d(x, w, b, padding=geometry.padding, groups=geometry.groups)
 
 
+def all_the_same(x: Tensor, groups: int) -> Tensor:
+    """The first member's images for all."""
+    return x.detach().chunk(groups, dim=1)[0].repeat(1, groups, 1, 1).requires_grad_()
+
+
+@pytest.mark.parametrize("is_shared", [False, True], ids=["one for each", "the same for all"])
 @pytest.mark.parametrize(("geometry", "channels", "image_size"), GEOMETRIES)
 def test_values_and_derivatives_up_to_the_third_are_those_of_a_convolution(
-    geometry: _Geometry, channels: int, image_size: tuple[int, int]
+    geometry: _Geometry, channels: int, image_size: tuple[int, int], is_shared: bool
 ) -> None:
     x, w, b = tensors(geometry, channels, image_size)
+    if is_shared:
+        x = all_the_same(x, geometry.groups)
     results = []
     for convolve in (_convolved, plain):
         output = convolve(x, w, b, geometry).sigmoid()
@@ -69,11 +79,28 @@ def test_a_gradient_that_nobody_wants_is_not_computed(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError(f"{unwanted} was called")
 
-    monkeypatch.setattr(f"smdguard.architectures.first_convolution.{unwanted}", refuse)
+    monkeypatch.setattr(f"smdguard.architectures.narrow_convolution.{unwanted}", refuse)
     (gradient,) = torch.autograd.grad(output.sum(), inputs[wanted])
     monkeypatch.undo()
     (expected,) = torch.autograd.grad(plain(*inputs, geometry).sum(), inputs[wanted])
     torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_images_that_are_the_same_for_all_are_convolved_with_all_kernels_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    geometry, *sizes = GEOMETRIES[1]
+    x, w, b = tensors(geometry, *sizes)
+    seen: list[int] = []
+
+    def convolve(images: Tensor, *tensors: Tensor, **settings: int) -> Tensor:
+        seen.append(settings["groups"])
+        return functional.conv2d(images, *tensors, **settings)
+
+    monkeypatch.setattr("smdguard.architectures.narrow_convolution._plain_conv2d", convolve)
+    _convolved(x, w, b, geometry)
+    _convolved(all_the_same(x, geometry.groups), w, b, geometry)
+    assert seen == [geometry.groups, 1]
 
 
 @pytest.mark.parametrize("wanted", [0, 1, 2], ids=["images", "weights", "biases"])
@@ -89,10 +116,10 @@ def test_a_gradient_is_had_without_the_others(wanted: int) -> None:
 
 @pytest.mark.parametrize(
     ("channels", "image_size", "block"),
-    [(1, (28, 28), 4), (1, (30, 28), 2), (1, (27, 28), 1), (3, (32, 32), 2), (4, (32, 32), 2), (5, (32, 32), 1)],
+    [(1, (28, 28), 4), (1, (30, 28), 2), (1, (27, 28), 1), (3, (32, 32), 2), (6, (14, 14), 2), (7, (32, 32), 1)],
 )
 def test_blocks_tile_the_image_and_fit_into_a_vector(channels: int, image_size: tuple[int, int], block: int) -> None:
-    convolution, images = FirstConvolution(channels, 6, kernel_size=3, padding=1), torch.rand(1, channels, *image_size)
+    convolution, images = NarrowConvolution(channels, 6, kernel_size=5), torch.rand(1, channels, *image_size)
     assert convolution._block(images.requires_grad_()) == block
     assert convolution._block(images.detach()) == 1, "nobody asks for a gradient"
     assert convolution._block(images.double()) == 1, "kernels of 64 bits were not measured"
@@ -104,7 +131,7 @@ def test_blocks_tile_the_image_and_fit_into_a_vector(channels: int, image_size: 
 @pytest.mark.parametrize("groups", [1, 3], ids=["one image for all", "one for each"])
 def test_the_module_is_a_convolution_with_as_many_groups_as_images(groups: int, image_size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    convolution = FirstConvolution(1, 6, kernel_size=5, padding=2)
+    convolution = NarrowConvolution(1, 6, kernel_size=5, padding=2)
     images = torch.rand(4, groups, *image_size, requires_grad=True)
     output = convolution(images)
     expected = functional.conv2d(images, convolution.weight, convolution.bias, padding=2, groups=groups)
@@ -123,19 +150,22 @@ def test_the_module_is_a_convolution_with_as_many_groups_as_images(groups: int, 
         {"kernel_size": 3, "padding": (1, 0)},
         {"kernel_size": 3, "padding": 3},
         {"kernel_size": 3, "padding": "same"},
+        {"in_channels": 3, "kernel_size": 3},
     ],
     ids=str,
 )
-def test_other_convolutions_are_left_to_pytorch(settings: dict[str, Any]) -> None:
-    convolution, images = FirstConvolution(1, 6, **settings), torch.rand(2, 1, 8, 8, requires_grad=True)
-    plain_one = nn.Conv2d(1, 6, **settings)
+def test_other_convolutions_are_left_to_pytorch(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"in_channels": 1, "out_channels": 6} | settings
+    convolution, plain_one = NarrowConvolution(**settings), nn.Conv2d(**settings)
+    images = torch.rand(2, settings["in_channels"], 8, 8, requires_grad=True)
+    monkeypatch.delattr("smdguard.architectures.narrow_convolution._convolved")
     plain_one.load_state_dict(convolution.state_dict())
     gradients = [torch.autograd.grad(module(images).square().sum(), images) for module in (convolution, plain_one)]
     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
 
 
 def test_weights_that_were_changed_before_the_backward_pass_are_refused() -> None:
-    convolution, images = FirstConvolution(1, 6, kernel_size=3), torch.rand(2, 1, 8, 8, requires_grad=True)
+    convolution, images = NarrowConvolution(1, 6, kernel_size=3), torch.rand(2, 1, 8, 8, requires_grad=True)
     output = convolution(images)
     with torch.no_grad():
         convolution.weight.add_(1)
@@ -144,7 +174,7 @@ def test_weights_that_were_changed_before_the_backward_pass_are_refused() -> Non
 
 
 def test_a_backward_pass_lets_go_of_images_and_weights() -> None:
-    convolution, leaf = FirstConvolution(1, 6, kernel_size=3), torch.rand(2, 1, 8, 8, requires_grad=True)
+    convolution, leaf = NarrowConvolution(1, 6, kernel_size=3), torch.rand(2, 1, 8, 8, requires_grad=True)
     images = leaf * 2
     output = convolution(images)
     held = weakref.ref(images)
@@ -154,7 +184,7 @@ def test_a_backward_pass_lets_go_of_images_and_weights() -> None:
 
 
 def test_the_output_can_be_changed_in_place() -> None:
-    convolution, images = FirstConvolution(1, 6, kernel_size=3), torch.rand(2, 1, 8, 8, requires_grad=True)
+    convolution, images = NarrowConvolution(1, 6, kernel_size=3), torch.rand(2, 1, 8, 8, requires_grad=True)
     wanted = [images, *convolution.parameters()]
     gradients = [
         torch.autograd.grad(functional.relu(convolution(images), inplace=inplace).square().sum(), wanted)
@@ -164,7 +194,7 @@ def test_the_output_can_be_changed_in_place() -> None:
 
 
 def test_a_backward_pass_under_autocast_keeps_to_32_bits() -> None:
-    convolution, images = FirstConvolution(1, 6, kernel_size=3, padding=1), torch.rand(2, 1, 8, 8, requires_grad=True)
+    convolution, images = NarrowConvolution(1, 6, kernel_size=3, padding=1), torch.rand(2, 1, 8, 8, requires_grad=True)
     results = []
     for enabled in (True, False):
         output, cotangent = convolution(images), torch.ones(2, 6, 8, 8, requires_grad=True)

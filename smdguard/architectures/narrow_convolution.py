@@ -1,21 +1,27 @@
-"""The convolution that images go through, with a gradient of the images that a CPU computes several times faster."""
+"""A convolution of few channels a member, with gradients that a CPU computes several times faster."""
 
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd import Function
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
-_LANES = 16
-"""Up to so many channels of an output take a CPU's kernels as long as one does."""
+_MOST_CHANNELS = 24
+"""What a CPU's kernels compute at once: three vectors of 8 numbers, or two of 16."""
 
 
-class FirstConvolution(nn.Conv2d):
-    """The convolution that images go through: of one image for all members, or of one image for each.
+class NarrowConvolution(nn.Conv2d):
+    """A convolution of each member's few channels, or of one image for all members.
 
     Its gradients can be differentiated as often as one likes, but not in forward mode.
+
+    Args:
+        in_channels: Of one member.
+        out_channels: Of all members together.
+        **settings: See torch.nn.Conv2d; the input says how many groups there are.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -26,22 +32,24 @@ class FirstConvolution(nn.Conv2d):
         (size, _), (padding, _) = self.kernel_size, self.padding
         return _convolved(input, weight, bias, _Geometry(size, int(padding), groups, block))
 
-    def _block(self, images: Tensor) -> int:
-        """Side of the blocks of pixels that a gradient of these images is best computed in; 1 for pixel by pixel."""
-        is_plain = images.dtype == torch.float32 and not torch.is_autocast_enabled(images.device.type)
-        is_recorded = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-        is_wanted = images.requires_grad and not is_recorded
-        if not (is_wanted and images.device.type == "cpu" and is_plain and self._has_geometry()):
+    def _block(self, features: Tensor) -> int:
+        """Side of the blocks of pixels that a gradient of these is best computed in; 1 for pixel by pixel."""
+        is_plain = features.dtype == torch.float32 and not torch.is_autocast_enabled(features.device.type)
+        is_recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        is_wanted = features.requires_grad and not is_recorded
+        if not (is_wanted and features.device.type == "cpu" and is_plain and self._has_geometry()):
             return 1
-        height, width = images.shape[-2:]
-        fitting = (size for size in (4, 2) if self.in_channels * size**2 <= _LANES)
+        height, width = features.shape[-2:]
+        fitting = (size for size in (4, 2) if self.in_channels * size**2 <= _MOST_CHANNELS)
         return next((size for size in fitting if height % size == 0 and width % size == 0), 1)
 
     def _has_geometry(self) -> bool:
-        """Whether _Geometry can say what this convolution is."""
+        """Whether _Geometry can say what this convolution is, and PyTorch's own way is not as fast."""
         size = self.kernel_size[0]
         is_padded_less = self.padding in [(padding, padding) for padding in range(size)]
-        return self.kernel_size == (size, size) and is_padded_less and self.stride == self.dilation == (1, 1)
+        is_plain = self.kernel_size == (size, size) and is_padded_less and self.stride == self.dilation == (1, 1)
+        # Laid at the four places of a block, a kernel of 3 x 3 weights becomes one of 4 x 4, one of 5 x 5 of 6 x 6.
+        return is_plain and (size >= 5 or self.in_channels < 3)
 
 
 class _Geometry(NamedTuple):
@@ -62,6 +70,15 @@ def _convolved(x: Tensor, w: Tensor, b: Tensor | None, geometry: _Geometry) -> T
     return _Both.apply(y, _ByImages.apply(x, (w, y), geometry))
 
 
+def _without_copies(x: Tensor, groups: int) -> tuple[Tensor, int]:
+    """The images and how many groups they are: one group for all members where all see the same, as in training."""
+    if not is_functorch_wrapped_tensor(x):
+        first, *others = x.chunk(groups, dim=1)
+        if all(torch.equal(first, other) for other in others):
+            return first, 1
+    return x, groups
+
+
 def _plain_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, **settings: int) -> Tensor:
     """PyTorch's, in the tensors' own type also where a backward pass runs under autocast."""
     with torch.autocast("cpu", enabled=False):
@@ -75,8 +92,8 @@ class _ByWeights(Function):
 
     @staticmethod
     def forward(images: tuple[Tensor], w: Tensor, b: Tensor | None, geometry: _Geometry) -> Any:
-        (x,) = images
-        return _plain_conv2d(_channels_last(x), w, b, padding=geometry.padding, groups=geometry.groups)
+        x, groups = _without_copies(*images, geometry.groups)
+        return _plain_conv2d(_channels_last(x), w, b, padding=geometry.padding, groups=groups)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -175,15 +192,23 @@ class _GradientOfImages(Function):
 
 
 class _GradientOfWeights(Function):
-    """Each kernel's place by place products of g and x, summed."""
+    """Each kernel's place by place products of g and x, summed.
+
+    Where three channels go in, in all or for each of several members, a CPU's library takes them for colours and a slow
+    way; a channel of zeros leads past it.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(g: Tensor, x: Tensor, geometry: _Geometry) -> Any:
-        size, padding, groups, _ = geometry
-        shape = (g.shape[1], x.shape[1] // groups, size, size)
-        return conv2d_weight(_channels_last(x), shape, g, padding=padding, groups=groups)
+        size, padding, *_ = geometry
+        x, groups = _without_copies(x, geometry.groups)
+        channels = x.shape[1] // groups
+        if is_slow := groups > 1 and 3 in (channels, x.shape[1]):
+            x = functional.pad(x.unflatten(1, (groups, channels)), (0, 0, 0, 0, 0, 1)).flatten(1, 2)
+        shape = (g.shape[1], channels + is_slow, size, size)
+        return conv2d_weight(_channels_last(x), shape, g, padding=padding, groups=groups)[:, :channels]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -202,5 +227,7 @@ class _GradientOfWeights(Function):
 
 
 def _channels_last(tensor: Tensor) -> Tensor:
-    """The order in memory that these kernels are fast in; kernels of one channel leave it open."""
-    return tensor.movedim(1, -1).contiguous().movedim(-1, 1)
+    """The order in memory that these kernels are fast in, which a single channel otherwise leaves open."""
+    last = tensor.movedim(1, -1)
+    last = last.contiguous() if last.shape[-1] > 1 else last.clone(memory_format=torch.contiguous_format)
+    return last.movedim(-1, 1)
