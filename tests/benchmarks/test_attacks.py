@@ -23,6 +23,7 @@ from smdguard.datasets import balanced_subset, find_dataset, parse_subset
 from smdguard.ensemble import Ensemble
 from smdguard.guard import load
 from smdguard.threat import ThreatModel
+from tests.benchmarks.conftest import Compare
 
 NUM_STEPS = 10
 Run = Callable[[], object]
@@ -45,6 +46,7 @@ class PlainEnsemble(nn.Module):
 class Case:
     """What is attacked."""
 
+    name: str
     ensemble: Ensemble
     images: Tensor
     labels: Tensor
@@ -71,14 +73,13 @@ class Case:
 
 
 @pytest.fixture(params=[("smd-lenet-mnist", 250), ("naive-resnet20-cifar10-preview", 50)], ids=lambda case: case[0])
-def case(request: pytest.FixtureRequest, benchmark) -> Case:
+def case(request: pytest.FixtureRequest) -> Case:
     """Three trained members each, small ones for digits and larger ones for photographs."""
     name, num_images = request.param
-    benchmark.group = f"{benchmark.group}, {NUM_STEPS} steps, {num_images} images, {name}"
     guard = load(name, backend="torch", device="cpu")
     dataset = find_dataset(guard.config.training.dataset)
     subset = balanced_subset(parse_subset(read_test_subset(dataset.name)), num_images)
-    return Case(guard.ensemble, subset.scaled(), subset.labels, dataset.epsilon)
+    return Case(name, guard.ensemble, subset.scaled(), subset.labels, dataset.epsilon)
 
 
 def smdguard_pgd(case: Case, *, early_stop: bool = True) -> Run:
@@ -148,13 +149,14 @@ def art_apgd(case: Case) -> Run:
     return lambda: attack.generate(images, labels)
 
 
-@pytest.mark.benchmark(group="PGD")
-@pytest.mark.parametrize("library", [smdguard_pgd, smdguard_pgd_every_step, torchattacks_pgd, foolbox_pgd, art_pgd])
-def test_pgd(benchmark, library: Callable[[Case], Run], case: Case) -> None:
-    benchmark.pedantic(library(case), rounds=3, warmup_rounds=1)
+def test_pgd(compare: Compare, case: Case) -> None:
+    _compare(compare, case, [smdguard_pgd, smdguard_pgd_every_step, torchattacks_pgd, foolbox_pgd, art_pgd])
 
 
-@pytest.mark.benchmark(group="APGD")
-@pytest.mark.parametrize("library", [smdguard_apgd, smdguard_apgd_every_step, torchattacks_apgd, art_apgd])
-def test_apgd(benchmark, library: Callable[[Case], Run], case: Case) -> None:
-    benchmark.pedantic(library(case), rounds=3, warmup_rounds=1)
+def test_apgd(compare: Compare, case: Case) -> None:
+    _compare(compare, case, [smdguard_apgd, smdguard_apgd_every_step, torchattacks_apgd, art_apgd])
+
+
+def _compare(compare: Compare, case: Case, libraries: list[Callable[[Case], Run]]) -> None:
+    title = f"{NUM_STEPS} steps, {len(case.images)} images, {case.name}"
+    compare(title, {library.__name__: library(case) for library in libraries}, 3)
