@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, overload
 import numpy
 from PIL import Image
 
-from smdguard.backends import Backend, BackendName
+from smdguard.backends import Backend, BackendName, require_known_device
 from smdguard.drawing import DIGIT_INK_SHARE
 from smdguard.errors import BackendError, ImageError, InvalidInputError
 from smdguard.files import MAX_IMAGE_BYTES, read
@@ -78,8 +78,7 @@ class Guard:
         device: str = "auto",
         builder: "Builder | None" = None,
     ) -> None:
-        if device not in ("auto", "cpu", "cuda"):
-            raise InvalidInputError(f"the device must be auto, cpu or cuda, not {device!r}")
+        require_known_device(device)
         self.name = folder.name
         self.config = folder.config
         self._folder = folder

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from smdguard.architectures import ARCHITECTURES
+from smdguard.backends import require_known_device
 from smdguard.ensemble import Ensemble
-from smdguard.errors import BackendError, IntegrityError, InvalidInputError
+from smdguard.errors import BackendError, IntegrityError
 from smdguard.factories import ANY_ERROR, in_one_line, is_factory
 from smdguard.manifest import Architecture, Input
 
@@ -31,8 +32,7 @@ def torch_device(name: str) -> torch.device:
         InvalidInputError: It is called otherwise.
         BackendError: "cuda" was asked for and PyTorch cannot use a GPU here.
     """
-    if name not in ("auto", "cpu", "cuda"):
-        raise InvalidInputError(f"device must be auto, cpu or cuda, not {name!r}")
+    require_known_device(name)
     if name == "auto":
         name = "cuda" if _has_usable_gpu() else "cpu"
     elif name == "cuda" and not _has_usable_gpu():

@@ -30,7 +30,7 @@ def set_gpu(monkeypatch: pytest.MonkeyPatch) -> _SetGpu:
 
 @pytest.mark.parametrize("name", ["gpu", "mps", "cuda:0", "CPU", ""])
 def test_a_device_of_another_name_is_refused(name: str) -> None:
-    with pytest.raises(InvalidInputError, match=f"^device must be auto, cpu or cuda, not '{name}'$"):
+    with pytest.raises(InvalidInputError, match=f"^the device must be auto, cpu or cuda, not '{name}'$"):
         torch_device(name)
 
 
