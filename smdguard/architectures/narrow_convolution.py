@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
 from torch.autograd import Function
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
@@ -16,7 +16,8 @@ _MOST_CHANNELS = 24
 class NarrowConvolution(nn.Conv2d):
     """A convolution of each member's few channels, or of one image for all members.
 
-    Its gradients can be differentiated as often as one likes, but not in forward mode.
+    Its gradients can be differentiated as often as one likes, but not in forward mode, nor where autograd is given a
+    batch of them at once, for which there is torch.func.vmap.
 
     Args:
         in_channels: Of one member.
@@ -71,7 +72,10 @@ def _convolved(x: Tensor, w: Tensor, b: Tensor | None, geometry: _Geometry) -> T
 
 
 def _without_copies(x: Tensor, groups: int) -> tuple[Tensor, int]:
-    """The images and how many groups they are: one group for all members where all see the same, as in training."""
+    """The images and how many groups they are: one group for all members where all see the same, as in training.
+
+    The comparison takes a small part of a convolution's time, and ends early where they differ.
+    """
     if not is_functorch_wrapped_tensor(x):
         first, *others = x.chunk(groups, dim=1)
         if all(torch.equal(first, other) for other in others):
@@ -83,6 +87,17 @@ def _plain_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, **s
     """PyTorch's, in the tensors' own type also where a backward pass runs under autocast."""
     with torch.autocast("cpu", enabled=False):
         return functional.conv2d(input, weight, bias, **settings)
+
+
+def _recorded(g: Tensor) -> Tensor:
+    """Refuse, where more derivatives are wanted, what autograd would leave out of them without a word.
+
+    Raises:
+        RuntimeError: The gradient is a batch of them, of `is_grads_batched`, and the graph is to be made.
+    """
+    if is_legacy_batchedtensor(g) and torch.is_grad_enabled():
+        raise RuntimeError("is_grads_batched cannot go with create_graph here; use torch.func.vmap")
+    return g
 
 
 class _ByWeights(Function):
@@ -102,7 +117,7 @@ class _ByWeights(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        (g,), (x,) = grad_outputs, ctx.saved_tensors
+        g, (x,) = _recorded(*grad_outputs), ctx.saved_tensors
         _, of_w, of_b, _ = ctx.needs_input_grad
         return (
             None,
@@ -132,7 +147,7 @@ class _ByImages(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        return _GradientOfImages.apply(*grad_outputs, *ctx.saved_tensors, ctx.geometry), None, None
+        return _GradientOfImages.apply(_recorded(*grad_outputs), *ctx.saved_tensors, ctx.geometry), None, None
 
 
 class _Both(Function):
@@ -194,8 +209,8 @@ class _GradientOfImages(Function):
 class _GradientOfWeights(Function):
     """Each kernel's place by place products of g and x, summed.
 
-    Where three channels go in, in all or for each of several members, a CPU's library takes them for colours and a slow
-    way; a channel of zeros leads past it.
+    Where three channels go in, in all or for each of several members, a CPU's library chooses a slow kernel that is
+    made for colours; a channel of zeros avoids it.
     """
 
     generate_vmap_rule = True
@@ -208,7 +223,7 @@ class _GradientOfWeights(Function):
         if is_slow := groups > 1 and 3 in (channels, x.shape[1]):
             x = functional.pad(x.unflatten(1, (groups, channels)), (0, 0, 0, 0, 0, 1)).flatten(1, 2)
         shape = (g.shape[1], channels + is_slow, size, size)
-        return conv2d_weight(_channels_last(x), shape, g, padding=padding, groups=groups)[:, :channels]
+        return conv2d_weight(_channels_last(x), shape, g, padding=padding, groups=groups).narrow(1, 0, channels)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

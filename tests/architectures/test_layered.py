@@ -18,7 +18,7 @@ from smdguard.architectures.narrow_convolution import NarrowConvolution
         nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False),
         NarrowConvolution(2, 6, kernel_size=3, padding=1, bias=False),
     ],
-    ids=["groups", "first"],
+    ids=["groups", "narrow"],
 )
 def test_normalised_convolution_is_a_convolution_then_batch_normalisation(
     convolution: nn.Conv2d, training: bool

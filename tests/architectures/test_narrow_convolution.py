@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from smdguard.architectures import ARCHITECTURES
+from smdguard.architectures import ARCHITECTURES, narrow_convolution
 from smdguard.architectures.narrow_convolution import NarrowConvolution, _convolved, _Geometry
 
 GEOMETRIES = [
@@ -86,21 +86,59 @@ def test_a_gradient_that_nobody_wants_is_not_computed(
     torch.testing.assert_close(gradient, expected, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("function", ["_plain_conv2d", "conv2d_weight"])
 def test_images_that_are_the_same_for_all_are_convolved_with_all_kernels_at_once(
-    monkeypatch: pytest.MonkeyPatch,
+    function: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     geometry, *sizes = GEOMETRIES[1]
     x, w, b = tensors(geometry, *sizes)
-    seen: list[int] = []
+    seen = spied(function, monkeypatch)
+    for images in (x, all_the_same(x, geometry.groups)):
+        torch.autograd.grad(_convolved(images, w, b, geometry).sum(), w)
+    assert [groups for _, groups in seen] == [geometry.groups, 1]
 
-    def convolve(images: Tensor, *tensors: Tensor, **settings: int) -> Tensor:
-        seen.append(settings["groups"])
-        return functional.conv2d(images, *tensors, **settings)
 
-    monkeypatch.setattr("smdguard.architectures.narrow_convolution._plain_conv2d", convolve)
-    _convolved(x, w, b, geometry)
-    _convolved(all_the_same(x, geometry.groups), w, b, geometry)
-    assert seen == [geometry.groups, 1]
+@pytest.mark.parametrize(("place", "is_padded"), [(0, False), (2, False), (3, False), (4, True), (5, True)])
+def test_what_a_slow_kernel_would_take_for_colours_gets_another_channel(
+    place: int, is_padded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    geometry, channels, image_size = GEOMETRIES[place]
+    x, w, b = tensors(geometry, channels, image_size)
+    seen = spied("conv2d_weight", monkeypatch)
+    torch.autograd.grad(_convolved(x, w, b, geometry).sum(), w)
+    assert [shape[1] for shape, _ in seen] == [channels + is_padded]
+
+
+def spied(function: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, ...], int]]:
+    """Its second arguments' shapes, and the groups, of all calls to come."""
+    seen: list[tuple[tuple[int, ...], int]] = []
+    original = getattr(narrow_convolution, function)
+
+    def spy(images: Tensor, weight: Any, *others: Any, **settings: int) -> Tensor:
+        seen.append((tuple(getattr(weight, "shape", weight)), settings["groups"]))
+        return original(images, weight, *others, **settings)
+
+    monkeypatch.setattr(narrow_convolution, function, spy)
+    return seen
+
+
+@pytest.mark.parametrize("place", [0, 4])
+def test_a_batch_of_gradients_is_had_at_once(place: int) -> None:
+    geometry, inputs = GEOMETRIES[place][0], tensors(*GEOMETRIES[place])
+    results = []
+    for convolve in (_convolved, plain):
+        output = convolve(*inputs, geometry)
+        batch = torch.stack([torch.ones_like(output), output.detach()])
+        results.append(torch.autograd.grad(output, inputs, batch, is_grads_batched=True))
+    torch.testing.assert_close(*results, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("wanted", [0, 1], ids=["images", "weights"])
+def test_a_batch_of_gradients_with_a_graph_is_refused(wanted: int) -> None:
+    inputs = tensors(*GEOMETRIES[0])
+    output = _convolved(*inputs, GEOMETRIES[0][0])
+    with pytest.raises(RuntimeError, match=r"use torch\.func\.vmap"):
+        torch.autograd.grad(output, inputs[wanted], output.detach()[None], is_grads_batched=True, create_graph=True)
 
 
 @pytest.mark.parametrize("wanted", [0, 1, 2], ids=["images", "weights", "biases"])
@@ -120,7 +158,8 @@ def test_a_gradient_is_had_without_the_others(wanted: int) -> None:
 )
 def test_blocks_tile_the_image_and_fit_into_a_vector(channels: int, image_size: tuple[int, int], block: int) -> None:
     convolution, images = NarrowConvolution(channels, 6, kernel_size=5), torch.rand(1, channels, *image_size)
-    assert convolution._block(images.requires_grad_()) == block
+    images.requires_grad_()
+    assert convolution._block(images) == block
     assert convolution._block(images.detach()) == 1, "nobody asks for a gradient"
     assert convolution._block(images.double()) == 1, "kernels of 64 bits were not measured"
     with torch.autocast("cpu"):

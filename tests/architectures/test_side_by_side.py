@@ -92,12 +92,14 @@ def test_wide_members_run_side_by_side_on_a_gpu_alone(name: str, is_narrow: bool
     assert side_by_side.pays_on(torch.device("cuda"))
 
 
-@pytest.mark.parametrize(("name", "groups"), [("lenet", 3), ("resnet20", 1)])
-def test_an_ensemble_runs_its_members_the_faster_way(name: str, groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "groups"), [("lenet", {1, 3}), ("resnet20", {1})])
+def test_an_ensemble_runs_its_members_the_faster_way(
+    name: str, groups: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
     convolve = functional.conv2d
     monkeypatch.setattr(functional, "conv2d", lambda *given: (seen.append(given[-1]), convolve(*given))[1])
     members = [ARCHITECTURES[name]((3, 32, 32), 10) for _ in range(3)]
     with torch.no_grad():
         Ensemble(members, mean=[0.0] * 3, std=[1.0] * 3)(torch.rand(2, 3, 32, 32))
-    assert max(seen) == groups
+    assert set(seen) == groups

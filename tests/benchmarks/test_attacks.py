@@ -7,6 +7,7 @@ gradients fast serves the others as well.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 
 import foolbox
@@ -58,7 +59,8 @@ class Case:
 
     @property
     def plain(self) -> PlainEnsemble:
-        return PlainEnsemble(self.ensemble.to(memory_format=torch.contiguous_format).requires_grad_(True)).eval()
+        copied = deepcopy(self.ensemble).to(memory_format=torch.contiguous_format)
+        return PlainEnsemble(copied.requires_grad_(True)).eval()
 
     @property
     def art_classifier(self) -> PyTorchClassifier:
@@ -150,13 +152,13 @@ def art_apgd(case: Case) -> Run:
 
 
 def test_pgd(compare: Compare, case: Case) -> None:
-    _compare(compare, case, [smdguard_pgd, smdguard_pgd_every_step, torchattacks_pgd, foolbox_pgd, art_pgd])
+    _compare(compare, "PGD", case, [smdguard_pgd, smdguard_pgd_every_step, torchattacks_pgd, foolbox_pgd, art_pgd])
 
 
 def test_apgd(compare: Compare, case: Case) -> None:
-    _compare(compare, case, [smdguard_apgd, smdguard_apgd_every_step, torchattacks_apgd, art_apgd])
+    _compare(compare, "APGD", case, [smdguard_apgd, smdguard_apgd_every_step, torchattacks_apgd, art_apgd])
 
 
-def _compare(compare: Compare, case: Case, libraries: list[Callable[[Case], Run]]) -> None:
-    title = f"{NUM_STEPS} steps, {len(case.images)} images, {case.name}"
+def _compare(compare: Compare, attack: str, case: Case, libraries: list[Callable[[Case], Run]]) -> None:
+    title = f"{attack}, {NUM_STEPS} steps, {len(case.images)} images, {case.name}"
     compare(title, {library.__name__: library(case) for library in libraries}, 3)
