@@ -38,8 +38,8 @@ class LeNet5(LayeredNetwork):
         if min(height, width) < 12:
             raise InvalidInputError(f"LeNet-5 takes images of at least 12 x 12 pixels, not {height} x {width}")
         groups = self.num_members
-        self.conv1 = NarrowConvolution(channels, groups * 6, kernel_size=5, padding=2)
-        self.conv2 = NarrowConvolution(6, groups * 16, kernel_size=5)
+        self.conv1 = NarrowConvolution(groups * channels, groups * 6, kernel_size=5, padding=2, groups=groups)
+        self.conv2 = NarrowConvolution(groups * 6, groups * 16, kernel_size=5, groups=groups)
         self.fc1 = GroupedLinear(16 * _pooled(height) * _pooled(width), 120, groups=groups)
         self.fc2 = GroupedLinear(120, 84, groups=groups)
         self.fc3 = GroupedLinear(84, num_classes, groups=groups)

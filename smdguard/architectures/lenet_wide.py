@@ -36,7 +36,7 @@ class WideLeNet5(LayeredNetwork):
         if min(height, width) < 4:
             raise InvalidInputError(f"the wide LeNet-5 takes images of at least 4 x 4 pixels, not {height} x {width}")
         groups = self.num_members
-        self.conv1 = NarrowConvolution(channels, groups * 32, kernel_size=3, padding=1)
+        self.conv1 = NarrowConvolution(groups * channels, groups * 32, kernel_size=3, padding=1, groups=groups)
         self.conv2 = nn.Conv2d(groups * 32, groups * 64, kernel_size=3, padding=1, groups=groups)
         self.fc1 = GroupedLinear(64 * (height // 4) * (width // 4), 200, groups=groups)
         self.fc2 = GroupedLinear(200, num_classes, groups=groups)

@@ -7,11 +7,14 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
+from smdguard.architectures.gradient_batches import recorded
+
 
 def max_pool(features: Tensor) -> Tensor:
     """The largest of each 2 x 2 pixels: (B, C, H, W) -> (B, C, H // 2, W // 2).
 
-    Its gradients can be differentiated as often as one likes, but not in forward mode.
+    Its gradients can be differentiated as often as one likes, but not in forward mode, nor where autograd is given a
+    batch of them at once, for which there is torch.func.vmap.
     """
     is_channels_last = features.stride(1) == 1 and features.device.type == "cpu"
     is_recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
@@ -42,7 +45,7 @@ class _Largest(Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         features, pixels = ctx.saved_tensors
-        return _Spread.apply(grad_outputs[0], features.detach(), pixels)
+        return _Spread.apply(recorded(grad_outputs[0]), features.detach(), pixels)
 
 
 class _Spread(Function):
@@ -61,7 +64,7 @@ class _Spread(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        return _Gathered.apply(*grad_outputs, *ctx.saved_tensors), None, None
+        return _Gathered.apply(recorded(*grad_outputs), *ctx.saved_tensors), None, None
 
 
 class _Gathered(Function):
@@ -80,4 +83,4 @@ class _Gathered(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        return _Spread.apply(*grad_outputs, *ctx.saved_tensors), None, None
+        return _Spread.apply(recorded(*grad_outputs), *ctx.saved_tensors), None, None

@@ -4,30 +4,28 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_functorch_wrapped_tensor, is_legacy_batchedtensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd import Function
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
+
+from smdguard.architectures.gradient_batches import recorded
 
 _MOST_CHANNELS = 24
 """What a CPU's kernels compute at once: three vectors of 8 numbers, or two of 16."""
 
 
 class NarrowConvolution(nn.Conv2d):
-    """A convolution of each member's few channels, or of one image for all members.
+    """A convolution with few channels a group, which takes one image for all groups as well as one for each.
 
     Its gradients can be differentiated as often as one likes, but not in forward mode, nor where autograd is given a
-    batch of them at once, for which there is torch.func.vmap.
-
-    Args:
-        in_channels: Of one member.
-        out_channels: Of all members together.
-        **settings: See torch.nn.Conv2d; the input says how many groups there are.
+    batch of them at once, for which there is torch.func.vmap. Its settings are those of torch.nn.Conv2d.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """(B, C, H, W) or (B, M C, H, W) -> (B, M x output channels, ...)."""
-        groups, block = input.shape[1] // self.in_channels, self._block(input)
+        """(B, C, H, W) for all groups, or (B, groups x C, H, W) -> (B, output channels, ...)."""
+        groups = 1 if self.groups > 1 and input.shape[1] == self._channels else self.groups
+        block = self._block(input)
         if block == 1:
             return functional.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, groups)
         (size, _), (padding, _) = self.kernel_size, self.padding
@@ -41,7 +39,7 @@ class NarrowConvolution(nn.Conv2d):
         if not (is_wanted and features.device.type == "cpu" and is_plain and self._has_geometry()):
             return 1
         height, width = features.shape[-2:]
-        fitting = (size for size in (4, 2) if self.in_channels * size**2 <= _MOST_CHANNELS)
+        fitting = (size for size in (4, 2) if self._channels * size**2 <= _MOST_CHANNELS)
         return next((size for size in fitting if height % size == 0 and width % size == 0), 1)
 
     def _has_geometry(self) -> bool:
@@ -50,7 +48,12 @@ class NarrowConvolution(nn.Conv2d):
         is_padded_less = self.padding in [(padding, padding) for padding in range(size)]
         is_plain = self.kernel_size == (size, size) and is_padded_less and self.stride == self.dilation == (1, 1)
         # Laid at the four places of a block, a kernel of 3 x 3 weights becomes one of 4 x 4, one of 5 x 5 of 6 x 6.
-        return is_plain and (size >= 5 or self.in_channels < 3)
+        return is_plain and (size >= 5 or self._channels < 3)
+
+    @property
+    def _channels(self) -> int:
+        """Of one group."""
+        return self.in_channels // self.groups
 
 
 class _Geometry(NamedTuple):
@@ -89,17 +92,6 @@ def _plain_conv2d(input: Tensor, weight: Tensor, bias: Tensor | None = None, **s
         return functional.conv2d(input, weight, bias, **settings)
 
 
-def _recorded(g: Tensor) -> Tensor:
-    """Refuse, where more derivatives are wanted, what autograd would leave out of them without a word.
-
-    Raises:
-        RuntimeError: The gradient is a batch of them, of `is_grads_batched`, and the graph is to be made.
-    """
-    if is_legacy_batchedtensor(g) and torch.is_grad_enabled():
-        raise RuntimeError("is_grads_batched cannot go with create_graph here; use torch.func.vmap")
-    return g
-
-
 class _ByWeights(Function):
     """x * w + b as a function of w and b."""
 
@@ -117,7 +109,7 @@ class _ByWeights(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        g, (x,) = _recorded(*grad_outputs), ctx.saved_tensors
+        g, (x,) = recorded(*grad_outputs), ctx.saved_tensors
         _, of_w, of_b, _ = ctx.needs_input_grad
         return (
             None,
@@ -147,7 +139,7 @@ class _ByImages(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        return _GradientOfImages.apply(_recorded(*grad_outputs), *ctx.saved_tensors, ctx.geometry), None, None
+        return _GradientOfImages.apply(recorded(*grad_outputs), *ctx.saved_tensors, ctx.geometry), None, None
 
 
 class _Both(Function):
@@ -197,7 +189,7 @@ class _GradientOfImages(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        (x,), (g, w) = grad_outputs, ctx.saved_tensors
+        x, (g, w) = recorded(*grad_outputs), ctx.saved_tensors
         of_g, of_w, _ = ctx.needs_input_grad
         return (
             _convolved(x, w, None, ctx.geometry) if of_g else None,
@@ -232,7 +224,7 @@ class _GradientOfWeights(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        (w,), (g, x) = grad_outputs, ctx.saved_tensors
+        w, (g, x) = recorded(*grad_outputs), ctx.saved_tensors
         of_g, of_x, _ = ctx.needs_input_grad
         return (
             _convolved(x, w, None, ctx.geometry) if of_g else None,

@@ -30,8 +30,10 @@ class ResNet20(LayeredNetwork):
 
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, **settings: Any) -> None:
         super().__init__(image_shape, num_classes, **settings)
-        groups = self.num_members
-        self.conv = NarrowConvolution(image_shape[0], groups * 16, kernel_size=3, padding=1, bias=False)
+        groups, channels = self.num_members, image_shape[0]
+        self.conv = NarrowConvolution(
+            groups * channels, groups * 16, kernel_size=3, padding=1, groups=groups, bias=False
+        )
         self.norm = BatchNormalisation(groups * 16)
         widths = [(16, 16, 1), (16, 32, 2), (32, 64, 2)]
         self.stages = nn.Sequential(*(self._stage(*width, num_blocks=3) for width in widths))

@@ -16,7 +16,7 @@ from smdguard.architectures.narrow_convolution import NarrowConvolution
     "convolution",
     [
         nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=False),
-        NarrowConvolution(2, 6, kernel_size=3, padding=1, bias=False),
+        NarrowConvolution(4, 6, kernel_size=3, padding=1, groups=2, bias=False),
     ],
     ids=["groups", "narrow"],
 )

@@ -167,17 +167,26 @@ def test_blocks_tile_the_image_and_fit_into_a_vector(channels: int, image_size: 
 
 
 @pytest.mark.parametrize("image_size", [(28, 28), (27, 30)])
-@pytest.mark.parametrize("groups", [1, 3], ids=["one image for all", "one for each"])
-def test_the_module_is_a_convolution_with_as_many_groups_as_images(groups: int, image_size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("num_images", [1, 3], ids=["one image for all", "one for each"])
+def test_the_module_is_a_convolution_with_as_many_groups_as_images(
+    num_images: int, image_size: tuple[int, int]
+) -> None:
     torch.manual_seed(0)
-    convolution = NarrowConvolution(1, 6, kernel_size=5, padding=2)
-    images = torch.rand(4, groups, *image_size, requires_grad=True)
+    convolution = NarrowConvolution(3, 6, kernel_size=5, padding=2, groups=3)
+    images = torch.rand(4, num_images, *image_size, requires_grad=True)
     output = convolution(images)
-    expected = functional.conv2d(images, convolution.weight, convolution.bias, padding=2, groups=groups)
+    expected = functional.conv2d(images, convolution.weight, convolution.bias, padding=2, groups=num_images)
     torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-6)
     wanted = [images, *convolution.parameters()]
     gradients = [torch.autograd.grad(result.square().sum(), wanted) for result in (output, expected)]
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("image_size", [(28, 28), (27, 27)], ids=["in blocks", "pixel by pixel"])
+def test_images_for_some_groups_alone_are_refused(image_size: tuple[int, int]) -> None:
+    convolution = NarrowConvolution(3, 6, kernel_size=5, groups=3)
+    with pytest.raises(RuntimeError, match="to have 3 channels, but got 2 channels"):
+        convolution(torch.rand(4, 2, *image_size, requires_grad=True))
 
 
 @pytest.mark.parametrize(

@@ -35,10 +35,11 @@ class TinyNetwork(LayeredNetwork):
 
     def __init__(self, image_shape: tuple[int, int, int] = (1, 6, 6), num_classes: int = 4, **settings: Any) -> None:
         super().__init__(image_shape, num_classes, **settings)
-        self.conv = NarrowConvolution(1, 3 * self.num_members, kernel_size=3)
+        groups = self.num_members
+        self.conv = NarrowConvolution(groups, 3 * groups, kernel_size=3, groups=groups)
         self.norm: nn.Module = nn.Identity()
-        self.fc1 = GroupedLinear(48, 8, groups=self.num_members)
-        self.fc2 = GroupedLinear(8, num_classes, groups=self.num_members)
+        self.fc1 = GroupedLinear(48, 8, groups=groups)
+        self.fc2 = GroupedLinear(8, num_classes, groups=groups)
 
     def layers(self, images: Tensor) -> Iterator[Tensor]:
         yield (features := self.norm(self.conv(images)))

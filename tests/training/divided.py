@@ -74,7 +74,8 @@ class Small(TinyNetwork):
 
     def __init__(self, image_shape: tuple[int, int, int], num_classes: int, **settings: Any) -> None:
         super().__init__(image_shape, num_classes, **settings)
-        self.conv = NarrowConvolution(1, 3 * self.num_members, kernel_size=7, stride=7)
+        groups = self.num_members
+        self.conv = NarrowConvolution(groups, 3 * groups, kernel_size=7, stride=7, groups=groups)
 
 
 class SmallNormalised(Small):
