@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from smdguard.cli.options import json_option, output_console
+from smdguard.cli.options import json_option, no_warnings_option, output_console
 from smdguard.command_group import is_screen
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", metavar="NAME")
 @json_option
+@no_warnings_option
 def info(model: str, as_json: bool) -> None:
     """Show the card of the model NAME, or without one what its configuration says.
 

@@ -59,13 +59,13 @@ _quiet_option = partial(
     click.option, "--quiet", is_flag=True, callback=_silence_warnings, help="No progress, no notes and no warnings."
 )
 quiet_option = _quiet_option()
+# For commands that print nothing else that it silences.
+no_warnings_option = _quiet_option(expose_value=False)
 
 
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of predict: which model, how it runs, and what is printed."""
-    # Predictions come without progress and notes, so that there is nothing else to silence.
-    quiet = _quiet_option(expose_value=False)
-    options = (model_option, builder_option, device_option, backend_option, json_option, quiet)
+    options = (model_option, builder_option, device_option, backend_option, json_option, no_warnings_option)
     return reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 

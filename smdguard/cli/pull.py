@@ -4,12 +4,13 @@ import json
 
 import click
 
-from smdguard.cli.options import json_option
+from smdguard.cli.options import json_option, no_warnings_option
 
 
 @click.command()
 @click.argument("model", metavar="NAME")
 @json_option
+@no_warnings_option
 def pull(model: str, as_json: bool) -> None:
     """Fetch the model NAME, a name of the zoo or org/repo@revision on the Hub, and check its files."""
     from smdguard.hub import pull_model

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from smdguard.cli.options import json_option
+from smdguard.cli.options import json_option, no_warnings_option
 from smdguard.errors import SmdguardError
 from smdguard.factories import is_factory
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("models", nargs=-1, metavar="[NAME]...")
 @json_option
+@no_warnings_option
 @click.pass_context
 def verify(ctx: click.Context, models: tuple[str, ...], as_json: bool) -> None:
     """Check the files of models against their checksums, and that they still reproduce their golden outputs.

@@ -80,6 +80,9 @@ COMMANDS: dict[str, tuple[object, ...]] = {
     "predict": ("predict", Path(__file__).parents[2] / "zoo" / "samples" / "digit-7.png", "--model"),
     "audit": ("audit", "--num-images", 10, "--attacks", "FGSM", "--model"),
     "export": ("export", "--output", "model.onnx"),
+    "info": ("info",),
+    "pull": ("pull",),
+    "verify": ("verify",),
 }
 
 
