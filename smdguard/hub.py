@@ -12,7 +12,7 @@ from smdguard.errors import IntegrityError, SmdguardError, UnknownModelError, Un
 from smdguard.files import MAX_TEXT_BYTES, is_file, is_folder, sha256
 from smdguard.manifest import ManifestEntry, ModelConfig, parse
 from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS, ModelFolder, read_text
-from smdguard.remote import Repository, is_commit, parse_id, resolve
+from smdguard.remote import MissingFileError, Repository, is_commit, parse_id, resolve
 
 _MAX_MODEL_BYTES = 2**30
 _ONLY_OURS = "; from the Hub only models made with smdguard can be loaded, audit others as package.module:factory"
@@ -74,16 +74,17 @@ def pull_model(model: str) -> ModelFolder:
 def read_card(model: str) -> str | None:
     """The model card, in Markdown; of a model that is on the Hub only, nothing else is fetched.
 
-    None where a folder has no card: a training leaves none.
+    None where it has no card: a training leaves none.
 
     Raises:
         UnknownModelError: There is no such model.
-        IntegrityError: The repository has no card, or the card cannot be read.
+        IntegrityError: The card cannot be read.
         HubError: It is not here, and the Hub cannot be reached.
     """
     place = _locate(model)
     if isinstance(place.source, Repository) and not place.source.has(CARD):
-        place.source.fetch(CARD, max_bytes=MAX_TEXT_BYTES)
+        with suppress(MissingFileError):
+            place.source.fetch(CARD, max_bytes=MAX_TEXT_BYTES)
     if not is_file(place.path / CARD):
         return None
     return read_text(place.path / CARD).decode(errors="replace")

@@ -32,6 +32,10 @@ _STALL_SECONDS = 10.0
 _SLOWEST_BYTES_PER_SECOND = 10_000
 
 
+class MissingFileError(IntegrityError):
+    """A repository does not hold a file."""
+
+
 @dataclass(frozen=True)
 class Repository:
     """A repository of the Hub at one commit.
@@ -67,7 +71,8 @@ class Repository:
         Raises:
             HubError: The Hub cannot be reached, or is not to be asked.
             UnknownModelError: There is no such repository or commit, or it is private.
-            IntegrityError: The file is not there, too long, or not what its checksum names.
+            MissingFileError: The file is not there.
+        IntegrityError: It is too long, or not what its checksum names.
         """
         content = _download(self, file, max_bytes)
         if digest is not None and sha256(content) != digest:
@@ -101,7 +106,7 @@ def resolve(repository: str, revision: str, file: str) -> tuple[Repository, bool
     Raises:
         HubError: The Hub cannot be reached, or is not to be asked.
         UnknownModelError: There is no such repository or revision, or it is private.
-        IntegrityError: The repository does not hold the file.
+        MissingFileError: The repository does not hold the file.
     """
     reference = _cache_folder(repository) / "refs" / revision
     seconds = _patience(_ETAG_TIMEOUT, _ANSWER_SECONDS)
@@ -147,7 +152,7 @@ def _explain(error: Exception, what: str) -> SmdguardError:
     if isinstance(error, OfflineModeIsEnabled):
         return HubError(f"{what} is not in the cache, and HF_HUB_OFFLINE forbids fetching it")
     if isinstance(error, EntryNotFoundError):
-        return IntegrityError(f"{constants.ENDPOINT} has no {what}")
+        return MissingFileError(f"{constants.ENDPOINT} has no {what}")
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code
         if status in (401, 403, 404):

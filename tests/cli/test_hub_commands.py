@@ -126,6 +126,16 @@ def test_info_of_what_has_no_card_is_what_its_configuration_says(
     assert "Images are 1 x 28 x 28, in [0, 1], of 10 classes, 0 to 9. Clean accuracy on the test images: " in shown
 
 
+def test_info_of_a_repository_without_a_card_is_what_its_configuration_says(
+    smdguard: Run, one_line: Callable[..., str], hub_server: HubServer, tiny_folder: Path
+) -> None:
+    commit = hub_server.host("org/plain", {file.name: file.read_bytes() for file in tiny_folder.iterdir()})
+    shown = smdguard("info", f"org/plain@{commit}")
+    assert shown.stdout.startswith("# tiny-lenet-mnist\n\n3 members of the architecture `lenet`, trained on ")
+    assert shown.stderr == ""
+    assert "HF_TOKEN" in one_line("info", f"org/nothing@{commit}")
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_card_does_not_command_the_terminal(
     smdguard: Run, tiny_copy: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
