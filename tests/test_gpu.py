@@ -1,0 +1,90 @@
+"""On a GPU, simulated where there is none, attacks and predictions are computed there, and come to the same."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import smdguard as sg
+from smdguard.attacks import Attack
+from smdguard.auditing import PresetName
+from smdguard.catalogue import read_test_subset
+from smdguard.datasets import LabelledImages, balanced_subset, parse_subset
+from smdguard.report import AuditReport
+from tests.simulated_gpu import GPU, simulated_gpu
+
+
+def test_the_simulation_refuses_what_a_gpu_refuses() -> None:
+    with simulated_gpu() as traffic:
+        there, here = torch.ones(2, 3, device="cuda"), torch.ones(2, 3)
+        assert there.device == GPU
+        with pytest.raises(RuntimeError, match="same device"):
+            there + here
+        with pytest.raises(TypeError, match="to numpy"):
+            there.numpy()
+        with pytest.raises(RuntimeError, match="a generator of the device"):
+            torch.rand(2, device=there.device, generator=torch.Generator())
+        with pytest.raises(RuntimeError, match="a generator of the device"):
+            here.uniform_(generator=torch.Generator("cuda"))
+        assert traffic.num_to_cpu == 0
+        assert (there + here.to("cuda")).sum().item() == 12
+        assert (2 * there).cpu().tolist() == [[2, 2, 2], [2, 2, 2]]
+        assert traffic.num_to_cpu == 2
+
+
+def digits(num_images: int) -> LabelledImages:
+    return balanced_subset(parse_subset(read_test_subset("mnist")), num_images)
+
+
+def audited(device: str, preset: PresetName) -> AuditReport:
+    guards = [sg.load(name, backend="torch", device=device) for name in ("smd-lenet-mnist", "naive-lenet-mnist")]
+    images, threat = digits(10), sg.ThreatModel("linf", 0.3)
+    return sg.audit(
+        guards[0].ensemble,
+        images.scaled().to(device),
+        images.labels.to(device),
+        threat,
+        attacks=preset,
+        surrogates={"naive": guards[1].ensemble},
+        suspicion_threshold=guards[0].config.suspicion_threshold,
+    )
+
+
+@pytest.mark.parametrize(
+    ("attack", "num_fetched"),
+    [
+        (sg.PGD(num_steps=10, early_stop=False), 0),
+        (sg.APGD(num_steps=10, early_stop=False), 0),
+        # Whether any image still stands.
+        (sg.PGD(num_steps=10), 10),
+        (sg.Square(num_queries=10), 10),
+    ],
+    ids=repr,
+)
+def test_a_step_of_an_attack_fetches_one_number_at_most(attack: Attack, num_fetched: int) -> None:
+    with simulated_gpu() as traffic:
+        ensemble, images = sg.load("smd-lenet-mnist", backend="torch", device="cuda").ensemble, digits(10)
+        given = images.scaled().to(GPU), images.labels.to(GPU), sg.ThreatModel("linf", 0.01)
+        before = traffic.num_to_cpu
+        adversarial = attack(ensemble, *given, generator=torch.Generator(GPU).manual_seed(0))
+        assert traffic.num_to_cpu - before == num_fetched
+        assert adversarial.device == GPU
+
+
+@pytest.mark.parametrize(
+    "preset", ["quick", *(pytest.param(name, marks=pytest.mark.slow) for name in ("paper", "standard", "full"))]
+)
+def test_an_audit_comes_to_the_same_figures(preset: PresetName) -> None:
+    here = audited("cpu", preset)
+    with simulated_gpu():
+        there = audited("cuda", preset)
+    assert there.device == "a GPU in name only"
+    assert (there.attacks, there.findings, there.verdict) == (here.attacks, here.findings, here.verdict)
+
+
+def test_predictions_are_the_same() -> None:
+    picture = Path(__file__).parents[1] / "zoo" / "samples" / "digit-7.png"
+    here = sg.load("smd-lenet-mnist", backend="torch", device="cpu").predict(picture)
+    with simulated_gpu():
+        there = sg.load("smd-lenet-mnist", backend="torch", device="auto").predict(picture)
+    assert there.probabilities == pytest.approx(here.probabilities, rel=1e-4, abs=1e-8)
