@@ -131,9 +131,8 @@ class _Names(TorchFunctionMode):
             place = kwargs.get("device") or (args[0].device if isinstance(args[0], Tensor) else "cpu")
             if generator.is_of_gpu != _is_gpu(place):
                 raise RuntimeError(f"expected a generator of the device of what {func} draws")
-        args, kwargs = _changed(
-            (args, kwargs), (str, torch.device), lambda place: _NOWHERE if _is_gpu(place) else place
-        )
+        if func is not torch.device:
+            args, kwargs = _changed((args, kwargs), (str, torch.device), lambda it: _NOWHERE if _is_gpu(it) else it)
         return func(*args, **kwargs)
 
 
@@ -161,6 +160,7 @@ def simulated_gpu() -> Iterator[Traffic]:
         "is_bf16_supported": True,
         "device_count": 1,
         "current_device": 0,
+        "is_current_stream_capturing": False,
         "get_device_name": "a GPU in name only",
         "empty_cache": None,
     }
@@ -171,7 +171,7 @@ def simulated_gpu() -> Iterator[Traffic]:
         patch.setattr(torch.cuda, "get_rng_state", lambda _: torch.get_rng_state())
         patch.setattr(torch.cuda, "set_rng_state", lambda state, _: torch.set_rng_state(state))
         patch.setattr(torch, "Generator", _Generator)
-        # It asks the driver.
-        patch.setattr(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda _: None)
+        # It asks the driver; older versions of PyTorch have none.
+        patch.setattr(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda _: None, raising=False)
         with Traffic() as traffic, _Names():
             yield traffic
