@@ -14,6 +14,7 @@ from smdguard.manifest import ManifestEntry
 from smdguard.remote import hub_settings
 from zoo.bundled_images import bundle_subset, write_samples
 from zoo.entries import add_model, audit_model, write_card
+from zoo.kept_runs import keep_runs
 from zoo.picture import FILE as PICTURE
 from zoo.picture import accuracy_picture
 from zoo.plain_average import try_plain_average
@@ -104,6 +105,15 @@ def uniform_start(names: tuple[str, ...]) -> None:
     """Attack models of the zoo by R-FGSM with a random step that is drawn evenly, for RESULTS.md."""
     for name in _known(names):
         try_uniform_start(name)
+        click.echo(name)
+
+
+@main.command()
+@click.argument("folders", nargs=-1, required=True, metavar="FOLDER...", type=click.Path(exists=True, path_type=Path))
+@click.option("--trial", help="What the sweeps are a trial of; default: of nothing, they are the paper's experiment.")
+def keep(folders: tuple[Path, ...], trial: str | None) -> None:
+    """Keep what sweeps left in FOLDERs for RESULTS.md, without the weights."""
+    for name in keep_runs(folders, trial):
         click.echo(name)
 
 

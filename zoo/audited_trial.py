@@ -1,27 +1,23 @@
 """Trials that need no training: a model of the zoo, audited otherwise."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from torch import nn
 
-from smdguard import auditing, render
+from smdguard import auditing
 from smdguard.attacks import Attack
 from smdguard.auditing import PresetName
 from smdguard.catalogue import read_test_subset
 from smdguard.datasets import parse_subset
 from smdguard.ensemble import Ensemble
-from smdguard.files import write_atomically, zoo_folder
 from smdguard.guard import load
 from smdguard.hub import find_model
-from smdguard.manifest import serialise
-from smdguard.model_folder import AUDIT, CONFIG
 from smdguard.threat import ThreatModel
 from training.finish import recipe_of
 from training.paper import EPSILON, RADII
-from training.recipes import RECIPE
+from training.results import FinishedRun
 from zoo.audits import known_surrogates
-from zoo.trials import TRIALS
+from zoo.kept_runs import keep_run
 
 
 def audit_trial(
@@ -59,7 +55,4 @@ def audit_trial(
         name=name,
         dataset=recipe.dataset,
     )
-    folder = zoo_folder() / TRIALS / trial / name
-    write_atomically(folder / RECIPE, serialise(recipe))
-    write_atomically(folder / CONFIG, serialise(config))
-    write_atomically(folder / AUDIT, render.serialise(replace(report, exhibits=None)))
+    keep_run(FinishedRun(recipe, config, report), trial)

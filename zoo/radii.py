@@ -7,7 +7,7 @@ from training.markdown import table
 from training.paper import ATTACKS, DATASET_TITLES, EPSILON, METHODS, RADII, READINGS, PaperRow, Reading, mean_rows
 from training.results import FinishedRun, runs_of, spread
 
-_HEADER = ("data set", "method", "attacks", *ATTACKS.values())
+_HEADER = ("data set", "method", "members", "attacks", *ATTACKS.values())
 
 
 def radii_table(runs: Sequence[FinishedRun]) -> str:
@@ -16,6 +16,7 @@ def radii_table(runs: Sequence[FinishedRun]) -> str:
         [
             DATASET_TITLES[row.dataset],
             METHODS[row.method],
+            str(row.num_members),
             attacks,
             *(_radius(finished, row, attack, reading) for attack in ATTACKS),
         ]

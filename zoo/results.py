@@ -19,19 +19,20 @@ from training.audits import PARTIAL, sources_of
 from training.finish import recipe_of
 from training.markdown import table
 from training.paper import EPSILON, RADII
-from training.results import FinishedRun, read_runs, require_alike
+from training.results import FinishedRun, require_alike
 from training.tables import paper_tables
 from zoo.audits import audit_zoo_model, known_surrogates
+from zoo.kept_runs import read_kept_runs, read_trials
 from zoo.preview import is_preview
 from zoo.radii import radii_table
-from zoo.trials import TRIALS, trials_table
+from zoo.trials import trials_table
 
 FILE = "RESULTS.md"
 _PRESETS: tuple[PresetName, ...] = ("paper", "full")
 _FINDINGS = Path(__file__).parent / "findings.md"
 _ORIGIN = """\
-<!-- Written by `python -m zoo results` from zoo/findings.md and the audits in zoo/results, which are made by
-`python -m zoo measure`. -->
+<!-- Written by `python -m zoo results` from zoo/findings.md, the audits in zoo/results, which are made by
+`python -m zoo measure`, and those in zoo/runs and zoo/trials, most of which `python -m zoo keep` took from sweeps. -->
 """
 _RADII = """\
 ## The radius at which ours have the paper's figures
@@ -120,12 +121,12 @@ def results_page() -> str:
 
     Raises:
         IntegrityError: An audit is damaged.
-        InvalidInputError: A folder of trials has no runs, or runs of one kind were not trained alike.
+        InvalidInputError: A folder of runs has none, or runs of one kind were not trained alike.
     """
     missing = not_measured()
     measured = [_read(entry) for entry in read_manifest().models if entry.name not in missing]
     # So short a training says little about the method.
-    runs = [model.run for model in measured if not is_preview(model.run.config.name)]
+    runs = [model.run for model in measured if not is_preview(model.run.config.name)] + read_kept_runs()
     require_alike(runs)
     return "\n".join(
         [
@@ -134,7 +135,7 @@ def results_page() -> str:
             paper_tables(runs),
             _FINDINGS.read_text("utf-8"),
             f"{_RADII}\n{radii_table(runs)}",
-            f"{_TRIALS}\n{trials_table(runs, _read_trials())}",
+            f"{_TRIALS}\n{trials_table(runs, read_trials())}",
             _stronger_attacks(measured),
             _TRANSFER,
             *(transfer for model in measured for transfer in _transfer_table(model)),
@@ -146,10 +147,6 @@ def _read(entry: ManifestEntry) -> Measured:
     folder = find_model(entry.name)
     paper, full = (render.read_report(_path(folder, preset)) for preset in _PRESETS)
     return Measured(entry, FinishedRun(recipe_of(folder.config), folder.config, paper), full)
-
-
-def _read_trials() -> dict[str, list[FinishedRun]]:
-    return {folder.name: read_runs([folder], preset=None) for folder in sorted((zoo_folder() / TRIALS).iterdir())}
 
 
 def _path(folder: ModelFolder, preset: PresetName) -> Path:

@@ -1,9 +1,4 @@
-"""What became of the paper's experiment with another setting than the zoo's: what the figures' distance is due to.
-
-Each folder in zoo/trials holds the runs of one setting, without their weights: of each its recipe.json, config.json and
-audit.json, as `python -m training sweep` leaves them, and of some standard.json, a report with the preset standard;
-both without exhibits.
-"""
+"""What became of the paper's experiment with another setting than the zoo's: what the figures' distance is due to."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -15,7 +10,6 @@ from training.recipes import Recipe
 from training.results import FinishedRun, runs_of, spread
 from training.tables import COLUMNS
 
-TRIALS = "trials"
 _FIGURES = (*COLUMNS.values(), WORST_CASE)
 _HEADER = ("data set", "method", "attacks", "trial", *COLUMNS.values(), "worst case", "seeds")
 

@@ -11,7 +11,7 @@ from smdguard.attacks.losses import cross_entropy_direction
 from smdguard.datasets import balanced_subset, parse_subset
 from smdguard.ensemble import Ensemble
 from training.results import read_runs
-from zoo import audited_trial
+from zoo import audited_trial, kept_runs
 from zoo.plain_average import PlainAverage, try_plain_average
 
 
@@ -53,7 +53,7 @@ def test_its_gradient_is_lost_in_rounding_where_the_ensemble_is_sure() -> None:
 
 
 def test_the_trial_is_kept_as_a_run_with_its_black_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audited_trial, "zoo_folder", lambda: tmp_path)
+    monkeypatch.setattr(kept_runs, "zoo_folder", lambda: tmp_path)
     monkeypatch.setattr(audited_trial, "parse_subset", lambda data: balanced_subset(parse_subset(data), 10))
     try_plain_average("naive-lenet-mnist-s1")
     (run,) = read_runs([tmp_path / "trials" / "averaged-probabilities"])

@@ -28,8 +28,8 @@ def test_table_has_the_radius_of_each_attack_that_was_made() -> None:
     (naive,) = (row for row in paper_rows() if (row.table, row.statistic, row.kind) == (1, "mean", "naive-lenet-mnist"))
     cells = [f"{0.3 * (99 - naive.accuracy_percent[key]) / (99 - 0.4):.2f}" for key in ("fgsm", "rfgsm", "pgd")]
     lines = radii_table(runs).splitlines()
-    assert lines[0] == "| data set | method | attacks | FGSM | R-FGSM | PGD | BIM | MIM |"
-    assert lines[2].startswith(f"| MNIST | Naive | white-box | {' | '.join(cells)} | ")
-    assert lines[3].startswith("| MNIST | SMD | white-box | 0.17 | 0.05 | > 0.3 | > 0.3 | > 0.3 |")
-    assert lines[4].startswith("| MNIST | SMD | black-box, crafted on the naive ensemble of another seed | ")
+    assert lines[0] == "| data set | method | members | attacks | FGSM | R-FGSM | PGD | BIM | MIM |"
+    assert lines[2].startswith(f"| MNIST | Naive | 3 | white-box | {' | '.join(cells)} | ")
+    assert lines[3].startswith("| MNIST | SMD | 3 | white-box | 0.17 | 0.05 | > 0.3 | > 0.3 | > 0.3 |")
+    assert lines[4].startswith("| MNIST | SMD | 3 | black-box, crafted on the naive ensemble of another seed | ")
     assert len(lines) == 5

@@ -15,7 +15,7 @@ from smdguard.model_folder import WEIGHTS, ModelFolder
 from smdguard.report import AuditReport, CurvePoint, Interval, RobustAccuracy
 from tests.training.finished_runs import finished_run, write_run
 from training.paper import EPSILON, RADII
-from zoo import audits, results
+from zoo import audits, kept_runs, results
 from zoo.__main__ import main
 from zoo.results import measure_model, not_measured, results_page
 
@@ -57,7 +57,8 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]
     standard = SimpleNamespace(attack="BIM", threat=SimpleNamespace(epsilon=EPSILON), robust_accuracy=0.45)
     monkeypatch.setattr(results, "find_model", folder)
     monkeypatch.setattr(results, "audit_zoo_model", audit)
-    monkeypatch.setattr(results, "zoo_folder", lambda: tmp_path)
+    for module in (kept_runs, results):
+        monkeypatch.setattr(module, "zoo_folder", lambda: tmp_path)
     for module in (audits, results):
         monkeypatch.setattr(
             module,
@@ -67,6 +68,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]
     for name in RUNS:
         measure_model(name)
     write_run(finished_run("smd-lenet-mnist", white={"*": 0.25}, num_epochs=50), tmp_path / "trials" / "longer")
+    write_run(finished_run("smd-lenet-mnist", num_members=5, white={"*": 0.125}), tmp_path / "runs")
     return asked
 
 
@@ -137,6 +139,14 @@ def test_page_shows_trials_beside_the_zoos_runs(zoo: list[dict[str, Any]]) -> No
     page = results_page()
     assert "| MNIST | SMD | white-box | longer | 99.0 | 25.0 | 25.0 |" in page
     assert "| MNIST | SMD | white-box | without it | 99.0 | 0.0 | 0.0 |" in page
+
+
+def test_page_has_runs_that_are_no_models_of_the_zoo(zoo: list[dict[str, Any]]) -> None:
+    page = results_page()
+    smd = page[page.index("## Table 5: 5 members, white-box") :].split("| MNIST | SMD |")[1].splitlines()[0]
+    assert smd.split(" | ")[1].startswith("`-` 12.5 (")
+    assert "| MNIST | SMD | 5 | white-box |" in page
+    assert "smd-lenet-mnist-x5" not in page[page.index("## The same models under stronger attacks") :]
 
 
 def test_page_mixes_no_ways_to_train(zoo: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:

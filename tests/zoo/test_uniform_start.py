@@ -11,7 +11,7 @@ from smdguard.datasets import balanced_subset, parse_subset
 from smdguard.errors import InvalidInputError
 from smdguard.threat import ThreatModel
 from training.results import read_runs
-from zoo import audited_trial
+from zoo import audited_trial, kept_runs
 from zoo.uniform_start import UniformStart, try_uniform_start
 
 
@@ -38,7 +38,7 @@ def test_pixels_end_evenly_between_the_image_and_the_edge_of_the_ball() -> None:
 
 
 def test_the_trial_is_kept_as_a_run_of_that_attack_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(audited_trial, "zoo_folder", lambda: tmp_path)
+    monkeypatch.setattr(kept_runs, "zoo_folder", lambda: tmp_path)
     monkeypatch.setattr(audited_trial, "parse_subset", lambda data: balanced_subset(parse_subset(data), 10))
     try_uniform_start("naive-lenet-mnist-s1")
     folder = tmp_path / "trials" / "uniform-start"
