@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smdguard.catalogue import read_manifest, source_of
-from smdguard.errors import IntegrityError, SmdguardError, UnknownModelError, UnpinnedRevisionWarning
+from smdguard.errors import HubError, IntegrityError, SmdguardError, UnknownModelError, UnpinnedRevisionWarning
 from smdguard.files import MAX_TEXT_BYTES, is_file, is_folder, sha256
 from smdguard.manifest import ManifestEntry, ModelConfig, parse
 from smdguard.model_folder import AUDIT, CARD, CONFIG, GOLDEN, ONNX, WEIGHTS, ModelFolder, read_text
@@ -71,23 +71,34 @@ def pull_model(model: str) -> ModelFolder:
     return folder
 
 
-def read_card(model: str) -> str | None:
-    """The model card, in Markdown; of a model that is on the Hub only, nothing else is fetched.
+def find_config(model: str) -> ModelConfig:
+    """The configuration of a model; see find_model. Of one that is on the Hub only, nothing else is fetched."""
+    return _configured(_locate(model)).config
 
-    None where it has no card: a training leaves none.
+
+def read_card(model: str) -> str | ModelConfig:
+    """The model card, in Markdown, or the configuration of a model that has none: a training leaves none.
+
+    Of a model that is on the Hub only, nothing else is fetched.
 
     Raises:
         UnknownModelError: There is no such model.
-        IntegrityError: The card cannot be read.
+        IntegrityError: The card cannot be read, or without one the configuration.
         HubError: It is not here, and the Hub cannot be reached.
     """
     place = _locate(model)
-    if isinstance(place.source, Repository) and not place.source.has(CARD):
-        with suppress(MissingFileError):
-            place.source.fetch(CARD, max_bytes=MAX_TEXT_BYTES)
-    if not is_file(place.path / CARD):
-        return None
-    return read_text(place.path / CARD).decode(errors="replace")
+    source = place.source
+    if isinstance(source, Repository) and not source.has(CARD):
+        try:
+            source.fetch(CARD, max_bytes=MAX_TEXT_BYTES)
+        except MissingFileError:
+            pass
+        except HubError:  # The cache may be all there is to know.
+            if not source.has(CONFIG):
+                raise
+    if is_file(place.path / CARD):
+        return read_text(place.path / CARD).decode(errors="replace")
+    return _configured(place).config
 
 
 def _locate(model: str | Path) -> _Place:
@@ -137,6 +148,14 @@ def _pin(repository: str, revision: str) -> Repository:
 
 def _open(place: _Place, *, anew: bool = False) -> ModelFolder:
     """The model's folder, after what the Hub's cache lacks was fetched, or with `anew` everything."""
+    folder = _configured(place, anew=anew)
+    if isinstance(place.source, Repository):
+        _complete(folder, place.source, anew)
+    return folder
+
+
+def _configured(place: _Place, *, anew: bool = False) -> ModelFolder:
+    """The model's folder, with its configuration and whatever else is there."""
     source = place.source
     if isinstance(source, Repository) and (anew or not source.has(CONFIG)):
         pinned = place.entry and place.entry.training.config_sha256
@@ -158,10 +177,7 @@ def _open(place: _Place, *, anew: bool = False) -> ModelFolder:
         raise IntegrityError(
             f"{path} is not the file that the manifest pins; it was changed or damaged: fetch the model again"
         )
-    folder = ModelFolder(place.name, place.path, parse(ModelConfig, content, str(path)), place.entry)
-    if isinstance(source, Repository):
-        _complete(folder, source, anew)
-    return folder
+    return ModelFolder(place.name, place.path, parse(ModelConfig, content, str(path)), place.entry)
 
 
 def _complete(folder: ModelFolder, source: Repository, anew: bool) -> None:

@@ -72,7 +72,7 @@ class Repository:
             HubError: The Hub cannot be reached, or is not to be asked.
             UnknownModelError: There is no such repository or commit, or it is private.
             MissingFileError: The file is not there.
-        IntegrityError: It is too long, or not what its checksum names.
+            IntegrityError: It is too long, or not what its checksum names.
         """
         content = _download(self, file, max_bytes)
         if digest is not None and sha256(content) != digest:
@@ -107,6 +107,7 @@ def resolve(repository: str, revision: str, file: str) -> tuple[Repository, bool
         HubError: The Hub cannot be reached, or is not to be asked.
         UnknownModelError: There is no such repository or revision, or it is private.
         MissingFileError: The repository does not hold the file.
+        IntegrityError: What the Hub names is no commit.
     """
     reference = _cache_folder(repository) / "refs" / revision
     seconds = _patience(_ETAG_TIMEOUT, _ANSWER_SECONDS)

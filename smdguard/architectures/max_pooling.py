@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional
 
-from smdguard.architectures.gradient_batches import recorded
+from smdguard.architectures.gradient_batches import require_recordable
 
 
 def max_pool(features: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class _Largest(Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
         features, pixels = ctx.saved_tensors
-        return _Spread.apply(recorded(grad_outputs[0]), features.detach(), pixels)
+        return _Spread.apply(require_recordable(grad_outputs[0]), features.detach(), pixels)
 
 
 class _Spread(Function):
@@ -64,7 +64,7 @@ class _Spread(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        return _Gathered.apply(recorded(*grad_outputs), *ctx.saved_tensors), None, None
+        return _Gathered.apply(require_recordable(*grad_outputs), *ctx.saved_tensors), None, None
 
 
 class _Gathered(Function):
@@ -83,4 +83,4 @@ class _Gathered(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        return _Spread.apply(recorded(*grad_outputs), *ctx.saved_tensors), None, None
+        return _Spread.apply(require_recordable(*grad_outputs), *ctx.saved_tensors), None, None

@@ -9,7 +9,7 @@ from torch.autograd import Function
 from torch.nn import functional
 from torch.nn.grad import conv2d_weight
 
-from smdguard.architectures.gradient_batches import recorded
+from smdguard.architectures.gradient_batches import require_recordable
 
 _MOST_CHANNELS = 24
 """What a CPU's kernels compute at once: three vectors of 8 numbers, or two of 16."""
@@ -19,17 +19,33 @@ class NarrowConvolution(nn.Conv2d):
     """A convolution with few channels a group, which takes one image for all groups as well as one for each.
 
     Its gradients can be differentiated as often as one likes, but not in forward mode, nor where autograd is given a
-    batch of them at once, for which there is torch.func.vmap. Its settings are those of torch.nn.Conv2d.
+    batch of them at once, for which there is torch.func.vmap. Its settings are those of torch.nn.Conv2d, but for
+    `padding_mode`, which is zeros.
     """
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """(B, C, H, W) for all groups, or (B, groups x C, H, W) -> (B, output channels, ...)."""
-        groups = 1 if self.groups > 1 and input.shape[1] == self._channels else self.groups
-        block = self._block(input)
+        groups, block = self._num_groups(input), self._block(input)
         if block == 1:
             return functional.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, groups)
         (size, _), (padding, _) = self.kernel_size, self.padding
         return _convolved(input, weight, bias, _Geometry(size, int(padding), groups, block))
+
+    def _num_groups(self, features: Tensor) -> int:
+        """How many of them are in the features: all, or one for all.
+
+        Raises:
+            RuntimeError: Neither.
+        """
+        # A network of one member can be traced, which comparing its channels would be a decision in.
+        if self.groups == 1 or features.shape[1] == self.in_channels:
+            return self.groups
+        if features.shape[1] != self._channels:
+            raise RuntimeError(
+                f"expected features of {self.in_channels} channels, or of {self._channels} for all groups, not of "
+                f"{features.shape[1]}"
+            )
+        return 1
 
     def _block(self, features: Tensor) -> int:
         """Side of the blocks of pixels that a gradient of these is best computed in; 1 for pixel by pixel."""
@@ -109,7 +125,7 @@ class _ByWeights(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        g, (x,) = recorded(*grad_outputs), ctx.saved_tensors
+        g, (x,) = require_recordable(*grad_outputs), ctx.saved_tensors
         _, of_w, of_b, _ = ctx.needs_input_grad
         return (
             None,
@@ -139,7 +155,7 @@ class _ByImages(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        return _GradientOfImages.apply(recorded(*grad_outputs), *ctx.saved_tensors, ctx.geometry), None, None
+        return _GradientOfImages.apply(require_recordable(*grad_outputs), *ctx.saved_tensors, ctx.geometry), None, None
 
 
 class _Both(Function):
@@ -189,7 +205,7 @@ class _GradientOfImages(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        x, (g, w) = recorded(*grad_outputs), ctx.saved_tensors
+        x, (g, w) = require_recordable(*grad_outputs), ctx.saved_tensors
         of_g, of_w, _ = ctx.needs_input_grad
         return (
             _convolved(x, w, None, ctx.geometry) if of_g else None,
@@ -224,7 +240,7 @@ class _GradientOfWeights(Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
-        w, (g, x) = recorded(*grad_outputs), ctx.saved_tensors
+        w, (g, x) = require_recordable(*grad_outputs), ctx.saved_tensors
         of_g, of_x, _ = ctx.needs_input_grad
         return (
             _convolved(x, w, None, ctx.geometry) if of_g else None,

@@ -22,13 +22,14 @@ def info(model: str, as_json: bool) -> None:
     With --json that is its entry in the zoo or, without one, its configuration.
     """
     from smdguard.catalogue import read_manifest
-    from smdguard.hub import find_model, read_card
+    from smdguard.hub import find_config, read_card
 
     if as_json:
-        record = read_manifest().find(model) or find_model(model).config
+        record = read_manifest().find(model) or find_config(model)
         click.echo(json.dumps(record.model_dump(mode="json"), indent=2))
         return
-    text = _without_metadata(_without_controls(read_card(model) or _in_words(find_model(model).config)))
+    card = read_card(model)
+    text = _without_metadata(_without_controls(card if isinstance(card, str) else _in_words(card)))
     console = output_console()
     if not is_screen(console):
         click.echo(text)

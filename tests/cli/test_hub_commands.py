@@ -12,6 +12,7 @@ import numpy
 import onnx
 import pytest
 import safetensors.numpy
+from huggingface_hub import constants
 from rich.console import Console
 
 from smdguard import catalogue
@@ -127,13 +128,21 @@ def test_info_of_what_has_no_card_is_what_its_configuration_says(
 
 
 def test_info_of_a_repository_without_a_card_is_what_its_configuration_says(
-    smdguard: Run, one_line: Callable[..., str], hub_server: HubServer, tiny_folder: Path
+    smdguard: Run,
+    one_line: Callable[..., str],
+    hub_server: HubServer,
+    tiny_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     commit = hub_server.host("org/plain", {file.name: file.read_bytes() for file in tiny_folder.iterdir()})
     shown = smdguard("info", f"org/plain@{commit}")
     assert shown.stdout.startswith("# tiny-lenet-mnist\n\n3 members of the architecture `lenet`, trained on ")
     assert shown.stderr == ""
-    assert "HF_TOKEN" in one_line("info", f"org/nothing@{commit}")
+    assert [request.path.rpartition("/")[2] for request in hub_server.requests] == [CARD, CONFIG]
+    assert json.loads(smdguard("info", f"org/plain@{commit}", "--json").stdout)["name"] == "tiny-lenet-mnist"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert smdguard("info", f"org/plain@{commit}").stdout == shown.stdout
+    assert "HF_HUB_OFFLINE forbids" in one_line("info", f"org/nothing@{commit}")
 
 
 @pytest.mark.parametrize("terminal", [True, False])
