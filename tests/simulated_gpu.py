@@ -18,8 +18,9 @@ GPU = torch.device("cuda", 0)
 _NOWHERE = torch.device("meta")
 _aten = torch.ops.aten
 _TRANSFERS = {_aten._to_copy.default, _aten.copy_.default}
-# A GPU takes indices from the processor.
-_INDEXED = {_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default, _aten._index_put_impl_.default}
+_INDEXED = {_aten.index, _aten.index_put, _aten.index_put_, _aten._index_put_impl_}
+# What they give is a number, or as large as one that has to be known.
+_FETCHED = {_aten._local_scalar_dense, _aten.equal, _aten.allclose, _aten.nonzero, _aten.masked_select, _aten._unique2}
 _PLAIN_GENERATOR = torch.Generator
 
 
@@ -56,14 +57,14 @@ class _GpuTensor(Tensor):
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        raise RuntimeError(f"{func} outlives its GPU")
+        raise RuntimeError("a tensor outlives its GPU")
 
 
 class Traffic(TorchDispatchMode):
-    """Computes what GPU tensors are given to, and counts what travels to the processor.
+    """Computes what GPU tensors are given to, and counts what the processor has to wait for.
 
     Attributes:
-        num_to_cpu: Tensors and numbers that were fetched.
+        num_to_cpu: Tensors and numbers that were fetched, the sizes of what masks select among them.
     """
 
     def __init__(self) -> None:
@@ -72,12 +73,10 @@ class Traffic(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        tensors: list[Tensor] = []
-        _changed((args, kwargs), Tensor, tensors.append)
-        ours = [tensor for tensor in tensors if isinstance(tensor, _GpuTensor)]
+        ours = [tensor for tensor in _tensors_in((args, kwargs)) if isinstance(tensor, _GpuTensor)]
         is_ours = _is_result_ours(func, args, kwargs, bool(ours))
-        _require_one_place(func, tensors, ours)
-        self.num_to_cpu += bool(ours) and (not is_ours or func is _aten._local_scalar_dense.default)
+        _require_one_place(func, args, kwargs)
+        self.num_to_cpu += bool(ours) and (not is_ours or func.overloadpacket in _FETCHED or _has_mask(func, args))
         if kwargs.get("device") is not None:
             kwargs = kwargs | {"device": torch.device("cpu")}
         args, kwargs = _changed((args, kwargs), _GpuTensor, lambda tensor: tensor.values)
@@ -103,11 +102,24 @@ def _is_result_ours(func: Any, args: Any, kwargs: Any, is_given_ours: bool) -> b
     return is_given_ours if device is None else device == _NOWHERE
 
 
-def _require_one_place(func: Any, tensors: list[Tensor], ours: list[_GpuTensor]) -> None:
+def _require_one_place(func: Any, args: Any, kwargs: Any) -> None:
+    # A GPU takes indices from the processor.
+    if func.overloadpacket in _INDEXED and isinstance(args[0], _GpuTensor):
+        args = (args[0], *args[2:])
     # As on a GPU, a number of the processor's may go with tensors of any device.
-    others = [tensor for tensor in tensors if tensor.dim() > 0 and not isinstance(tensor, _GpuTensor)]
-    if ours and others and func not in _TRANSFERS | _INDEXED:
+    places = {type(tensor) for tensor in _tensors_in((args, kwargs)) if tensor.dim() or isinstance(tensor, _GpuTensor)}
+    if len(places) > 1 and _GpuTensor in places and func not in _TRANSFERS:
         raise RuntimeError(f"expected all tensors of {func} to be on the same device, found cuda:0 and cpu")
+
+
+def _has_mask(func: Any, args: Any) -> bool:
+    return func.overloadpacket in _INDEXED and any(index.dtype == torch.bool for index in _tensors_in(args[1]))
+
+
+def _tensors_in(values: Any) -> list[Tensor]:
+    found: list[Tensor] = []
+    _changed(values, Tensor, found.append)
+    return found
 
 
 def _wrapped(func: Any, values: Tensor, ours: list[_GpuTensor]) -> Tensor:
@@ -128,9 +140,12 @@ class _Names(TorchFunctionMode):
     def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if (generator := kwargs.get("generator")) is not None:
-            place = kwargs.get("device") or (args[0].device if isinstance(args[0], Tensor) else "cpu")
+            tensors = _tensors_in(args)
+            place = kwargs.get("device") or (tensors[0].device if tensors else "cpu")
             if generator.is_of_gpu != _is_gpu(place):
                 raise RuntimeError(f"expected a generator of the device of what {func} draws")
+        if func in (torch.tensor, torch.as_tensor) and _is_gpu(kwargs.get("device")):
+            return func(*args, **kwargs | {"device": "cpu"}).to(_NOWHERE)
         if func is not torch.device:
             args, kwargs = _changed((args, kwargs), (str, torch.device), lambda it: _NOWHERE if _is_gpu(it) else it)
         return func(*args, **kwargs)

@@ -20,6 +20,11 @@ def test_the_simulation_refuses_what_a_gpu_refuses() -> None:
         assert there.device == GPU
         with pytest.raises(RuntimeError, match="same device"):
             there + here
+        for indexed in (lambda: here[there > 0], lambda: here.index_put_((torch.tensor([0]),), there[0])):
+            with pytest.raises(RuntimeError, match="same device"):
+                indexed()
+        with pytest.raises(RuntimeError, match="same device"):
+            there[torch.tensor([0])] = here[:1]
         with pytest.raises(TypeError, match="to numpy"):
             there.numpy()
         with pytest.raises(RuntimeError, match="a generator of the device"):
@@ -29,7 +34,9 @@ def test_the_simulation_refuses_what_a_gpu_refuses() -> None:
         assert traffic.num_to_cpu == 0
         assert (there + here.to("cuda")).sum().item() == 12
         assert (2 * there).cpu().tolist() == [[2, 2, 2], [2, 2, 2]]
-        assert traffic.num_to_cpu == 2
+        assert torch.equal(there[torch.tensor([1])], torch.tensor([[1.0] * 3], device=GPU))
+        assert there[there > 0].shape == (6,)
+        assert traffic.num_to_cpu == 4
 
 
 def digits(num_images: int) -> LabelledImages:
@@ -54,14 +61,15 @@ def audited(device: str, preset: PresetName) -> AuditReport:
     ("attack", "num_fetched"),
     [
         (sg.PGD(num_steps=10, early_stop=False), 0),
-        (sg.APGD(num_steps=10, early_stop=False), 0),
+        # Where steps are halved, and which images ended better.
+        (sg.APGD(num_steps=10, early_stop=False), 4),
         # Whether any image still stands.
         (sg.PGD(num_steps=10), 10),
         (sg.Square(num_queries=10), 10),
     ],
     ids=repr,
 )
-def test_a_step_of_an_attack_fetches_one_number_at_most(attack: Attack, num_fetched: int) -> None:
+def test_an_attack_fetches_a_number_a_step_at_most(attack: Attack, num_fetched: int) -> None:
     with simulated_gpu() as traffic:
         ensemble, images = sg.load("smd-lenet-mnist", backend="torch", device="cuda").ensemble, digits(10)
         given = images.scaled().to(GPU), images.labels.to(GPU), sg.ThreatModel("linf", 0.01)
@@ -86,5 +94,7 @@ def test_predictions_are_the_same() -> None:
     picture = Path(__file__).parents[1] / "zoo" / "samples" / "digit-7.png"
     here = sg.load("smd-lenet-mnist", backend="torch", device="cpu").predict(picture)
     with simulated_gpu():
-        there = sg.load("smd-lenet-mnist", backend="torch", device="auto").predict(picture)
+        guard = sg.load("smd-lenet-mnist", backend="torch", device="auto")
+        assert guard.ensemble.mean.device == GPU
+        there = guard.predict(picture)
     assert there.probabilities == pytest.approx(here.probabilities, rel=1e-4, abs=1e-8)

@@ -109,8 +109,14 @@ def uniform_start(names: tuple[str, ...]) -> None:
 
 
 @main.command()
-@click.argument("folders", nargs=-1, required=True, metavar="FOLDER...", type=click.Path(exists=True, path_type=Path))
-@click.option("--trial", help="What the sweeps are a trial of; default: of nothing, they are the paper's experiment.")
+@click.argument(
+    "folders",
+    nargs=-1,
+    required=True,
+    metavar="FOLDER...",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
+@click.option("--trial", help="Keep them as the trial of this name; without it they count as the paper's experiment.")
 def keep(folders: tuple[Path, ...], trial: str | None) -> None:
     """Keep what sweeps left in FOLDERs for RESULTS.md, without the weights."""
     for name in keep_runs(folders, trial):

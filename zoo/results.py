@@ -31,8 +31,8 @@ FILE = "RESULTS.md"
 _PRESETS: tuple[PresetName, ...] = ("paper", "full")
 _FINDINGS = Path(__file__).parent / "findings.md"
 _ORIGIN = """\
-<!-- Written by `python -m zoo results` from zoo/findings.md, the audits in zoo/results, which are made by
-`python -m zoo measure`, and those in zoo/runs and zoo/trials, most of which `python -m zoo keep` took from sweeps. -->
+<!-- Written by `python -m zoo results` from zoo/findings.md, the audits in zoo/results, which `python -m zoo measure`
+makes, and those in zoo/runs and zoo/trials, most of which `python -m zoo keep` takes from sweeps. -->
 """
 _RADII = """\
 ## The radius at which ours have the paper's figures
