@@ -58,7 +58,9 @@ def laid_out(figure: Figure) -> Figure:
     families = fonts.families("".join(text.get_text() for text in texts))
     for text in texts:
         text.set_fontfamily(families)
-    figure.draw_without_rendering()
+    # The first time matrices, whose shape is fixed, are not yet where they end.
+    for _ in range(2):
+        figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
 

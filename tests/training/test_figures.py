@@ -1,12 +1,14 @@
 """The figures of many runs: which there are, and that they show the runs' means, deviations and matrices."""
 
+import io
 import xml.etree.ElementTree as ElementTree
 
 import numpy
 import pytest
+from PIL import Image
 
 from smdguard.manifest import WORST_CASE
-from smdguard.render.style import to_svg
+from smdguard.render.style import to_png, to_svg
 from tests.training.finished_runs import finished_run
 from training import figures
 from training.figures import Family, accuracy_curves, draw_curves, draw_transfer, figure_files, transfer_matrices
@@ -105,3 +107,13 @@ def test_matrices_show_mean_and_deviation_over_the_seeds(runs: list[FinishedRun]
     assert [text.get_text() for text in axes.texts] == ["20 %\n±14.1", "50 %\n±14.1", "70 %\n±0.0", "10 %\n±14.1"]
     single = draw_transfer({"smd": matrices["smd"][:1]}, "PGD").axes[0]
     assert [text.get_text() for text in single.texts] == ["10 %", "60 %", "70 %", "0 %"]
+
+
+def test_matrices_of_many_members_stay_off_the_edges() -> None:
+    transfer = tuple(tuple(0.1 * abs(row - column) for column in range(5)) for row in range(5))
+    runs = [finished_run(f"{method}-lenet-mnist-x5", transfer=transfer) for method in ("naive", "gal", "smd")]
+    figure = draw_transfer(transfer_matrices(runs, Family(5, None), "PGD", "mnist"), "PGD crafted on one member\nMNIST")
+    inked = numpy.asarray(Image.open(io.BytesIO(to_png(figure))).convert("L")) < 250
+    rows, columns = numpy.flatnonzero(inked.any(axis=1)), numpy.flatnonzero(inked.any(axis=0))
+    height, width = inked.shape
+    assert min(rows[0], columns[0], height - 1 - rows[-1], width - 1 - columns[-1]) >= 3
