@@ -61,7 +61,7 @@ def audited(device: str, preset: PresetName) -> AuditReport:
     ("attack", "num_fetched"),
     [
         (sg.PGD(num_steps=10, early_stop=False), 0),
-        # Where steps are halved, and which images ended better.
+        # At the end: which images ended better.
         (sg.APGD(num_steps=10, early_stop=False), 4),
         # Whether any image still stands.
         (sg.PGD(num_steps=10), 10),
