@@ -37,7 +37,7 @@ class NarrowConvolution(nn.Conv2d):
         Raises:
             RuntimeError: Neither.
         """
-        # A network of one member can be traced, which comparing its channels would be a decision in.
+        # One group first: a trace of a network of one member would warn of any comparison of shapes.
         if self.groups == 1 or features.shape[1] == self.in_channels:
             return self.groups
         if features.shape[1] != self._channels:
